@@ -1,0 +1,1 @@
+//! Examples and cross-crate tests of bwscan; see `examples/` and `tests/`.
