@@ -1,0 +1,526 @@
+//! What came of trying to measure a relay: a measurement or a failure.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
+use serde::{Deserialize, Serialize};
+
+use crate::{DescriptorFacts, RelayFacts, UnixMillis};
+
+/// One finished attempt at measuring a relay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "an attempt succeeds or fails; there is no third way"
+)]
+pub enum Outcome {
+    /// The transfer was verified; its samples are here.
+    Measured(Measurement),
+    /// No sample that counts came of it.
+    Failed(Failure),
+}
+
+impl Outcome {
+    /// What was tried.
+    pub const fn attempt(&self) -> &Attempt {
+        match self {
+            Self::Measured(measurement) => &measurement.attempt,
+            Self::Failed(failure) => &failure.attempt,
+        }
+    }
+
+    /// When it ended.
+    pub const fn ended(&self) -> UnixMillis {
+        match self {
+            Self::Measured(measurement) => measurement.ended,
+            Self::Failed(failure) => failure.ended,
+        }
+    }
+}
+
+/// What was tried: the target, the way to it, and what was known of it then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// The relay that was to be measured, with what scaling needs of it.
+    pub target: TargetFacts,
+    /// Where in the circuit it was.
+    pub position: Position,
+    /// The other relays: one per circuit. Empty if none could be chosen.
+    pub helpers: Vec<Fingerprint>,
+    /// The URL of the web server. Empty if none could be chosen.
+    pub destination: String,
+    /// Which way the payload went.
+    pub direction: Direction,
+    /// When it began.
+    pub started: UnixMillis,
+}
+
+impl Attempt {
+    /// An attempt at downloading through `target`, with neither helper nor
+    /// destination yet.
+    pub fn new(target: TargetFacts, position: Position, started: UnixMillis) -> Self {
+        Self {
+            target,
+            position,
+            helpers: Vec::new(),
+            destination: String::new(),
+            direction: Direction::Download,
+            started,
+        }
+    }
+}
+
+/// What was known of a relay when it was measured: what scaling needs, so
+/// that a measurement can be used without the snapshot of its day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TargetFacts {
+    /// RSA identity.
+    pub fingerprint: Fingerprint,
+    /// Ed25519 identity, if it has one.
+    pub ed25519: Option<Ed25519Identity>,
+    /// Nickname.
+    pub nickname: String,
+    /// Address of its first OR port, if known.
+    pub address: Option<IpAddr>,
+    /// Consensus weight.
+    pub consensus_weight: Option<KilobytesPerSecond>,
+    /// Whether the consensus called it unmeasured.
+    pub unmeasured: Option<bool>,
+    /// Rate, burst and observed bandwidth, if a descriptor was known.
+    pub descriptor: Option<DescriptorFacts>,
+}
+
+impl TargetFacts {
+    /// A relay of which only its fingerprint is known.
+    pub const fn new(fingerprint: Fingerprint) -> Self {
+        Self {
+            fingerprint,
+            ed25519: None,
+            nickname: String::new(),
+            address: None,
+            consensus_weight: None,
+            unmeasured: None,
+            descriptor: None,
+        }
+    }
+}
+
+impl From<&RelayFacts> for TargetFacts {
+    fn from(relay: &RelayFacts) -> Self {
+        Self {
+            fingerprint: relay.fingerprint,
+            ed25519: relay.ed25519,
+            nickname: relay.nickname.clone(),
+            address: relay.address,
+            consensus_weight: Some(relay.consensus_weight),
+            unmeasured: Some(relay.unmeasured),
+            descriptor: relay.descriptor,
+        }
+    }
+}
+
+/// Where in the two-hop circuit the target was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Position {
+    /// First hop; the helper was the exit.
+    Entry,
+    /// Second hop; the helper was the entry.
+    Exit,
+}
+
+/// Which way the payload went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Direction {
+    /// From the web server to the scanner.
+    #[default]
+    Download,
+    /// From the scanner to the web server.
+    Upload,
+}
+
+/// A verified transfer through a relay, with its raw samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Measurement {
+    /// What was tried.
+    pub attempt: Attempt,
+    /// When the last byte that counts had come.
+    pub ended: UnixMillis,
+    /// How long each stage before the transfer took.
+    pub timings: Timings,
+    /// The transfers, in order of time. Ours have one; imported ones may have several.
+    pub transfers: Vec<Transfer>,
+}
+
+impl Measurement {
+    /// A measurement made of `transfers`.
+    pub const fn new(
+        attempt: Attempt,
+        ended: UnixMillis,
+        timings: Timings,
+        transfers: Vec<Transfer>,
+    ) -> Self {
+        Self {
+            attempt,
+            ended,
+            timings,
+            transfers,
+        }
+    }
+
+    /// The rate of each transfer that has one, in bytes per second.
+    pub fn rates(&self) -> impl Iterator<Item = f64> + '_ {
+        self.transfers.iter().filter_map(Transfer::rate)
+    }
+
+    /// All bytes received, the warm-up included.
+    pub fn bytes(&self) -> u64 {
+        self.transfers.iter().map(Transfer::bytes).sum()
+    }
+}
+
+/// How long each stage of an attempt took; `None` where it was not reached,
+/// is not part of the path (TLS over plain HTTP) or was not told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Timings {
+    /// Opening (or finding) the channel to the first hop.
+    pub channel: Option<Duration>,
+    /// CREATE2 to CREATED2.
+    pub create: Option<Duration>,
+    /// EXTEND2 to EXTENDED2.
+    pub extend: Option<Duration>,
+    /// BEGIN to CONNECTED.
+    pub begin: Option<Duration>,
+    /// The TLS handshake with the web server.
+    pub tls: Option<Duration>,
+    /// Sending the request until the head of the response has come.
+    pub response: Option<Duration>,
+}
+
+/// One timed transfer: bytes per slice of time, counted where they arrive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Transfer {
+    /// The slices in order of time, without gaps.
+    pub slices: Vec<Slice>,
+    /// How many of the first slices are warm-up: kept, but left out of the rate.
+    pub warm_up: usize,
+    /// Why it ended.
+    pub stop: StopReason,
+}
+
+/// What came in one slice of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Slice {
+    /// Length in microseconds.
+    #[serde(rename = "us")]
+    pub micros: u64,
+    /// Payload bytes received in it.
+    #[serde(rename = "b")]
+    pub bytes: u64,
+}
+
+impl Slice {
+    /// `bytes` received in `duration`; durations beyond 584,000 years saturate.
+    pub fn new(duration: Duration, bytes: u64) -> Self {
+        Self {
+            micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            bytes,
+        }
+    }
+}
+
+impl Transfer {
+    /// A transfer whose first `warm_up` slices are left out of its rate.
+    pub const fn new(slices: Vec<Slice>, warm_up: usize, stop: StopReason) -> Self {
+        Self {
+            slices,
+            warm_up,
+            stop,
+        }
+    }
+
+    /// The slices that count.
+    pub fn counted(&self) -> &[Slice] {
+        self.slices.get(self.warm_up..).unwrap_or(&[])
+    }
+
+    /// Bytes per second over the slices that count: bytes received over time,
+    /// never bytes asked for. `None` if they hold no time or no byte.
+    pub fn rate(&self) -> Option<f64> {
+        let bytes: u64 = self.counted().iter().map(|slice| slice.bytes).sum();
+        let micros: u64 = self.counted().iter().map(|slice| slice.micros).sum();
+        (bytes > 0 && micros > 0).then(|| bytes as f64 * 1e6 / micros as f64)
+    }
+
+    /// The same as [`rate`](Self::rate), rounded to whole bytes per second.
+    pub fn bandwidth(&self) -> Option<BytesPerSecond> {
+        self.rate()
+            .map(|rate| BytesPerSecond::new(rate.round() as u64))
+    }
+
+    /// All bytes received, the warm-up included.
+    pub fn bytes(&self) -> u64 {
+        self.slices.iter().map(|slice| slice.bytes).sum()
+    }
+
+    /// The time of all slices, the warm-up included.
+    pub fn duration(&self) -> Duration {
+        Duration::from_micros(self.slices.iter().map(|slice| slice.micros).sum())
+    }
+}
+
+/// Why a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StopReason {
+    /// Everything that was asked for has come.
+    Complete,
+    /// The estimate was good enough.
+    Confident,
+    /// The longest time for one transfer was over.
+    TimeLimit,
+}
+
+/// An attempt that gave no sample: where it failed, how, and whose fault it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// What was tried.
+    pub attempt: Attempt,
+    /// When it was given up.
+    pub ended: UnixMillis,
+    /// The stages that were passed before it failed.
+    pub timings: Timings,
+    /// The stage that failed.
+    pub stage: Stage,
+    /// What went wrong in it.
+    pub kind: FailureKind,
+    /// Whose fault it is, as far as can be told.
+    pub blame: Blame,
+    /// The cause in words, for people; never used to classify. At most
+    /// [`Failure::DETAIL_LIMIT`] bytes.
+    pub detail: String,
+    /// Payload bytes that had come by then; they do not count.
+    pub bytes: u64,
+}
+
+impl Failure {
+    /// The longest [`detail`](Self::detail) that is kept, in bytes.
+    pub const DETAIL_LIMIT: usize = 500;
+
+    /// A failure at `stage`, before any payload; `detail` is cut to
+    /// [`DETAIL_LIMIT`](Self::DETAIL_LIMIT) bytes at a character boundary.
+    pub fn new(
+        attempt: Attempt,
+        ended: UnixMillis,
+        stage: Stage,
+        kind: FailureKind,
+        blame: Blame,
+        detail: impl Into<String>,
+    ) -> Self {
+        let mut detail = detail.into();
+        detail.truncate(detail.floor_char_boundary(Self::DETAIL_LIMIT));
+        Self {
+            attempt,
+            ended,
+            timings: Timings::default(),
+            stage,
+            kind,
+            blame,
+            detail,
+            bytes: 0,
+        }
+    }
+}
+
+/// The stage of an attempt, in the order in which they are passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Stage {
+    /// Choosing a helper and a destination.
+    Path,
+    /// The channel (TLS connection) to the first hop.
+    Channel,
+    /// The first hop of the circuit.
+    Create,
+    /// The second hop of the circuit.
+    Extend,
+    /// The stream from the exit to the web server.
+    Begin,
+    /// The TLS handshake with the web server.
+    Tls,
+    /// The head of the response: status, range, length.
+    Http,
+    /// The body.
+    Transfer,
+    /// The body came, but is not what it should be.
+    Content,
+}
+
+/// What went wrong in a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// No relay can help: none is fast enough, allowed, or can exit to the destination.
+    NoHelper,
+    /// No destination is usable.
+    NoDestination,
+    /// The relay is not (or no longer) in the consensus, or cannot be used.
+    UnknownRelay,
+    /// The stage did not end in the time allowed to it.
+    Timeout,
+    /// The other side refused.
+    Refused,
+    /// The other side closed the circuit, the stream or the connection.
+    Closed,
+    /// The other side broke its protocol.
+    Protocol,
+    /// The web server answered with a status other than 206.
+    Status,
+    /// The web server ignored the Range request or answered another range.
+    Range,
+    /// More or fewer bytes came than were announced.
+    Length,
+    /// The bytes that came are not those that were to come.
+    Content,
+    /// Too few bytes or too little time to make a rate of.
+    TooShort,
+    /// Something in the scanner itself.
+    Local,
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Blame {
+    /// The relay under measurement.
+    Target,
+    /// The helper.
+    Helper,
+    /// One of the two relays; which cannot be told.
+    Path,
+    /// The web server.
+    Destination,
+    /// The scanner, or its connection.
+    Scanner,
+}
+
+macro_rules! named {
+    ($type:ident { $($variant:ident => $name:literal),* $(,)? }) => {
+        impl $type {
+            /// The stable name used in records and statistics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        #[cfg(test)]
+        impl $type {
+            const ALL: &'static [Self] = &[$(Self::$variant),*];
+        }
+    };
+}
+
+named!(Stage {
+    Path => "path", Channel => "channel", Create => "create", Extend => "extend",
+    Begin => "begin", Tls => "tls", Http => "http", Transfer => "transfer", Content => "content",
+});
+named!(FailureKind {
+    NoHelper => "no_helper", NoDestination => "no_destination", UnknownRelay => "unknown_relay",
+    Timeout => "timeout", Refused => "refused", Closed => "closed", Protocol => "protocol",
+    Status => "status", Range => "range", Length => "length", Content => "content",
+    TooShort => "too_short", Local => "local",
+});
+named!(Blame {
+    Target => "target", Helper => "helper", Path => "path", Destination => "destination",
+    Scanner => "scanner",
+});
+named!(Position { Entry => "entry", Exit => "exit" });
+named!(Direction { Download => "download", Upload => "upload" });
+named!(StopReason {
+    Complete => "complete", Confident => "confident", TimeLimit => "time_limit",
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(millis: u64, bytes: u64) -> Slice {
+        Slice::new(Duration::from_millis(millis), bytes)
+    }
+
+    #[test]
+    fn the_rate_leaves_the_warm_up_out() {
+        let slices = vec![slice(100, 1), slice(100, 50_000), slice(300, 150_000)];
+        let transfer = Transfer::new(slices, 1, StopReason::Complete);
+        assert_eq!(transfer.rate(), Some(500_000.0));
+        assert_eq!(transfer.bytes(), 200_001);
+        assert_eq!(transfer.duration(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn no_rate_without_time_or_bytes() {
+        for (slices, warm_up) in [
+            (vec![], 0),
+            (vec![slice(5, 0)], 0),
+            (vec![slice(0, 5)], 0),
+            (vec![slice(5, 5)], 1),
+            (vec![slice(5, 5)], 9),
+        ] {
+            let transfer = Transfer::new(slices, warm_up, StopReason::TimeLimit);
+            assert_eq!(transfer.rate(), None, "{transfer:?}");
+        }
+    }
+
+    #[test]
+    fn details_are_cut_at_a_character() {
+        let target = TargetFacts::new(Fingerprint::from_bytes([1; 20]));
+        let attempt = Attempt::new(target, Position::Entry, UnixMillis::new(1));
+        let failure = Failure::new(
+            attempt,
+            UnixMillis::new(2),
+            Stage::Begin,
+            FailureKind::Refused,
+            Blame::Path,
+            "ü".repeat(400),
+        );
+        assert_eq!(failure.detail, "ü".repeat(Failure::DETAIL_LIMIT / 2));
+    }
+
+    #[test]
+    fn names_are_those_of_the_serialised_form() {
+        fn check<T: Serialize + Copy>(all: &[T], name: fn(T) -> &'static str) {
+            for &value in all {
+                assert_eq!(serde_json::to_value(value).unwrap(), name(value));
+            }
+        }
+        check(Stage::ALL, Stage::as_str);
+        check(FailureKind::ALL, FailureKind::as_str);
+        check(Blame::ALL, Blame::as_str);
+        check(Position::ALL, Position::as_str);
+        check(Direction::ALL, Direction::as_str);
+        check(StopReason::ALL, StopReason::as_str);
+    }
+}

@@ -1,0 +1,94 @@
+//! Instants of the wall clock, as records keep them.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// An instant of the wall clock: milliseconds since the Unix epoch, UTC.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct UnixMillis(u64);
+
+impl UnixMillis {
+    /// The instant `millis` milliseconds after the Unix epoch.
+    pub const fn new(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// The instant `seconds` seconds after the Unix epoch, saturating.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The instant `duration` before `self`, not before the epoch.
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+
+    /// The instant `duration` after `self`, saturating.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<SystemTime> for UnixMillis {
+    /// Times before the epoch become the epoch.
+    fn from(time: SystemTime) -> Self {
+        Self(millis(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
+    }
+}
+
+impl From<UnixMillis> for SystemTime {
+    fn from(time: UnixMillis) -> Self {
+        UNIX_EPOCH + Duration::from_millis(time.0)
+    }
+}
+
+impl fmt::Display for UnixMillis {
+    /// Seconds since the epoch with three decimals.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_never_wrap() {
+        let (early, late) = (UnixMillis::new(1_500), UnixMillis::new(4_000));
+        assert_eq!(late.since(early), Duration::from_millis(2_500));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(early.before(Duration::from_secs(9)), UnixMillis::new(0));
+        assert_eq!(late.to_string(), "4.000");
+    }
+
+    #[test]
+    fn system_time_and_back() {
+        let time = UnixMillis::new(1_700_000_000_123);
+        assert_eq!(UnixMillis::from(SystemTime::from(time)), time);
+    }
+}
