@@ -1,7 +1,37 @@
 #![doc = include_str!("../README.md")]
 
+mod builder;
+mod digest;
+mod document;
+mod error;
+mod fields;
 mod identity;
+mod keys;
+mod line;
+mod pair;
+#[cfg(unix)]
+mod publish;
+mod relay;
+mod time;
 mod units;
+mod value;
+mod version;
+mod writer;
 
+pub use builder::{FileBuilder, RelayBuilder, Target};
+pub use digest::{DigestError, FileDigest};
+pub use document::{Document, Limits, RelayIndex};
+pub use error::{Error, ErrorKind, Limit, Position};
+pub use fields::{HeaderFields, OtherPair, RelayFields};
 pub use identity::{Ed25519Identity, Fingerprint, IdentityError};
+pub use keys::{HEADER_KEYS, KeyInfo, KeyScope, RELAY_KEYS};
+pub use line::{HeaderLine, Line, LineEnding, LineKind};
+pub use pair::{Pair, Pairs};
+#[cfg(unix)]
+pub use publish::{replace_file, replace_symlink};
+pub use relay::{RelayLine, RelayLineRef};
+pub use time::{DateTime, DateTimeError, UnixTime};
 pub use units::{BytesPerSecond, KilobytesPerSecond};
+pub use value::{CountryCode, Field, FieldValue, Milliseconds, Percent, PythonBool, Seconds};
+pub use version::{FormatVersion, TorVersion, VersionError};
+pub use writer::Writer;

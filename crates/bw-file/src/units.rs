@@ -29,6 +29,11 @@ impl BytesPerSecond {
     pub const fn value(self) -> u64 {
         self.0
     }
+
+    /// The number alone, as files spell it.
+    pub(crate) fn as_number(&self) -> &u64 {
+        &self.0
+    }
 }
 
 impl KilobytesPerSecond {
@@ -40,6 +45,11 @@ impl KilobytesPerSecond {
     /// The number of kilobytes (1000 bytes) per second.
     pub const fn value(self) -> u64 {
         self.0
+    }
+
+    /// The number alone, as files spell it.
+    pub(crate) fn as_number(&self) -> &u64 {
+        &self.0
     }
 
     /// The same bandwidth in bytes per second, saturating at [`u64::MAX`].

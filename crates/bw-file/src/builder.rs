@@ -1,0 +1,653 @@
+//! Files made from scratch.
+
+use std::borrow::Cow;
+use std::io;
+
+use crate::error::{Error, ErrorKind};
+use crate::identity::{Ed25519Identity, Fingerprint};
+use crate::keys::{KeyInfo, for_header_keys, for_relay_keys, value_type};
+use crate::relay::{RelayLine, check_pair};
+use crate::time::{DateTime, UnixTime};
+use crate::units::KilobytesPerSecond;
+use crate::value::FieldValue;
+use crate::version::{FormatVersion, TorVersion};
+use crate::writer::Writer;
+
+/// Who a file is written for.
+///
+/// By default format 1.9.0 with a `$` before fingerprints, which every tor
+/// reads. The `$` is left out, as sbws 1.9 and later do, when the format
+/// allows it (1.9.0) and the oldest tor to support understands it (0.4.8.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub(crate) version: FormatVersion,
+    pub(crate) oldest_tor: TorVersion,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            version: FormatVersion::V1_9_0,
+            oldest_tor: TorVersion::OLDEST_JUDGED,
+        }
+    }
+}
+
+impl Target {
+    /// A target of this format version, for every tor.
+    pub fn new(version: FormatVersion) -> Self {
+        Self {
+            version,
+            ..Self::default()
+        }
+    }
+
+    /// The oldest tor that is to read the file.
+    pub fn oldest_tor(mut self, version: TorVersion) -> Self {
+        self.oldest_tor = version;
+        self
+    }
+
+    /// The format version to declare.
+    pub fn version(&self) -> FormatVersion {
+        self.version
+    }
+
+    /// Whether fingerprints get a `$` before them.
+    pub fn writes_dollar(&self) -> bool {
+        self.version < FormatVersion::V1_9_0 || !self.oldest_tor.takes_bare_fingerprints()
+    }
+
+    /// Whether the format has header lines and a terminator.
+    pub(crate) fn has_header(&self) -> bool {
+        self.version >= FormatVersion::V1_1_0
+    }
+}
+
+/// Builds a relay line.
+///
+/// Values are checked when the line is [built](Self::build) or written, so
+/// that calls can be chained.
+///
+/// ```
+/// use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond, RelayBuilder, Target};
+///
+/// let fingerprint = Fingerprint::from_bytes([0xAB; 20]);
+/// let mut relay = RelayBuilder::new(fingerprint, KilobytesPerSecond::new(760));
+/// relay.nick("Example").bw_mean(BytesPerSecond::new(801_234));
+/// assert_eq!(
+///     relay.build(&Target::default())?.as_bytes(),
+///     b"bw=760 bw_mean=801234 nick=Example node_id=$ABABABABABABABABABABABABABABABABABABABAB",
+/// );
+/// # Ok::<(), bw_file::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayBuilder {
+    fingerprint: Fingerprint,
+    bw: KilobytesPerSecond,
+    identity: Option<Ed25519Identity>,
+    pairs: Vec<(Cow<'static, str>, String)>,
+}
+
+/// The Rust type that a setter takes, from the word in the table of keys.
+macro_rules! setter_type {
+    (text) => { &str };
+    (countries) => { Vec<$crate::value::CountryCode> };
+    ($type:ident) => { value_type!('static $type) };
+}
+
+macro_rules! spelled {
+    (text, $value:expr) => {
+        $value.to_owned()
+    };
+    ($type:ident, $value:expr) => {{
+        let mut text = String::new();
+        $value.write_field(&mut text);
+        text
+    }};
+}
+
+macro_rules! relay_setters {
+    (@setter bw $($rest:tt)*) => {};
+    (@setter node_id $($rest:tt)*) => {};
+    (@setter master_key_ed25519 $($rest:tt)*) => {};
+    (@setter $name:ident $type:ident $meaning:literal) => {
+        #[doc = $meaning]
+        pub fn $name(&mut self, value: setter_type!($type)) -> &mut Self {
+            self.put(stringify!($name), spelled!($type, value))
+        }
+    };
+    ($($name:ident $type:ident $since:ident [$($removed:ident)?] $meaning:literal;)*) => {
+        /// The keys of the formats 1.0.0 to 1.9.0.
+        impl RelayBuilder {
+            $(relay_setters! { @setter $name $type $meaning })*
+        }
+    };
+}
+
+for_relay_keys!(relay_setters);
+
+impl RelayBuilder {
+    /// A relay with the bandwidth to vote for.
+    pub fn new(fingerprint: Fingerprint, bw: KilobytesPerSecond) -> Self {
+        Self {
+            fingerprint,
+            bw,
+            identity: None,
+            pairs: Vec::new(),
+        }
+    }
+
+    /// A relay that could not be measured: `bw=1`, `unmeasured=1`, `vote=0`.
+    pub fn unmeasured_relay(fingerprint: Fingerprint) -> Self {
+        let mut relay = Self::new(fingerprint, KilobytesPerSecond::new(1));
+        relay.unmeasured(true).vote(false);
+        relay
+    }
+
+    /// The relay's fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The bandwidth to vote for.
+    pub fn bandwidth(&self) -> KilobytesPerSecond {
+        self.bw
+    }
+
+    /// The relay's Ed25519 identity key.
+    pub fn master_key_ed25519(&mut self, identity: Ed25519Identity) -> &mut Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Marks a relay of a file with too few eligible relays:
+    /// `under_min_report=1`, `vote=0`, with its bandwidth as it is.
+    pub fn not_enough_eligible(&mut self) -> &mut Self {
+        self.under_min_report(true).vote(false)
+    }
+
+    /// Adds any other key. Values of known keys are checked against their
+    /// type.
+    pub fn key(&mut self, key: impl Into<Cow<'static, str>>, value: impl ToString) -> &mut Self {
+        self.pairs.push((key.into(), value.to_string()));
+        self
+    }
+
+    /// The same key set again replaces the first.
+    fn put(&mut self, key: &'static str, value: String) -> &mut Self {
+        match self.pairs.iter_mut().find(|(known, _)| known == key) {
+            Some((_, old)) => *old = value,
+            None => self.pairs.push((Cow::Borrowed(key), value)),
+        }
+        self
+    }
+
+    /// The line for `target`.
+    ///
+    /// # Errors
+    /// If the bandwidth is not in 1..=2147483647; if a key or value cannot be
+    /// written or is not of the key's type; if a key comes twice; if
+    /// `unmeasured=1` goes with another bandwidth than 1.
+    pub fn build(&self, target: &Target) -> Result<RelayLine, Error> {
+        let mut text = String::new();
+        self.write_line(target, &mut text)?;
+        RelayLine::new(text)
+    }
+
+    pub(crate) fn identity(&self) -> Option<Ed25519Identity> {
+        self.identity
+    }
+
+    /// Appends the line without line feed.
+    pub(crate) fn write_line(&self, target: &Target, out: &mut String) -> Result<(), Error> {
+        let relay = self.fingerprint;
+        if !(1..=2_147_483_647).contains(&self.bw.value()) {
+            return Err(Error::new(ErrorKind::BandwidthOutOfRange {
+                relay,
+                value: self.bw,
+            }));
+        }
+        let dollar = if target.writes_dollar() { "$" } else { "" };
+        let mut pairs: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(self.pairs.len() + 3);
+        pairs.push(("bw", self.bw.value().to_string().into()));
+        pairs.push(("node_id", format!("{dollar}{relay}").into()));
+        if let Some(identity) = self.identity {
+            pairs.push(("master_key_ed25519", identity.to_string().into()));
+        }
+        for (key, value) in &self.pairs {
+            if matches!(&**key, "bw" | "node_id" | "master_key_ed25519") {
+                return Err(Error::new(ErrorKind::ReservedKey {
+                    key: key.clone().into_owned(),
+                }));
+            }
+            check_pair(key, value)?;
+            check_type(KeyInfo::relay(key.as_bytes()), key, value)?;
+            if key == "unmeasured" && value == "1" && self.bw.value() != 1 {
+                return Err(Error::new(ErrorKind::UnmeasuredBandwidth {
+                    relay,
+                    value: self.bw,
+                }));
+            }
+            pairs.push((key, Cow::Borrowed(value)));
+        }
+        // tor before 0.3.4.1 does not find `node_id` at the end of a line.
+        let first = (!target.oldest_tor.takes_trailing_node_id()).then_some("node_id");
+        pairs.sort_unstable_by_key(|&(key, _)| (Some(key) != first, key));
+        for (index, (key, value)) in pairs.iter().enumerate() {
+            if index > 0 {
+                if pairs[index - 1].0 == *key {
+                    return Err(Error::new(ErrorKind::DuplicateKey {
+                        relay,
+                        key: (*key).to_owned(),
+                    }));
+                }
+                out.push(' ');
+            }
+            out.push_str(key);
+            out.push('=');
+            out.push_str(value);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value is of its key's type; unknown keys take any.
+pub(crate) fn check_type(info: Option<&KeyInfo>, key: &str, value: &str) -> Result<(), Error> {
+    match info {
+        Some(info) if !info.accepts(value.as_bytes()) => Err(Error::new(ErrorKind::InvalidValue {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            expected: info.expected,
+        })),
+        _ => Ok(()),
+    }
+}
+
+/// Builds a bandwidth file that tor takes and the specification allows, or
+/// says why it cannot.
+///
+/// ```
+/// use bw_file::{FileBuilder, Fingerprint, KilobytesPerSecond, RelayBuilder, UnixTime};
+///
+/// let mut builder = FileBuilder::new(UnixTime::new(1_700_000_000));
+/// builder.software("bwscan").number_consensus_relays(1);
+/// builder.push_relay(RelayBuilder::new(
+///     Fingerprint::from_bytes([0xAB; 20]),
+///     KilobytesPerSecond::new(760),
+/// ));
+/// let file = builder.build()?;
+/// assert_eq!(
+///     String::from_utf8(file).unwrap(),
+///     "1700000000\nversion=1.9.0\nnumber_consensus_relays=1\nsoftware=bwscan\n=====\n\
+///      bw=760 node_id=$ABABABABABABABABABABABABABABABABABABABAB\n",
+/// );
+/// # Ok::<(), bw_file::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileBuilder {
+    timestamp: UnixTime,
+    target: Target,
+    headers: Vec<(Cow<'static, str>, String)>,
+    relays: Vec<RelayBuilder>,
+}
+
+macro_rules! header_setters {
+    (@setter version $($rest:tt)*) => {};
+    (@setter $name:ident $type:ident $meaning:literal) => {
+        #[doc = $meaning]
+        pub fn $name(&mut self, value: setter_type!($type)) -> &mut Self {
+            self.put(stringify!($name), spelled!($type, value))
+        }
+    };
+    ($($name:ident $type:ident $since:ident [$($removed:ident)?] $meaning:literal;)*) => {
+        /// The header keys of the formats 1.1.0 to 1.9.0.
+        impl FileBuilder {
+            $(header_setters! { @setter $name $type $meaning })*
+        }
+    };
+}
+
+for_header_keys!(header_setters);
+
+impl FileBuilder {
+    /// An empty file with the time of its latest measurement.
+    pub fn new(timestamp: UnixTime) -> Self {
+        Self {
+            timestamp,
+            target: Target::default(),
+            headers: Vec::new(),
+            relays: Vec::new(),
+        }
+    }
+
+    /// Who the file is for: the format version to declare, and whether `$` is
+    /// written.
+    pub fn target(&mut self, target: Target) -> &mut Self {
+        self.target = target;
+        self
+    }
+
+    /// Adds any other header. Values of known keys are checked against their
+    /// type.
+    pub fn header(&mut self, key: impl Into<Cow<'static, str>>, value: impl ToString) -> &mut Self {
+        self.headers.push((key.into(), value.to_string()));
+        self
+    }
+
+    fn put(&mut self, key: &'static str, value: String) -> &mut Self {
+        match self.headers.iter_mut().find(|(known, _)| known == key) {
+            Some((_, old)) => *old = value,
+            None => self.headers.push((Cow::Borrowed(key), value)),
+        }
+        self
+    }
+
+    /// Adds a relay. Relays are written in the order in which they come.
+    pub fn push_relay(&mut self, relay: RelayBuilder) -> &mut Self {
+        self.relays.push(relay);
+        self
+    }
+
+    /// The relays so far.
+    pub fn relays(&self) -> &[RelayBuilder] {
+        &self.relays
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// If the file would break the specification or tor would not use all of
+    /// it: see [`ErrorKind`].
+    pub fn build(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::with_capacity(1024 + self.relays.len() * 640);
+        self.write_to(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and if writing fails. What was written until
+    /// then stays written: use [`publish`](Self::publish) for files that
+    /// others read.
+    pub fn write_to<W: io::Write>(&self, writer: W) -> Result<W, Error> {
+        let mut writer = self.writer(writer)?;
+        for relay in &self.relays {
+            writer.write_relay(relay)?;
+        }
+        writer.finish()
+    }
+
+    /// Writes everything before the relays, and returns a writer for relays
+    /// that need not be in memory together. Those of the builder are not
+    /// written.
+    ///
+    /// # Errors
+    /// As [`write_to`](Self::write_to).
+    pub fn writer<W: io::Write>(&self, writer: W) -> Result<Writer<W>, Error> {
+        Writer::new(writer, self.target.clone(), &self.preamble()?)
+    }
+
+    /// The timestamp, the header, and the terminator.
+    fn preamble(&self) -> Result<String, Error> {
+        let mut timestamp = String::new();
+        self.timestamp.write_field(&mut timestamp);
+        if UnixTime::parse_field(timestamp.as_bytes()).is_none() {
+            return Err(Error::new(ErrorKind::InvalidValue {
+                key: "timestamp".to_owned(),
+                value: timestamp,
+                expected: UnixTime::EXPECTED,
+            }));
+        }
+        let headers = self.checked_headers()?;
+        let mut text = format!("{timestamp}\n");
+        if !self.target.has_header() {
+            return Ok(text);
+        }
+        let version = format!("version={}\n", self.target.version);
+        let lines = headers
+            .iter()
+            .map(|(key, value)| format!("{key}={value}\n"));
+        text.extend(std::iter::once(version).chain(lines));
+        // As tor joins them: a space instead of each line feed but the last.
+        let bytes = "timestamp=".len() + text.len() - 1;
+        let entries = headers.len() + 2;
+        if entries > 50 || bytes > 1024 {
+            return Err(Error::new(ErrorKind::HeaderBudget { entries, bytes }));
+        }
+        text.push_str("=====\n");
+        Ok(text)
+    }
+
+    /// The headers sorted by key, each of them allowed.
+    fn checked_headers(&self) -> Result<Vec<&(Cow<'static, str>, String)>, Error> {
+        let mut headers: Vec<_> = self.headers.iter().collect();
+        headers.sort_by(|a, b| a.0.cmp(&b.0));
+        for (index, (key, value)) in headers.iter().copied().enumerate() {
+            if !self.target.has_header() {
+                return Err(Error::new(ErrorKind::HeadersBeforeVersion110 {
+                    key: key.clone().into_owned(),
+                }));
+            }
+            let info = KeyInfo::header(key.as_bytes());
+            let belongs_elsewhere = info.is_none() && KeyInfo::relay(key.as_bytes()).is_some();
+            if key == "version" || key == "timestamp" || belongs_elsewhere {
+                return Err(Error::new(ErrorKind::ReservedKey {
+                    key: key.clone().into_owned(),
+                }));
+            }
+            if index > 0 && headers[index - 1].0 == *key {
+                return Err(Error::new(ErrorKind::DuplicateHeader {
+                    key: key.clone().into_owned(),
+                }));
+            }
+            check_pair(key, value)?;
+            check_type(info, key, value)?;
+            if key == "latest_bandwidth" {
+                self.check_latest_bandwidth(value)?;
+            }
+        }
+        Ok(headers)
+    }
+
+    fn check_latest_bandwidth(&self, value: &str) -> Result<(), Error> {
+        match DateTime::parse_field(value.as_bytes()).map(UnixTime::from) {
+            Some(latest) if latest != self.timestamp => {
+                Err(Error::new(ErrorKind::LatestBandwidth {
+                    latest_bandwidth: latest,
+                    timestamp: self.timestamp,
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Document;
+
+    fn relay(byte: u8, bw: u64) -> RelayBuilder {
+        RelayBuilder::new(
+            Fingerprint::from_bytes([byte; 20]),
+            KilobytesPerSecond::new(bw),
+        )
+    }
+
+    fn refused(edit: impl FnOnce(&mut FileBuilder)) -> ErrorKind {
+        let mut builder = FileBuilder::new(UnixTime::new(1_700_000_000));
+        edit(&mut builder);
+        builder.build().unwrap_err().into_kind()
+    }
+
+    #[test]
+    fn bad_files_are_refused() {
+        use ErrorKind as K;
+        type Edit = fn(&mut FileBuilder);
+        type Expected = fn(&K) -> bool;
+        let cases: [(Edit, Expected); 17] = [
+            (
+                |b| {
+                    b.push_relay(relay(1, 0));
+                },
+                |k| matches!(k, K::BandwidthOutOfRange { .. }),
+            ),
+            (
+                |b| {
+                    b.push_relay(relay(1, 1 << 31));
+                },
+                |k| matches!(k, K::BandwidthOutOfRange { .. }),
+            ),
+            (
+                |b| {
+                    b.push_relay(relay(1, 1)).push_relay(relay(1, 2));
+                },
+                |k| matches!(k, K::DuplicateRelay { .. }),
+            ),
+            (
+                |b| {
+                    let key = Ed25519Identity::from_bytes([7; 32]);
+                    for byte in 1..3 {
+                        let mut relay = relay(byte, 1);
+                        relay.master_key_ed25519(key);
+                        b.push_relay(relay);
+                    }
+                },
+                |k| matches!(k, K::DuplicateIdentity { .. }),
+            ),
+            (
+                |b| {
+                    let mut relay = relay(1, 1);
+                    relay.key("x", 1).key("x", 1);
+                    b.push_relay(relay);
+                },
+                |k| matches!(k, K::DuplicateKey { .. }),
+            ),
+            (
+                |b| {
+                    let mut relay = relay(1, 2);
+                    relay.unmeasured(true);
+                    b.push_relay(relay);
+                },
+                |k| matches!(k, K::UnmeasuredBandwidth { .. }),
+            ),
+            (
+                |b| {
+                    let mut relay = relay(1, 2);
+                    relay.nick("a b");
+                    b.push_relay(relay);
+                },
+                |k| matches!(k, K::InvalidValue { .. }),
+            ),
+            (
+                |b| {
+                    let mut relay = relay(1, 2);
+                    relay.key("bw", "3");
+                    b.push_relay(relay);
+                },
+                |k| matches!(k, K::ReservedKey { .. }),
+            ),
+            (
+                |b| {
+                    b.header("x", "").software("y");
+                },
+                |k| matches!(k, K::InvalidValue { .. }),
+            ),
+            (
+                |b| {
+                    b.header("x=", "1");
+                },
+                |k| matches!(k, K::InvalidKey { .. }),
+            ),
+            (
+                |b| {
+                    b.header("x", "1").header("x", "1");
+                },
+                |k| matches!(k, K::DuplicateHeader { .. }),
+            ),
+            (
+                |b| {
+                    b.header("node_id", "1");
+                },
+                |k| matches!(k, K::ReservedKey { .. }),
+            ),
+            (
+                |b| {
+                    b.header("mu", "1.5");
+                },
+                |k| matches!(k, K::InvalidValue { .. }),
+            ),
+            (
+                |b| {
+                    b.latest_bandwidth(DateTime::new(UnixTime::new(5)).unwrap());
+                },
+                |k| matches!(k, K::LatestBandwidth { .. }),
+            ),
+            (
+                |b| {
+                    b.header("x", "y".repeat(990));
+                },
+                |k| matches!(k, K::HeaderBudget { entries: 3, .. }),
+            ),
+            (
+                |b| {
+                    for n in 0..49 {
+                        b.header(format!("k{n}"), n);
+                    }
+                },
+                |k| matches!(k, K::HeaderBudget { entries: 51, .. }),
+            ),
+            (
+                |b| {
+                    b.target(Target::new(FormatVersion::V1_0_0)).software("x");
+                },
+                |k| matches!(k, K::HeadersBeforeVersion110 { .. }),
+            ),
+        ];
+        for (number, (edit, expected)) in cases.into_iter().enumerate() {
+            let kind = refused(edit);
+            assert!(expected(&kind), "case {number}: {kind:?}");
+        }
+        let mut before_1970 = FileBuilder::new(UnixTime::new(-1));
+        assert!(before_1970.software("x").build().is_err());
+    }
+
+    #[test]
+    fn the_budget_is_exact() {
+        // "timestamp=1700000000 version=1.9.0 x=" has 37 bytes.
+        for (length, fits) in [(1024 - 37, true), (1025 - 37, false)] {
+            let mut builder = FileBuilder::new(UnixTime::new(1_700_000_000));
+            builder.header("x", "y".repeat(length));
+            assert_eq!(builder.build().is_ok(), fits, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_dollar_depends_on_the_reader() {
+        let line = |target: &Target| {
+            let line = relay(0xCD, 5).build(target).unwrap();
+            String::from_utf8(line.as_bytes().to_vec()).unwrap()
+        };
+        let newest = Target::default().oldest_tor(TorVersion::release(0, 4, 8, 11));
+        assert!(line(&Target::default()).contains("node_id=$CD"));
+        assert!(line(&newest).contains("node_id=CD"));
+        let older_format = Target::new(FormatVersion::V1_8_0).oldest_tor(TorVersion::CHECKED);
+        assert!(line(&older_format).contains("node_id=$CD"));
+        let ancient = Target::default().oldest_tor(TorVersion::release(0, 2, 9, 1));
+        assert!(line(&ancient).starts_with("node_id=$CD"));
+    }
+
+    #[test]
+    fn version_1_0_0_has_no_header() {
+        let mut builder = FileBuilder::new(UnixTime::new(1_700_000_000));
+        builder
+            .target(Target::new(FormatVersion::V1_0_0))
+            .push_relay(relay(1, 5));
+        let bytes = builder.build().unwrap();
+        let document = Document::parse(&bytes);
+        assert_eq!(document.lines().len(), 2);
+        assert_eq!(document.relays().count(), 1);
+    }
+}

@@ -1,0 +1,633 @@
+//! A whole file, kept byte for byte.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+
+use crate::error::{Error, ErrorKind, Limit, Position, wide};
+use crate::identity::{Ed25519Identity, Fingerprint};
+use crate::line::{
+    Classifier, HeaderLine, Line, LineEnding, LineKind, RawLines, classify_in_body, split_ending,
+};
+use crate::relay::{RelayLine, RelayLineRef, check_pair, with_key, without_key};
+use crate::time::UnixTime;
+use crate::value::{Field, FieldValue};
+use crate::version::FormatVersion;
+
+/// How much input is taken before an [error](ErrorKind::LimitExceeded) says
+/// that it is too much.
+///
+/// The defaults suit files from unknown hands: 256 MiB a file, 1 MiB a line,
+/// a million lines. A file of today's network has about 8 MB, lines of less
+/// than 1 KiB, and about 12,000 of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes in one file.
+    pub file_bytes: u64,
+    /// Bytes in one line.
+    pub line_bytes: u64,
+    /// Lines in one file.
+    pub lines: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            file_bytes: 256 << 20,
+            line_bytes: 1 << 20,
+            lines: 1_000_000,
+        }
+    }
+}
+
+impl Limits {
+    /// No limits at all.
+    pub const NONE: Self = Self {
+        file_bytes: u64::MAX,
+        line_bytes: u64::MAX,
+        lines: u64::MAX,
+    };
+
+    pub(crate) fn check(
+        maximum: u64,
+        actual: u64,
+        limit: Limit,
+        position: impl FnOnce() -> Position,
+    ) -> Result<(), Error> {
+        if actual <= maximum {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::LimitExceeded {
+            limit,
+            maximum,
+            position: position(),
+        }))
+    }
+}
+
+/// A bandwidth file with every byte of it.
+///
+/// Any input is a document; [`to_bytes`](Self::to_bytes) gives it back
+/// unchanged, whatever it was. What is wrong with it is the business of
+/// [`spec`](crate::spec), [`TorJudge`](crate::TorJudge), and
+/// [`lint`](crate::lint).
+///
+/// ```
+/// use bw_file::Document;
+///
+/// let text = b"1700000000\nversion=1.9.0\nsoftware=x\n=====\n\
+///     node_id=$0123456789012345678901234567890123456789 bw=760\n";
+/// let mut document = Document::parse(text);
+/// assert_eq!(document.to_bytes(), text);
+///
+/// document.set_header("software", "bwscan")?;
+/// let relay = document.relays().next().unwrap();
+/// assert_eq!(relay.bandwidth().unwrap().value(), 760);
+/// assert!(document.to_bytes().starts_with(b"1700000000\nversion=1.9.0\nsoftware=bwscan\n====="));
+/// # Ok::<(), bw_file::Error>(())
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Document<'a> {
+    lines: Vec<Line<'a>>,
+}
+
+/// Where each relay's line is in a document, by both identities.
+///
+/// A snapshot: edits of the document do not reach it. Where a relay comes
+/// twice, its last line counts, as it does in tor's vote.
+#[derive(Clone, Debug, Default)]
+pub struct RelayIndex {
+    by_fingerprint: HashMap<Fingerprint, usize>,
+    by_identity: HashMap<Ed25519Identity, usize>,
+}
+
+impl RelayIndex {
+    /// Index of the relay's line among the document's lines.
+    pub fn by_fingerprint(&self, fingerprint: &Fingerprint) -> Option<usize> {
+        self.by_fingerprint.get(fingerprint).copied()
+    }
+
+    /// Index of the relay's line among the document's lines.
+    pub fn by_identity(&self, identity: &Ed25519Identity) -> Option<usize> {
+        self.by_identity.get(identity).copied()
+    }
+}
+
+/// Reading.
+impl<'a> Document<'a> {
+    /// Reads a document from bytes, borrowing them. Takes any input.
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        let mut classifier = Classifier::default();
+        // Relay lines have hundreds of bytes.
+        let mut lines = Vec::with_capacity(bytes.len() / 128 + 8);
+        for raw in RawLines::new(bytes) {
+            let kind = classifier.classify(split_ending(raw).0);
+            lines.push(Line::new(kind, Cow::Borrowed(raw)));
+        }
+        Self { lines }
+    }
+
+    /// Reads a document from bytes of unknown origin.
+    ///
+    /// # Errors
+    /// If there is more of something than `limits` allow.
+    pub fn parse_with_limits(bytes: &'a [u8], limits: &Limits) -> Result<Self, Error> {
+        Limits::check(
+            limits.file_bytes,
+            wide(bytes.len()),
+            Limit::FileBytes,
+            || Position::START,
+        )?;
+        let (mut number, mut byte) = (0, 0);
+        for raw in RawLines::new(bytes) {
+            number += 1;
+            let position = || Position::new(byte, number, 1);
+            Limits::check(limits.lines, number, Limit::Lines, position)?;
+            Limits::check(
+                limits.line_bytes,
+                wide(raw.len()),
+                Limit::LineBytes,
+                position,
+            )?;
+            byte += wide(raw.len());
+        }
+        Ok(Self::parse(bytes))
+    }
+
+    /// All bytes of the document.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.lines.iter().map(|l| l.as_bytes().len()).sum());
+        for line in &self.lines {
+            bytes.extend_from_slice(line.as_bytes());
+        }
+        bytes
+    }
+
+    /// Writes all bytes of the document.
+    ///
+    /// # Errors
+    /// If writing fails.
+    pub fn write_to<W: io::Write>(&self, mut writer: W) -> Result<(), Error> {
+        for line in &self.lines {
+            writer.write_all(line.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The same document without borrowing.
+    pub fn into_owned(self) -> Document<'static> {
+        Document {
+            lines: self.lines.into_iter().map(Line::into_owned).collect(),
+        }
+    }
+
+    /// All lines in order.
+    pub fn lines(&self) -> &[Line<'a>] {
+        &self.lines
+    }
+
+    /// The timestamp in the file's first line that is no annotation.
+    ///
+    /// Spaces and tabs around the number and a byte-order mark before it are
+    /// overlooked here; tor refuses most of them.
+    pub fn timestamp(&self) -> Field<'_, UnixTime> {
+        match self.timestamp_line() {
+            Some(line) => Field::read(Some(timestamp_digits(line.content()))),
+            None => Field::Absent,
+        }
+    }
+
+    fn timestamp_line(&self) -> Option<&Line<'a>> {
+        self.lines
+            .iter()
+            .find(|line| line.kind() == LineKind::Timestamp)
+    }
+
+    /// The version of the format: 1.0.0 if no header names one.
+    pub fn version(&self) -> Field<'_, FormatVersion> {
+        match self.header(b"version") {
+            None => Field::Value(FormatVersion::V1_0_0),
+            raw => Field::read(raw),
+        }
+    }
+
+    /// The header lines in order, duplicates and all.
+    pub fn headers(&self) -> impl Iterator<Item = HeaderLine<'_>> {
+        self.lines
+            .iter()
+            .filter(|line| line.kind() == LineKind::Header)
+            .filter_map(|line| HeaderLine::parse(line.content()))
+    }
+
+    /// The value of a header as it is written; the last one, if there are
+    /// several.
+    pub fn header(&self, key: &[u8]) -> Option<&[u8]> {
+        self.headers()
+            .filter(|header| header.key() == key)
+            .last()
+            .map(|header| header.value())
+    }
+
+    /// The relay lines in order.
+    pub fn relays(&self) -> impl Iterator<Item = RelayLineRef<'_>> {
+        self.relay_lines().map(|(_, relay)| relay)
+    }
+
+    /// The relay lines in order, each with its index among all lines.
+    pub fn relay_lines(&self) -> impl Iterator<Item = (usize, RelayLineRef<'_>)> {
+        self.lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.kind() == LineKind::Relay)
+            .map(|(index, line)| (index, RelayLineRef::new(line.content())))
+    }
+
+    /// The relay line with this index among all lines, if it is one.
+    pub fn relay(&self, line: usize) -> Option<RelayLineRef<'_>> {
+        self.lines
+            .get(line)
+            .filter(|line| line.kind() == LineKind::Relay)
+            .map(|line| RelayLineRef::new(line.content()))
+    }
+
+    /// Where each relay's line is.
+    pub fn index(&self) -> RelayIndex {
+        let mut index = RelayIndex::default();
+        for (line, relay) in self.relay_lines() {
+            if let Some(fingerprint) = relay.fingerprint() {
+                index.by_fingerprint.insert(fingerprint, line);
+            }
+            if let Some(identity) = relay.identity() {
+                index.by_identity.insert(identity, line);
+            }
+        }
+        index
+    }
+
+    /// The relay lines that borrow from the input, for as long as the input
+    /// lives; lines that were edited are not among them.
+    pub fn borrowed_relays(&self) -> impl Iterator<Item = RelayLineRef<'a>> {
+        self.lines
+            .iter()
+            .filter(|line| line.kind() == LineKind::Relay)
+            .filter_map(Line::as_borrowed)
+            .map(|raw| RelayLineRef::new(split_ending(raw).0))
+    }
+}
+
+/// The part of a timestamp line that has the number.
+pub(crate) fn timestamp_digits(content: &[u8]) -> &[u8] {
+    content
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(content)
+        .trim_ascii()
+}
+
+/// Editing. Every edit changes only the lines it names, and leaves the
+/// document as if the edited bytes had been parsed.
+impl Document<'_> {
+    /// Replaces the timestamp.
+    ///
+    /// # Errors
+    /// If the document has no line for it: it is empty or has annotations
+    /// only. Also if the time is before 1970.
+    pub fn set_timestamp(&mut self, timestamp: UnixTime) -> Result<(), Error> {
+        let mut text = String::new();
+        timestamp.write_field(&mut text);
+        if UnixTime::parse_field(text.as_bytes()).is_none() {
+            return Err(Error::new(ErrorKind::InvalidValue {
+                key: "timestamp".to_owned(),
+                value: text,
+                expected: UnixTime::EXPECTED,
+            }));
+        }
+        let line = self.timestamp_index()?;
+        self.lines[line].set_content(text.as_bytes());
+        Ok(())
+    }
+
+    /// Sets a header: replaces the value of its last occurrence, or inserts
+    /// a line after the last line of the header (`version`: after the
+    /// timestamp).
+    ///
+    /// # Errors
+    /// If the key or the value cannot be written, or there is no timestamp
+    /// that the header could follow.
+    pub fn set_header(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        check_pair(key, value)?;
+        let content = format!("{key}={value}");
+        let existing = self.lines.iter().rposition(|line| {
+            line.kind() == LineKind::Header
+                && HeaderLine::parse(line.content())
+                    .is_some_and(|header| header.key() == key.as_bytes())
+        });
+        if let Some(line) = existing {
+            self.lines[line].set_content(content.as_bytes());
+            return Ok(());
+        }
+        let timestamp = self.timestamp_index()?;
+        let after = if key == "version" {
+            timestamp
+        } else {
+            self.lines
+                .iter()
+                .rposition(|line| line.kind() == LineKind::Header)
+                .unwrap_or(timestamp)
+        };
+        self.insert_line(after + 1, LineKind::Header, content.as_bytes());
+        Ok(())
+    }
+
+    /// Removes all lines of a header and says how many there were.
+    pub fn remove_header(&mut self, key: &str) -> usize {
+        let before = self.lines.len();
+        self.lines.retain(|line| {
+            line.kind() != LineKind::Header
+                || HeaderLine::parse(line.content())
+                    .is_none_or(|header| header.key() != key.as_bytes())
+        });
+        before - self.lines.len()
+    }
+
+    /// Sets a key of the relay line with this index among all lines.
+    ///
+    /// # Errors
+    /// If it is no relay line, or the key or the value cannot be written.
+    pub fn set_relay_key(&mut self, line: usize, key: &str, value: &str) -> Result<(), Error> {
+        let content = with_key(self.relay_content(line)?, key, value)?;
+        self.replace_relay(line, &content);
+        Ok(())
+    }
+
+    /// Removes all occurrences of a key from the relay line with this index
+    /// and says how many there were. A line that loses its last `bw` or
+    /// identity may cease to be a relay line.
+    ///
+    /// # Errors
+    /// If it is no relay line.
+    pub fn remove_relay_key(&mut self, line: usize, key: &str) -> Result<usize, Error> {
+        let (content, removed) = without_key(self.relay_content(line)?, key.as_bytes());
+        if removed > 0 {
+            self.replace_relay(line, &content);
+        }
+        Ok(removed)
+    }
+
+    /// Appends a relay line after the last line. If that has no line end, it
+    /// gets one.
+    ///
+    /// # Errors
+    /// If there is no timestamp that it could follow, or the line would not
+    /// be taken for a relay line there.
+    pub fn push_relay(&mut self, relay: &RelayLine) -> Result<(), Error> {
+        self.timestamp_index()?;
+        let mut classifier = if self.has_body() {
+            Classifier::Body
+        } else {
+            Classifier::Header
+        };
+        let content = relay.as_bytes();
+        if classifier.classify(content) != LineKind::Relay || content.ends_with(b"\r") {
+            return Err(Error::new(ErrorKind::InvalidValue {
+                key: "relay line".to_owned(),
+                value: String::from_utf8_lossy(content).into_owned(),
+                expected: "a relay line with bw and an identity",
+            }));
+        }
+        self.insert_line(self.lines.len(), LineKind::Relay, content);
+        Ok(())
+    }
+
+    /// Removes the relay line with this index among all lines.
+    ///
+    /// # Errors
+    /// If it is no relay line.
+    pub fn remove_relay(&mut self, line: usize) -> Result<RelayLine, Error> {
+        let removed = RelayLineRef::new(self.relay_content(line)?).to_owned();
+        let ends_header = self.ends_header(line);
+        self.lines.remove(line);
+        if ends_header {
+            self.classify_all();
+        }
+        Ok(removed)
+    }
+
+    /// Keeps the relay lines that `keep` returns true for, and all other
+    /// lines.
+    pub fn retain_relays(&mut self, mut keep: impl FnMut(RelayLineRef<'_>) -> bool) {
+        self.lines.retain(|line| {
+            line.kind() != LineKind::Relay || keep(RelayLineRef::new(line.content()))
+        });
+        self.classify_all();
+    }
+
+    /// Sorts the relay lines among the places that relay lines have; other
+    /// lines stay where they are. Equal ones keep their order.
+    pub fn sort_relays_by<K: Ord>(&mut self, mut key: impl FnMut(RelayLineRef<'_>) -> K) {
+        let places: Vec<usize> = self.relay_lines().map(|(line, _)| line).collect();
+        if self
+            .lines
+            .last()
+            .is_some_and(|l| l.kind() == LineKind::Relay)
+        {
+            self.terminate_last();
+        }
+        let mut relays: Vec<Line<'_>> = places
+            .iter()
+            .map(|&place| {
+                let empty = Line::new(LineKind::Blank, Cow::Borrowed(&b""[..]));
+                std::mem::replace(&mut self.lines[place], empty)
+            })
+            .collect();
+        relays.sort_by_cached_key(|line| key(RelayLineRef::new(line.content())));
+        for (place, relay) in places.into_iter().zip(relays) {
+            self.lines[place] = relay;
+        }
+        self.classify_all();
+    }
+
+    fn timestamp_index(&self) -> Result<usize, Error> {
+        self.lines
+            .iter()
+            .position(|line| line.kind() == LineKind::Timestamp)
+            .ok_or_else(|| {
+                Error::new(ErrorKind::NoSuchLine {
+                    index: self.lines.len(),
+                    expected: "timestamp",
+                })
+            })
+    }
+
+    fn relay_content(&self, line: usize) -> Result<&[u8], Error> {
+        self.relay(line)
+            .map(|relay| relay.as_bytes())
+            .ok_or_else(|| {
+                Error::new(ErrorKind::NoSuchLine {
+                    index: line,
+                    expected: "relay line",
+                })
+            })
+    }
+
+    fn replace_relay(&mut self, line: usize, content: &[u8]) {
+        let ends_header = self.ends_header(line);
+        self.lines[line].set_content(content);
+        if ends_header {
+            self.classify_all();
+        } else {
+            // The content may have gained a `\r` at its end, or a new kind.
+            let kind = classify_in_body(self.lines[line].content());
+            self.lines[line].set_kind(kind);
+        }
+    }
+
+    /// Whether a header without terminator ends at this line.
+    fn ends_header(&self, line: usize) -> bool {
+        !self.lines[..line]
+            .iter()
+            .any(|line| matches!(line.kind(), LineKind::Terminator | LineKind::Relay))
+    }
+
+    fn has_body(&self) -> bool {
+        !self.ends_header(self.lines.len())
+    }
+
+    fn insert_line(&mut self, at: usize, kind: LineKind, content: &[u8]) {
+        if at == self.lines.len() {
+            self.terminate_last();
+        }
+        let mut bytes = content.to_vec();
+        bytes.extend_from_slice(self.usual_ending().as_bytes());
+        self.lines.insert(at, Line::new(kind, Cow::Owned(bytes)));
+    }
+
+    fn terminate_last(&mut self) {
+        let ending = self.usual_ending();
+        if let Some(last) = self.lines.last_mut() {
+            last.terminate(ending);
+        }
+    }
+
+    /// The ending of the first line.
+    fn usual_ending(&self) -> LineEnding {
+        match self.lines.first().map(Line::ending) {
+            Some(LineEnding::CrLf) => LineEnding::CrLf,
+            _ => LineEnding::Lf,
+        }
+    }
+
+    fn classify_all(&mut self) {
+        let mut classifier = Classifier::default();
+        for line in &mut self.lines {
+            let kind = classifier.classify(line.content());
+            line.set_kind(kind);
+        }
+    }
+}
+
+impl fmt::Debug for Document<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.lines).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &[u8] = b"1700000000\nversion=1.4.0\nsoftware=x\n=====\n\
+        node_id=$00 bw=1 nick=b\nbw=2 node_id=$01  nick=a\nstray\n";
+
+    fn after(edit: impl FnOnce(&mut Document<'_>)) -> String {
+        let mut document = Document::parse(FILE);
+        edit(&mut document);
+        let bytes = document.to_bytes();
+        assert_eq!(Document::parse(&bytes), document, "as if parsed");
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn edits_touch_one_line() {
+        let text = String::from_utf8(FILE.to_vec()).unwrap();
+        assert_eq!(
+            after(|d| d.set_header("software", "y").unwrap()),
+            text.replace("software=x", "software=y")
+        );
+        assert_eq!(
+            after(|d| d.set_header("mu", "5").unwrap()),
+            text.replace("=====", "mu=5\n=====")
+        );
+        assert_eq!(
+            after(|d| assert_eq!(d.remove_header("software"), 1)),
+            text.replace("software=x\n", "")
+        );
+        assert_eq!(
+            after(|d| d.set_relay_key(5, "bw", "77").unwrap()),
+            text.replace("bw=2", "bw=77")
+        );
+        assert_eq!(
+            after(|d| assert_eq!(d.remove_relay_key(4, "nick").unwrap(), 1)),
+            text.replace(" nick=b", "")
+        );
+        assert_eq!(
+            after(|d| drop(d.remove_relay(4).unwrap())),
+            text.replace("node_id=$00 bw=1 nick=b\n", "")
+        );
+        assert_eq!(
+            after(|d| d.set_timestamp(UnixTime::new(5)).unwrap()),
+            text.replace("1700000000", "5")
+        );
+    }
+
+    #[test]
+    fn reordering_keeps_other_lines() {
+        assert_eq!(
+            after(|d| d.sort_relays_by(|r| r.get(b"nick").map(<[u8]>::to_vec))),
+            "1700000000\nversion=1.4.0\nsoftware=x\n=====\n\
+             bw=2 node_id=$01  nick=a\nnode_id=$00 bw=1 nick=b\nstray\n"
+        );
+    }
+
+    #[test]
+    fn removing_what_ends_a_header_reads_the_rest_anew() {
+        let mut document = Document::parse(b"1\na=b\nbw=1 node_id=x\nc=d\nbw=2 node_id=y\n");
+        assert_eq!(document.headers().count(), 1);
+        document.remove_relay(2).unwrap();
+        assert_eq!(document.headers().count(), 2);
+        assert_eq!(document.relays().count(), 1);
+    }
+
+    #[test]
+    fn appending_ends_the_last_line() {
+        let mut document = Document::parse(b"1\nbw=1 node_id=x");
+        document
+            .push_relay(&RelayLine::new("bw=2 node_id=y").unwrap())
+            .unwrap();
+        assert_eq!(document.to_bytes(), b"1\nbw=1 node_id=x\nbw=2 node_id=y\n");
+        assert!(
+            document
+                .push_relay(&RelayLine::new("x=y").unwrap())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_document_without_timestamp_takes_no_header() {
+        let mut document = Document::parse(b"@type\n");
+        assert!(document.set_header("a", "b").is_err());
+        assert!(document.set_timestamp(UnixTime::new(1)).is_err());
+        assert!(document.timestamp().is_absent());
+    }
+
+    #[test]
+    fn limits_name_the_place() {
+        let limits = Limits {
+            line_bytes: 20,
+            ..Limits::default()
+        };
+        let error = Document::parse_with_limits(FILE, &limits).unwrap_err();
+        assert_eq!(error.position(), Some(Position::new(42, 5, 1)));
+    }
+}

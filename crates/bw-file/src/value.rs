@@ -1,0 +1,454 @@
+//! Values of keys: their types and what can be in their place.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::identity::{Ed25519Identity, Fingerprint};
+use crate::time::{DateTime, UnixTime};
+use crate::units::{BytesPerSecond, KilobytesPerSecond};
+use crate::version::FormatVersion;
+
+/// What a file has for a key.
+///
+/// The four states are told apart because they mean different things: sbws
+/// writes `None` for what it does not know, and a value that is not of its
+/// key's type is somebody's mistake that a reader should hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "these are all the states there can be"
+)]
+pub enum Field<'a, T> {
+    /// The key is not there.
+    #[default]
+    Absent,
+    /// The key is there and says `None`.
+    WrittenNone,
+    /// The key is there, with a value that is not of its type.
+    Invalid(Cow<'a, [u8]>),
+    /// The key is there with this value.
+    Value(T),
+}
+
+impl<'a, T> Field<'a, T> {
+    /// The value, if there is one of the right type.
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// A reference to the value, if there is one of the right type.
+    pub fn as_value(&self) -> Option<&T> {
+        match self {
+            Self::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether the key is not there.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// Whether the key is there with a value that is not of its type.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Self::Invalid(_))
+    }
+
+    pub(crate) fn read(raw: Option<&'a [u8]>) -> Self
+    where
+        T: FieldValue<'a>,
+    {
+        match raw {
+            None => Self::Absent,
+            Some(raw) => match T::parse_field(raw) {
+                Some(value) => Self::Value(value),
+                None if raw == b"None" => Self::WrittenNone,
+                None => Self::Invalid(Cow::Borrowed(raw)),
+            },
+        }
+    }
+}
+
+/// A type that the value of a key can have.
+///
+/// Sealed: the types are those of the format.
+pub trait FieldValue<'a>: Sized + sealed::Sealed {
+    /// What the type takes, for messages.
+    const EXPECTED: &'static str;
+
+    /// Reads a value's bytes; `None` if they are not of this type.
+    fn parse_field(raw: &'a [u8]) -> Option<Self>;
+
+    /// Appends the value's spelling.
+    fn write_field(&self, out: &mut String);
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// `True` or `False`: how Python spells the only such key,
+/// `consensus_bandwidth_is_unmeasured`. The other booleans are `1` or `0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct PythonBool(bool);
+
+/// A whole number of milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct Milliseconds(u64);
+
+/// A whole number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct Seconds(u64);
+
+/// A whole number of percents; more than 100 occurs in production.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct Percent(u64);
+
+/// A country as ISO 3166-1 alpha-2 has it: two upper-case letters. `ZZ`
+/// stands for unknown.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CountryCode([u8; 2]);
+
+macro_rules! wrapper {
+    ($type:ident, $inner:ty, $unit:literal) => {
+        impl $type {
+            #[doc = concat!("Wraps ", $unit, ".")]
+            pub const fn new(value: $inner) -> Self {
+                Self(value)
+            }
+
+            #[doc = concat!("The value: ", $unit, ".")]
+            pub const fn value(self) -> $inner {
+                self.0
+            }
+        }
+    };
+}
+
+wrapper!(PythonBool, bool, "a truth value");
+wrapper!(Milliseconds, u64, "a number of milliseconds");
+wrapper!(Seconds, u64, "a number of seconds");
+wrapper!(Percent, u64, "a number of percents");
+
+impl CountryCode {
+    /// Reads two upper-case letters.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let code: [u8; 2] = text.try_into().ok()?;
+        code.iter()
+            .all(u8::is_ascii_uppercase)
+            .then_some(Self(code))
+    }
+}
+
+impl fmt::Display for CountryCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, second] = self.0.map(char::from);
+        write!(f, "{first}{second}")
+    }
+}
+
+impl fmt::Debug for CountryCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CountryCode({self})")
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for CountryCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for CountryCode {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(text.as_bytes())
+            .ok_or_else(|| serde::de::Error::custom("two upper-case letters expected"))
+    }
+}
+
+/// Digits only, fitting 64 bits.
+pub(crate) fn parse_unsigned(raw: &[u8]) -> Option<u64> {
+    if raw.is_empty() {
+        return None;
+    }
+    raw.iter().try_fold(0_u64, |value, &byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+fn parse_signed(raw: &[u8]) -> Option<i64> {
+    match raw.strip_prefix(b"-") {
+        Some(digits) => 0_i64.checked_sub_unsigned(parse_unsigned(digits)?),
+        None => parse_unsigned(raw)?.try_into().ok(),
+    }
+}
+
+/// Whether the bytes can be a value: printable ASCII without space, at least
+/// one (bandwidth-file-spec 2.1).
+pub(crate) fn is_value(raw: &[u8]) -> bool {
+    !raw.is_empty() && raw.iter().all(u8::is_ascii_graphic)
+}
+
+/// Whether the bytes can be a key.
+pub(crate) fn is_key(raw: &[u8]) -> bool {
+    !raw.is_empty()
+        && raw
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+macro_rules! field_value {
+    ($type:ty, $expected:literal, $parse:expr, $spell:expr) => {
+        impl sealed::Sealed for $type {}
+
+        impl<'a> FieldValue<'a> for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn parse_field(raw: &'a [u8]) -> Option<Self> {
+                let parse: fn(&'a [u8]) -> Option<Self> = $parse;
+                parse(raw)
+            }
+
+            fn write_field(&self, out: &mut String) {
+                let spell: fn(&Self) -> &dyn fmt::Display = $spell;
+                // Writing to a String cannot fail.
+                let _ = fmt::Write::write_fmt(out, format_args!("{}", spell(self)));
+            }
+        }
+    };
+}
+
+field_value!(u64, "a whole number", parse_unsigned, |v| v);
+field_value!(i64, "a whole number", parse_signed, |v| v);
+field_value!(
+    KilobytesPerSecond,
+    "a whole number of kilobytes per second",
+    |raw| parse_unsigned(raw).map(Self::new),
+    |v| v.as_number()
+);
+field_value!(
+    BytesPerSecond,
+    "a whole number of bytes per second",
+    |raw| parse_unsigned(raw).map(Self::new),
+    |v| v.as_number()
+);
+field_value!(
+    Fingerprint,
+    "40 hexadecimal digits, after an optional \"$\"",
+    |raw| Self::parse(raw).ok(),
+    |v| v
+);
+field_value!(
+    Ed25519Identity,
+    "43 characters of base64",
+    |raw| Self::parse(raw).ok(),
+    |v| v
+);
+field_value!(
+    DateTime,
+    "a date and time as YYYY-MM-DDTHH:MM:SS",
+    |raw| Self::parse(raw).ok(),
+    |v| v
+);
+field_value!(
+    UnixTime,
+    "a whole number of seconds since 1970",
+    |raw| parse_unsigned(raw)
+        .and_then(|seconds| seconds.try_into().ok())
+        .map(Self::new),
+    |v| v
+);
+field_value!(
+    FormatVersion,
+    "three numbers with dots between",
+    Self::parse,
+    |v| v
+);
+field_value!(
+    Milliseconds,
+    "a whole number of milliseconds",
+    |raw| parse_unsigned(raw).map(Self),
+    |v| &v.0
+);
+field_value!(
+    Seconds,
+    "a whole number of seconds",
+    |raw| parse_unsigned(raw).map(Self),
+    |v| &v.0
+);
+field_value!(
+    Percent,
+    "a whole number of percents",
+    |raw| parse_unsigned(raw).map(Self),
+    |v| &v.0
+);
+field_value!(
+    bool,
+    "0 or 1",
+    |raw| match raw {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        _ => None,
+    },
+    |v| if *v { &1 } else { &0 }
+);
+field_value!(
+    PythonBool,
+    "True or False",
+    |raw| match raw {
+        b"False" => Some(Self(false)),
+        b"True" => Some(Self(true)),
+        _ => None,
+    },
+    |v| if v.0 { &"True" } else { &"False" }
+);
+field_value!(
+    f64,
+    "a decimal number",
+    |raw| std::str::from_utf8(raw).ok()?.parse().ok(),
+    |v| v
+);
+field_value!(CountryCode, "two upper-case letters", Self::parse, |v| v);
+
+impl sealed::Sealed for Vec<CountryCode> {}
+
+impl FieldValue<'_> for Vec<CountryCode> {
+    const EXPECTED: &'static str = "two upper-case letters each, with commas between";
+
+    fn parse_field(raw: &[u8]) -> Option<Self> {
+        raw.split(|&byte| byte == b',')
+            .map(CountryCode::parse)
+            .collect()
+    }
+
+    fn write_field(&self, out: &mut String) {
+        for (index, code) in self.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            code.write_field(out);
+        }
+    }
+}
+
+impl sealed::Sealed for Cow<'_, str> {}
+
+impl<'a> FieldValue<'a> for Cow<'a, str> {
+    const EXPECTED: &'static str = "printable ASCII without spaces";
+
+    fn parse_field(raw: &'a [u8]) -> Option<Self> {
+        if is_value(raw) && raw != b"None" {
+            std::str::from_utf8(raw).ok().map(Cow::Borrowed)
+        } else {
+            None
+        }
+    }
+
+    fn write_field(&self, out: &mut String) {
+        out.push_str(self);
+    }
+}
+
+#[cfg(feature = "serde")]
+mod with_serde {
+    use super::{Cow, Field};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// `null` for `None`, `{"invalid": "text"}` for what is not of the type
+    /// (bytes outside UTF-8 replaced), else the value. Absent fields are left
+    /// out by the structs that hold them.
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Form<T> {
+        Invalid { invalid: String },
+        Value(T),
+    }
+
+    impl<T: Serialize> Serialize for Field<'_, T> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::Absent | Self::WrittenNone => serializer.serialize_none(),
+                Self::Invalid(raw) => Form::<()>::Invalid {
+                    invalid: String::from_utf8_lossy(raw).into_owned(),
+                }
+                .serialize(serializer),
+                Self::Value(value) => value.serialize(serializer),
+            }
+        }
+    }
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<'_, T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Ok(match Option::<Form<T>>::deserialize(deserializer)? {
+                None => Self::WrittenNone,
+                Some(Form::Invalid { invalid }) => Self::Invalid(Cow::Owned(invalid.into_bytes())),
+                Some(Form::Value(value)) => Self::Value(value),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_four_states() {
+        assert_eq!(Field::<u64>::read(None), Field::Absent);
+        assert_eq!(Field::<u64>::read(Some(b"None")), Field::WrittenNone);
+        assert_eq!(Field::<u64>::read(Some(b"7")), Field::Value(7));
+        for bad in [&b"-1"[..], b"", b"1.0", b"+1", b"18446744073709551616"] {
+            assert!(Field::<u64>::read(Some(bad)).is_invalid(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn torflow_floats() {
+        for (text, value) in [
+            ("-0.25", -0.25),
+            ("4.88593489094", 4.885_934_890_94),
+            ("1e-05", 1e-5),
+        ] {
+            assert_eq!(f64::parse_field(text.as_bytes()), Some(value));
+        }
+        assert_eq!(f64::parse_field(b"inf"), Some(f64::INFINITY));
+        assert!(f64::parse_field(b"nan").is_some_and(f64::is_nan));
+        assert_eq!(f64::parse_field(b"0x10"), None);
+    }
+
+    #[test]
+    fn countries() {
+        let list = <Vec<CountryCode>>::parse_field(b"ZZ,DE").unwrap();
+        let mut text = String::new();
+        list.write_field(&mut text);
+        assert_eq!(text, "ZZ,DE");
+        for bad in [&b"00,DE"[..], b"us", b"", b"DE,"] {
+            assert_eq!(<Vec<CountryCode>>::parse_field(bad), None);
+        }
+    }
+
+    #[test]
+    fn the_smallest_signed_number() {
+        assert_eq!(parse_signed(b"-9223372036854775808"), Some(i64::MIN));
+        assert_eq!(parse_signed(b"-9223372036854775809"), None);
+        assert_eq!(parse_signed(b"--1"), None);
+    }
+}
