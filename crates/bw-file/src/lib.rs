@@ -13,9 +13,11 @@ mod pair;
 mod publish;
 mod relay;
 mod time;
+mod tor;
 mod units;
 mod value;
 mod version;
+mod vote;
 mod writer;
 
 pub use builder::{FileBuilder, RelayBuilder, Target};
@@ -31,7 +33,12 @@ pub use pair::{Pair, Pairs};
 pub use publish::{replace_file, replace_symlink};
 pub use relay::{RelayLine, RelayLineRef};
 pub use time::{DateTime, DateTimeError, UnixTime};
+pub use tor::{
+    MAX_FILE_AGE_SECONDS, MAX_VOTE_HEADER_BYTES, MAX_VOTE_HEADERS, TorJudge, TorJudgement,
+    TorWarning, TorWarningKind, UsedLine,
+};
 pub use units::{BytesPerSecond, KilobytesPerSecond};
 pub use value::{CountryCode, Field, FieldValue, Milliseconds, Percent, PythonBool, Seconds};
 pub use version::{FormatVersion, TorVersion, VersionError};
+pub use vote::{VoteLines, VoteMismatch};
 pub use writer::Writer;
