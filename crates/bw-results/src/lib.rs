@@ -1,14 +1,30 @@
 #![doc = include_str!("../README.md")]
 
+mod codec;
+mod error;
+mod jsonl;
 mod outcome;
+mod read;
 mod scan;
+mod schema;
 mod snapshot;
+mod snapshots;
+mod store;
+mod summary;
+#[cfg(test)]
+mod testing;
 mod time;
 
+pub use error::{Error, ErrorKind, Result};
+pub use jsonl::{ImportProblem, ImportReport};
 pub use outcome::{
     Attempt, Blame, Direction, Failure, FailureKind, Measurement, Outcome, Position, Slice, Stage,
     StopReason, TargetFacts, Timings, Transfer,
 };
+pub use read::{Filter, Stored};
 pub use scan::{Scan, ScanId, ScanIdError, ScanParameters};
 pub use snapshot::{DescriptorFacts, NetworkSnapshot, PortRanges, RelayFacts, RelayFlags};
+pub use snapshots::{SnapshotId, SnapshotInfo};
+pub use store::{RelayHistory, ScanSummary, Store};
+pub use summary::{OutcomeId, OutcomeSummary, SummaryResult};
 pub use time::UnixMillis;

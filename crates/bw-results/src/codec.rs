@@ -1,0 +1,85 @@
+//! How records are kept: JSON, compressed against what they have in common.
+
+use std::io;
+
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{CParameter, DParameter};
+
+use crate::Outcome;
+
+/// What outcome records have in common, as a dictionary for zstd. It is part
+/// of the format of version [`OUTCOME_CODEC`] and never changes.
+const OUTCOME_DICTIONARY: &[u8] = include_bytes!("outcome-dictionary-1.json");
+
+/// First byte of every outcome record.
+const OUTCOME_CODEC: u8 = 1;
+
+/// Best compression of many small records for the time that it takes.
+const OUTCOME_LEVEL: i32 = 9;
+
+/// Snapshots are few and large.
+const SNAPSHOT_LEVEL: i32 = 6;
+
+/// The largest record that is read back; a snapshot of 8,000 relays has 4 MB.
+const SIZE_LIMIT: usize = 1 << 28;
+
+/// The window (2^n bytes) that lets a snapshot refer to all of its base.
+const SNAPSHOT_WINDOW_LOG: u32 = 25;
+
+/// Compresses and decompresses outcomes.
+pub(crate) struct OutcomeCodec {
+    compressor: Compressor<'static>,
+    decompressor: Decompressor<'static>,
+}
+
+impl OutcomeCodec {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut compressor = Compressor::with_dictionary(OUTCOME_LEVEL, OUTCOME_DICTIONARY)?;
+        compressor.set_parameter(CParameter::DictIdFlag(false))?;
+        compressor.set_parameter(CParameter::ChecksumFlag(false))?;
+        Ok(Self {
+            compressor,
+            decompressor: Decompressor::with_dictionary(OUTCOME_DICTIONARY)?,
+        })
+    }
+
+    pub(crate) fn encode(&mut self, outcome: &Outcome) -> io::Result<Vec<u8>> {
+        let json = serde_json::to_vec(outcome)?;
+        let mut record = vec![OUTCOME_CODEC];
+        record.append(&mut self.compressor.compress(&json)?);
+        Ok(record)
+    }
+
+    pub(crate) fn decode(&mut self, record: &[u8]) -> io::Result<Outcome> {
+        let Some((&OUTCOME_CODEC, frame)) = record.split_first() else {
+            return Err(io::Error::other("an outcome of an unknown encoding"));
+        };
+        let json = self.decompressor.decompress(frame, size_of_frame(frame)?)?;
+        Ok(serde_json::from_slice(&json)?)
+    }
+}
+
+/// Compresses a snapshot's JSON, against that of another one if there is one.
+pub(crate) fn compress_snapshot(json: &[u8], base: Option<&[u8]>) -> io::Result<Vec<u8>> {
+    let mut compressor = Compressor::with_dictionary(SNAPSHOT_LEVEL, base.unwrap_or_default())?;
+    compressor.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
+    compressor.set_parameter(CParameter::WindowLog(SNAPSHOT_WINDOW_LOG))?;
+    compressor.compress(json)
+}
+
+/// The JSON of a compressed snapshot.
+pub(crate) fn decompress_snapshot(frame: &[u8], base: Option<&[u8]>) -> io::Result<Vec<u8>> {
+    let mut decompressor = Decompressor::with_dictionary(base.unwrap_or_default())?;
+    decompressor.set_parameter(DParameter::WindowLogMax(SNAPSHOT_WINDOW_LOG))?;
+    decompressor.decompress(frame, size_of_frame(frame)?)
+}
+
+/// The size of what `frame` decompresses to, as it says itself.
+fn size_of_frame(frame: &[u8]) -> io::Result<usize> {
+    zstd::zstd_safe::get_frame_content_size(frame)
+        .ok()
+        .flatten()
+        .and_then(|size| usize::try_from(size).ok())
+        .filter(|&size| size <= SIZE_LIMIT)
+        .ok_or_else(|| io::Error::other("a compressed record without a plausible size"))
+}

@@ -1,0 +1,328 @@
+//! The database's schema, its version, and how older ones are brought up to date.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::error::{Error, Result};
+
+/// SQLite's `application_id` of a store: "bwsc".
+const APPLICATION_ID: i32 = 0x6277_7363;
+
+/// How long an operation waits for another process to release its lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What brings a store from version `n` (its index) to version `n + 1`.
+/// Published entries never change; a new version is a new entry.
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+
+/// Opens the store at `path`, creating it if there is none, and brings its
+/// schema up to date.
+pub(crate) fn open(path: &Path) -> Result<Connection> {
+    open_with(path, MIGRATIONS)
+}
+
+/// Opens the store at `path` for reading only.
+pub(crate) fn open_read_only(path: &Path) -> Result<Connection> {
+    if let Err(error) = path.metadata()
+        && error.kind() == std::io::ErrorKind::NotFound
+    {
+        let path = path.to_owned();
+        return Err(Error::Missing { path });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|error| Error::sqlite(path, error))?;
+    let state = configure(&connection)
+        .and_then(|()| State::read(&connection))
+        .map_err(|error| Error::sqlite(path, error))?;
+    let known = version_of(MIGRATIONS);
+    match state.version(path, known)? {
+        0 => Err(Error::Missing {
+            path: path.to_owned(),
+        }),
+        found if found < known => Err(Error::Older {
+            path: path.to_owned(),
+            found,
+            known,
+        }),
+        _ => Ok(connection),
+    }
+}
+
+fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection> {
+    let sqlite = |error| Error::sqlite(path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    configure(&connection).map_err(sqlite)?;
+    let known = version_of(migrations);
+    // Look before touching anything: the file may be somebody else's.
+    let found = State::read(&connection)
+        .map_err(sqlite)?
+        .version(path, known)?;
+    connection
+        .pragma_update(None, "journal_mode", "wal")
+        .map_err(sqlite)?;
+    // Killing the process loses nothing that was committed, since the pages
+    // are with the operating system by then. A power cut may lose the commits
+    // since the last checkpoint, never older ones nor consistency: the relays
+    // concerned are then measured again. Waiting for the disk at every
+    // outcome instead (FULL) would disturb the measurements that run meanwhile.
+    connection
+        .pragma_update(None, "synchronous", "normal")
+        .map_err(sqlite)?;
+    if found < known {
+        migrate(&mut connection, path, migrations)?;
+    }
+    Ok(connection)
+}
+
+/// What is set for every connection.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Applies what is missing, all of it or nothing.
+fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()> {
+    let sqlite = |error| Error::sqlite(path, error);
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(sqlite)?;
+    // Another process may have been faster.
+    let known = version_of(migrations);
+    let found = State::read(&transaction)
+        .map_err(sqlite)?
+        .version(path, known)?;
+    let missing = migrations
+        .iter()
+        .zip(1..)
+        .skip_while(|(_, to)| *to <= found);
+    for (sql, to) in missing {
+        let to: u32 = to;
+        transaction.execute_batch(sql).map_err(sqlite)?;
+        transaction
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(sqlite)?;
+        transaction
+            .pragma_update(None, "user_version", to)
+            .map_err(sqlite)?;
+    }
+    transaction.commit().map_err(sqlite)
+}
+
+fn version_of(migrations: &[&str]) -> u32 {
+    u32::try_from(migrations.len()).unwrap_or(u32::MAX)
+}
+
+/// What tells whether a database is a store, and of which version.
+struct State {
+    application_id: i32,
+    user_version: i64,
+    objects: i64,
+}
+
+impl State {
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        // One statement, so that all three are of one moment.
+        connection.query_row(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+             FROM pragma_application_id, pragma_user_version",
+            [],
+            |row| {
+                Ok(Self {
+                    application_id: row.get(0)?,
+                    user_version: row.get(1)?,
+                    objects: row.get(2)?,
+                })
+            },
+        )
+    }
+
+    /// The version of the store: 0 for an empty database.
+    fn version(&self, path: &Path, known: u32) -> Result<u32> {
+        let empty = self.objects == 0 && self.application_id == 0 && self.user_version == 0;
+        if empty {
+            return Ok(0);
+        }
+        if self.application_id != APPLICATION_ID {
+            return Err(Error::NotAStore {
+                path: path.to_owned(),
+                detail: format!(
+                    "a database of another program, application id {}",
+                    self.application_id
+                ),
+            });
+        }
+        match u32::try_from(self.user_version) {
+            Ok(0) | Err(_) => Err(Error::damaged(
+                path,
+                format!("impossible format {}", self.user_version),
+            )),
+            Ok(found) if found > known => Err(Error::Newer {
+                path: path.to_owned(),
+                found,
+                known,
+            }),
+            Ok(found) => Ok(found),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::testing::{measured, scan, snapshot};
+    use crate::{ErrorKind, Filter, Store};
+
+    /// What a second version could be.
+    const NEXT: &str = "ALTER TABLE scan ADD COLUMN note TEXT; UPDATE scan SET note = 'old';";
+
+    #[test]
+    fn older_stores_are_converted_and_keep_their_contents() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let mut store = Store::open(&path).unwrap();
+        let network = store.put_snapshot(&snapshot(3, 0)).unwrap();
+        let scan = scan(1, 0);
+        store.begin_scan(&scan, &[], network).unwrap();
+        store.record(&scan.id, &measured(1, 1)).unwrap();
+        drop(store);
+
+        let connection = open_with(&path, &[MIGRATIONS[0], NEXT]).unwrap();
+        let note: String = connection
+            .query_row("SELECT note FROM scan", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(note, "old");
+        drop(connection);
+        // For the software of today, that is a store from the future.
+        for error in [
+            Store::open(&path).unwrap_err(),
+            Store::open_read_only(&path).unwrap_err(),
+        ] {
+            assert!(
+                matches!(
+                    error,
+                    Error::Newer {
+                        found: 2,
+                        known: 1,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+            assert!(error.to_string().contains("store.db"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_conversion_that_fails_changes_nothing() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        drop(Store::open(&path).unwrap());
+        let broken = "CREATE TABLE extra (x); SELECT nonsense;";
+        assert!(open_with(&path, &[MIGRATIONS[0], broken]).is_err());
+        let store = Store::open(&path).unwrap();
+        let extra = store
+            .connection
+            .query_row("SELECT count(*) FROM extra", [], |_| Ok(()));
+        assert!(extra.is_err());
+    }
+
+    #[test]
+    fn many_openers_of_a_new_store_agree() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || Store::open(path).map(drop))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_store_is_left_alone() {
+        let directory = TempDir::new().unwrap();
+        let text = directory.path().join("notes.txt");
+        let contents = "Not a database, although longer than the header of one.\n".repeat(40);
+        std::fs::write(&text, &contents).unwrap();
+        let other = directory.path().join("other.db");
+        Connection::open(&other)
+            .unwrap()
+            .execute_batch("CREATE TABLE theirs (x)")
+            .unwrap();
+        let before = std::fs::read(&other).unwrap();
+        for path in [&text, &other] {
+            for error in [
+                Store::open(path).unwrap_err(),
+                Store::open_read_only(path).unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ErrorKind::NotAStore, "{error}");
+            }
+        }
+        assert_eq!(std::fs::read_to_string(&text).unwrap(), contents);
+        assert_eq!(std::fs::read(&other).unwrap(), before);
+    }
+
+    #[test]
+    fn places_where_no_store_can_be() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        // Permissions do not stop root, so these are places where nobody can write.
+        for path in [
+            file.join("store.db"),
+            directory.path().join("no/such/directory/store.db"),
+            directory.path().to_owned(),
+            "/proc/store.db".into(),
+        ] {
+            let error = Store::open(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unusable, "{error}");
+            assert!(error.to_string().contains(path.to_str().unwrap()));
+        }
+        let missing = directory.path().join("store.db");
+        let error = Store::open_read_only(&missing).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+        assert!(!missing.exists(), "reading makes no store");
+    }
+
+    #[test]
+    fn a_damaged_store_is_an_error() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let mut store = Store::open(&path).unwrap();
+        let network = store.put_snapshot(&snapshot(3, 0)).unwrap();
+        let scan = scan(1, 0);
+        store.begin_scan(&scan, &[], network).unwrap();
+        store.record(&scan.id, &measured(1, 1)).unwrap();
+        for damage in [
+            "UPDATE outcome SET position = 'sideways'",
+            "UPDATE outcome_record SET data = x'01aabbcc'",
+            "UPDATE snapshot SET data = x'28b52ffd00'",
+        ] {
+            store.connection.execute_batch(damage).unwrap();
+        }
+        let ignore = |_| ControlFlow::<()>::Continue(());
+        let all = Filter::all();
+        for error in [
+            store.for_each_summary(&all, |s| ignore(s.id)).unwrap_err(),
+            store.for_each_outcome(&all, |s| ignore(s.id)).unwrap_err(),
+            store.snapshot(network).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+        }
+    }
+}

@@ -1,0 +1,655 @@
+//! The store: scans, their targets and what came of them, in one SQLite file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bw_file::Fingerprint;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+
+use crate::codec::OutcomeCodec;
+use crate::error::{Error, Result};
+use crate::{
+    Outcome, OutcomeId, OutcomeSummary, Scan, ScanId, ScanParameters, SnapshotId, SummaryResult,
+    UnixMillis, schema,
+};
+
+/// A store of scans, outcomes and network snapshots.
+///
+/// One file (with two companions, `-wal` and `-shm`, while it is open) that
+/// any number of processes may have open: writers take turns, readers see what
+/// was committed when they began and never wait. Everything is committed as it
+/// is recorded, so that killing the process at any instant loses at most the
+/// outcome being written.
+pub struct Store {
+    pub(crate) connection: Connection,
+    path: PathBuf,
+    codec: OutcomeCodec,
+}
+
+/// State of a target in the database.
+pub(crate) const PENDING: u8 = 0;
+pub(crate) const MEASURED: u8 = 1;
+pub(crate) const GIVEN_UP: u8 = 2;
+
+/// The columns that [`read_scan`] reads.
+const SCAN_COLUMNS: &str = "identity, scanner, started, ended, parameters";
+
+/// A scan and how far it is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ScanSummary {
+    /// The scan.
+    pub scan: Scan,
+    /// When it was given up, if it was.
+    pub abandoned: Option<UnixMillis>,
+    /// How many relays it covers.
+    pub targets: u64,
+    /// How many of them were measured.
+    pub measured: u64,
+    /// How many were given up.
+    pub failed: u64,
+    /// How many have no final outcome yet.
+    pub pending: u64,
+    /// Outcomes, those of attempts that were repeated included.
+    pub outcomes: u64,
+    /// Payload bytes of all of them.
+    pub bytes: u64,
+    /// End of the newest outcome.
+    pub last_outcome: Option<UnixMillis>,
+}
+
+/// What was last seen of a relay, for deciding what to measure next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RelayHistory {
+    /// End of the newest outcome, measured or failed.
+    pub last_attempt: UnixMillis,
+    /// End of the newest measurement, if there is one.
+    pub last_measured: Option<UnixMillis>,
+    /// Its rate, in bytes per second.
+    pub rate: Option<f64>,
+    /// How many attempts have failed since that measurement.
+    pub failures_since: u64,
+}
+
+impl Store {
+    /// Opens the store at `path`, making one if there is none. The directory
+    /// must exist.
+    ///
+    /// # Errors
+    /// [`Newer`](Error::Newer), [`NotAStore`](Error::NotAStore),
+    /// [`Unusable`](Error::Unusable), [`Busy`](Error::Busy),
+    /// [`Damaged`](Error::Damaged) and [`Io`](Error::Io).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::new(path, schema::open(path)?)
+    }
+
+    /// Opens the store at `path` for reading only; another process may be
+    /// writing to it.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`Missing`](Error::Missing) and
+    /// [`Older`](Error::Older).
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::new(path, schema::open_read_only(path)?)
+    }
+
+    fn new(path: &Path, connection: Connection) -> Result<Self> {
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            codec: OutcomeCodec::new()
+                .map_err(|error| Error::io(path, "preparing the compression", error))?,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a scan of `targets` on the network of `snapshot`.
+    ///
+    /// # Errors
+    /// [`ScanExists`](Error::ScanExists), [`UnknownSnapshot`](Error::UnknownSnapshot),
+    /// or a failure of the store.
+    pub fn begin_scan(
+        &mut self,
+        scan: &Scan,
+        targets: &[Fingerprint],
+        snapshot: SnapshotId,
+    ) -> Result<()> {
+        self.write(|writer| {
+            writer.insert_scan(scan)?;
+            let row = writer.scan_row(&scan.id)?;
+            for target in targets {
+                writer.insert_target(row, target, PENDING)?;
+            }
+            writer.link_snapshot(row, snapshot)
+        })
+    }
+
+    /// Notes that `scan` also used the network of `snapshot`.
+    ///
+    /// # Errors
+    /// [`UnknownScan`](Error::UnknownScan), [`UnknownSnapshot`](Error::UnknownSnapshot),
+    /// or a failure of the store.
+    pub fn link_snapshot(&mut self, scan: &ScanId, snapshot: SnapshotId) -> Result<()> {
+        self.write(|writer| {
+            let row = writer.scan_row(scan)?;
+            writer.link_snapshot(row, snapshot)
+        })
+    }
+
+    /// Adds an outcome; `false` if the store has it already.
+    ///
+    /// With a measurement its target is done. After a failure it stays
+    /// pending, to be tried again, until [`settle`](Self::settle). A relay that
+    /// is not among the scan's targets is added to them, as done.
+    ///
+    /// # Errors
+    /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
+    pub fn record(&mut self, scan: &ScanId, outcome: &Outcome) -> Result<bool> {
+        self.write(|writer| {
+            let (row, scanner) = writer.scan_row_and_scanner(scan)?;
+            writer.insert_outcome(row, &scanner, outcome)
+        })
+    }
+
+    /// Gives a target up: its failures so far are its final outcome. Does
+    /// nothing if it was measured.
+    ///
+    /// # Errors
+    /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
+    pub fn settle(&mut self, scan: &ScanId, target: &Fingerprint) -> Result<()> {
+        self.write(|writer| {
+            let row = writer.scan_row(scan)?;
+            writer.insert_target(row, target, GIVEN_UP)
+        })
+    }
+
+    /// The targets that have no final outcome yet, sorted.
+    ///
+    /// # Errors
+    /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
+    pub fn pending_targets(&self, scan: &ScanId) -> Result<Vec<Fingerprint>> {
+        self.targets_in(scan, PENDING)
+    }
+
+    pub(crate) fn targets_given_up(&self, scan: &ScanId) -> Result<Vec<Fingerprint>> {
+        self.targets_in(scan, GIVEN_UP)
+    }
+
+    fn targets_in(&self, scan: &ScanId, state: u8) -> Result<Vec<Fingerprint>> {
+        self.read(|connection| {
+            let row = scan_row(connection, scan)?;
+            let mut statement = connection.prepare_cached(
+                "SELECT fingerprint FROM target JOIN relay ON relay.id = target.relay
+                 WHERE scan = ?1 AND state = ?2 ORDER BY fingerprint",
+            )?;
+            let rows = statement.query_map(params![row, state], |row| row.get(0))?;
+            rows.map(|bytes| Ok(Fingerprint::from_bytes(bytes?)))
+                .collect()
+        })
+    }
+
+    /// Marks a scan as completed.
+    ///
+    /// # Errors
+    /// [`ScanPending`](Error::ScanPending) if targets are left,
+    /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
+    pub fn finish_scan(&mut self, scan: &ScanId, at: UnixMillis) -> Result<()> {
+        self.write(|writer| {
+            let row = writer.scan_row(scan)?;
+            let pending: u64 = writer.transaction.query_row(
+                "SELECT count(*) FROM target WHERE scan = ?1 AND state = ?2",
+                params![row, PENDING],
+                |row| row.get(0).map(unsigned),
+            )?;
+            if pending > 0 {
+                let scan = *scan;
+                return Err(Error::ScanPending { scan, pending }.into());
+            }
+            writer.transaction.execute(
+                "UPDATE scan SET ended = ?2 WHERE id = ?1",
+                params![row, time(at)],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Marks an unfinished scan as given up: it is neither continued nor
+    /// counted as completed. Its outcomes stay.
+    ///
+    /// # Errors
+    /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
+    pub fn abandon_scan(&mut self, scan: &ScanId, at: UnixMillis) -> Result<()> {
+        self.write(|writer| {
+            let row = writer.scan_row(scan)?;
+            writer.transaction.execute(
+                "UPDATE scan SET abandoned = ?2 WHERE id = ?1 AND ended IS NULL",
+                params![row, time(at)],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The newest scan of `scanner` with equal parameters that is neither
+    /// completed nor given up.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn unfinished_scan(
+        &self,
+        scanner: &str,
+        parameters: &ScanParameters,
+    ) -> Result<Option<Scan>> {
+        let scans = self.select_scans(
+            "WHERE ended IS NULL AND abandoned IS NULL AND scanner = ?1
+             ORDER BY started DESC, id DESC",
+            params![scanner],
+        )?;
+        Ok(scans
+            .into_iter()
+            .find(|scan| scan.parameters == *parameters))
+    }
+
+    /// The scan with this identity.
+    ///
+    /// # Errors
+    /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
+    pub fn scan(&self, scan: &ScanId) -> Result<Scan> {
+        let found = self.select_scans("WHERE identity = ?1", params![scan.as_bytes()])?;
+        found
+            .into_iter()
+            .next()
+            .ok_or(Error::UnknownScan { scan: *scan })
+    }
+
+    /// The `count` completed scans that ended last, newest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn latest_completed_scans(&self, count: usize) -> Result<Vec<Scan>> {
+        self.select_scans(
+            "WHERE ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?1",
+            params![i64::try_from(count).unwrap_or(i64::MAX)],
+        )
+    }
+
+    fn select_scans(&self, clause: &str, params: impl rusqlite::Params) -> Result<Vec<Scan>> {
+        self.read(|connection| {
+            let sql = format!("SELECT {SCAN_COLUMNS} FROM scan {clause}");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params, read_scan)?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// All scans with their counts, newest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn scans(&self) -> Result<Vec<ScanSummary>> {
+        self.read(|connection| {
+            let sql = format!(
+                "SELECT {SCAN_COLUMNS}, abandoned,
+                    (SELECT count(*) FROM target WHERE target.scan = scan.id),
+                    (SELECT count(*) FROM target WHERE target.scan = scan.id AND state = {MEASURED}),
+                    (SELECT count(*) FROM target WHERE target.scan = scan.id AND state = {GIVEN_UP}),
+                    (SELECT count(*) FROM target WHERE target.scan = scan.id AND state = {PENDING}),
+                    tally.outcomes, tally.bytes, tally.last
+                 FROM scan LEFT JOIN (
+                    SELECT scan, count(*) AS outcomes, total(bytes) AS bytes, max(ended) AS last
+                    FROM outcome GROUP BY scan
+                 ) AS tally ON tally.scan = scan.id
+                 ORDER BY started DESC, id DESC"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(ScanSummary {
+                    scan: read_scan(row)?,
+                    abandoned: optional_time(row, 5)?,
+                    targets: row.get(6).map(unsigned)?,
+                    measured: row.get(7).map(unsigned)?,
+                    failed: row.get(8).map(unsigned)?,
+                    pending: row.get(9).map(unsigned)?,
+                    outcomes: row.get::<_, Option<i64>>(10)?.map_or(0, unsigned),
+                    bytes: row.get::<_, Option<f64>>(11)?.unwrap_or(0.0) as u64,
+                    last_outcome: optional_time(row, 12)?,
+                })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// What was last seen of each relay in the outcomes that ended at `since`
+    /// or later.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn last_outcomes(&self, since: UnixMillis) -> Result<BTreeMap<Fingerprint, RelayHistory>> {
+        self.read(|connection| {
+            // With max(), SQLite takes the other columns from the row of the maximum.
+            let mut statement = connection.prepare_cached(
+                "SELECT fingerprint, attempt.last, measured.last, measured.rate,
+                    (SELECT count(*) FROM outcome WHERE outcome.relay = attempt.relay
+                        AND ended >= ?1 AND ended > coalesce(measured.last, -1)
+                        AND stage IS NOT NULL)
+                 FROM (SELECT relay, max(ended) AS last FROM outcome WHERE ended >= ?1
+                       GROUP BY relay) AS attempt
+                 JOIN relay ON relay.id = attempt.relay
+                 LEFT JOIN (SELECT relay, max(ended) AS last, rate FROM outcome
+                       WHERE ended >= ?1 AND stage IS NULL GROUP BY relay) AS measured
+                    ON measured.relay = attempt.relay",
+            )?;
+            let rows = statement.query_map(params![time(since)], |row| {
+                let history = RelayHistory {
+                    last_attempt: read_time(row, 1)?,
+                    last_measured: optional_time(row, 2)?,
+                    rate: row.get(3)?,
+                    failures_since: row.get(4).map(unsigned)?,
+                };
+                Ok((Fingerprint::from_bytes(row.get(0)?), history))
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// Runs `action` in a transaction of its own, committed if it succeeds.
+    pub(crate) fn write<T>(
+        &mut self,
+        action: impl FnOnce(&mut Writer<'_>) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let attempt = || {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut writer = Writer {
+                transaction,
+                codec: &mut self.codec,
+            };
+            let value = action(&mut writer)?;
+            writer.transaction.commit()?;
+            Ok(value)
+        };
+        attempt().map_err(|fault: Fault| fault.at(&self.path))
+    }
+
+    /// Runs `action`, telling where it failed.
+    pub(crate) fn read<T>(
+        &self,
+        action: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T> {
+        action(&self.connection).map_err(|fault| fault.at(&self.path))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A failure inside an operation, before it is known at which path.
+pub(crate) enum Fault {
+    Sqlite(rusqlite::Error),
+    Codec(std::io::Error),
+    Store(Error),
+}
+
+impl Fault {
+    pub(crate) fn at(self, path: &Path) -> Error {
+        match self {
+            Self::Sqlite(error) => Error::sqlite(path, error),
+            Self::Codec(error) => Error::damaged(path, error),
+            Self::Store(error) => error,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Codec(error)
+    }
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Codec(error.into())
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// An open transaction, and what changes the store in it.
+pub(crate) struct Writer<'s> {
+    pub(crate) transaction: Transaction<'s>,
+    codec: &'s mut OutcomeCodec,
+}
+
+impl Writer<'_> {
+    pub(crate) fn scan_row(&self, scan: &ScanId) -> Result<i64, Fault> {
+        scan_row(&self.transaction, scan)
+    }
+
+    pub(crate) fn scan_row_and_scanner(&self, scan: &ScanId) -> Result<(i64, String), Fault> {
+        let found = self
+            .transaction
+            .prepare_cached("SELECT id, scanner FROM scan WHERE identity = ?1")?
+            .query_row(params![scan.as_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        found.ok_or_else(|| Error::UnknownScan { scan: *scan }.into())
+    }
+
+    pub(crate) fn insert_scan(&self, scan: &Scan) -> Result<(), Fault> {
+        let added = self.transaction.execute(
+            "INSERT OR IGNORE INTO scan (identity, scanner, started, ended, parameters)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                scan.id.as_bytes(),
+                scan.scanner,
+                time(scan.started),
+                scan.ended.map(time),
+                serde_json::to_string(&scan.parameters)?,
+            ],
+        )?;
+        if added == 0 {
+            return Err(Error::ScanExists { scan: scan.id }.into());
+        }
+        Ok(())
+    }
+
+    fn link_snapshot(&self, scan: i64, snapshot: SnapshotId) -> Result<(), Fault> {
+        let found: bool = self.transaction.query_row(
+            "SELECT EXISTS (SELECT 1 FROM snapshot WHERE id = ?1)",
+            params![snapshot.row()],
+            |row| row.get(0),
+        )?;
+        if !found {
+            let snapshot = snapshot.row();
+            return Err(Error::UnknownSnapshot { snapshot }.into());
+        }
+        self.transaction.execute(
+            "INSERT OR IGNORE INTO scan_snapshot (scan, snapshot) VALUES (?1, ?2)",
+            params![scan, snapshot.row()],
+        )?;
+        Ok(())
+    }
+
+    fn relay_row(&self, relay: &Fingerprint) -> Result<i64, Fault> {
+        let found = self
+            .transaction
+            .prepare_cached("SELECT id FROM relay WHERE fingerprint = ?1")?
+            .query_row(params![relay.as_bytes()], |row| row.get(0))
+            .optional()?;
+        if let Some(row) = found {
+            return Ok(row);
+        }
+        let row = self
+            .transaction
+            .prepare_cached("INSERT INTO relay (fingerprint) VALUES (?1)")?
+            .insert(params![relay.as_bytes()])?;
+        Ok(row)
+    }
+
+    /// Adds a target, or brings it from pending to `state`.
+    pub(crate) fn insert_target(
+        &self,
+        scan: i64,
+        target: &Fingerprint,
+        state: u8,
+    ) -> Result<(), Fault> {
+        let relay = self.relay_row(target)?;
+        self.set_target(scan, relay, state)
+    }
+
+    fn set_target(&self, scan: i64, relay: i64, state: u8) -> Result<(), Fault> {
+        // A measurement counts even after the relay was given up.
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO target (scan, relay, state) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET state = ?3
+                 WHERE state = 0 OR ?3 = 1",
+            )?
+            .execute(params![scan, relay, state])?;
+        Ok(())
+    }
+
+    /// Adds an outcome and what it means for its target; `false` if it is known.
+    pub(crate) fn insert_outcome(
+        &mut self,
+        scan: i64,
+        scanner: &str,
+        outcome: &Outcome,
+    ) -> Result<bool, Fault> {
+        let summary = OutcomeSummary::from(outcome);
+        let relay = self.relay_row(&summary.fingerprint)?;
+        let (rates, failure) = match &summary.result {
+            SummaryResult::Measured(rates) => (rates.as_slice(), None),
+            SummaryResult::Failed(stage, kind, blame) => (
+                [].as_slice(),
+                Some((stage.as_str(), kind.as_str(), blame.as_str())),
+            ),
+        };
+        let mean = (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / rates.len() as f64);
+        let several = (rates.len() != 1 && failure.is_none())
+            .then(|| rates.iter().flat_map(|rate| rate.to_le_bytes()).collect());
+        let several: Option<Vec<u8>> = several;
+        let descriptor = summary.descriptor;
+        let added = self
+            .transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO outcome (identity, scan, relay, started, ended, position,
+                    stage, kind, blame, rate, rates, bytes, consensus_weight_kb, unmeasured,
+                    descriptor_published, descriptor_average, descriptor_burst,
+                    descriptor_observed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                    ?17, ?18)",
+            )?
+            .execute(params![
+                OutcomeId::new(scanner, outcome).as_bytes(),
+                scan,
+                relay,
+                time(summary.started),
+                time(summary.ended),
+                summary.position.as_str(),
+                failure.map(|failure| failure.0),
+                failure.map(|failure| failure.1),
+                failure.map(|failure| failure.2),
+                mean,
+                several,
+                signed(summary.bytes),
+                summary
+                    .consensus_weight
+                    .map(|weight| signed(weight.value())),
+                summary.unmeasured,
+                descriptor.map(|facts| time(facts.published)),
+                descriptor.map(|facts| signed(facts.average.value())),
+                descriptor.map(|facts| signed(facts.burst.value())),
+                descriptor.map(|facts| signed(facts.observed.value())),
+            ])?;
+        if added == 0 {
+            return Ok(false);
+        }
+        let row = self.transaction.last_insert_rowid();
+        let record = self.codec.encode(outcome)?;
+        self.transaction
+            .prepare_cached("INSERT INTO outcome_record (id, data) VALUES (?1, ?2)")?
+            .execute(params![row, record])?;
+        if failure.is_none() {
+            self.set_target(scan, relay, MEASURED)?;
+        } else {
+            // A failure leaves its target as it is.
+            self.transaction
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO target (scan, relay, state) VALUES (?1, ?2, ?3)",
+                )?
+                .execute(params![scan, relay, GIVEN_UP])?;
+        }
+        Ok(true)
+    }
+}
+
+fn scan_row(connection: &Connection, scan: &ScanId) -> Result<i64, Fault> {
+    let found = connection
+        .prepare_cached("SELECT id FROM scan WHERE identity = ?1")?
+        .query_row(params![scan.as_bytes()], |row| row.get(0))
+        .optional()?;
+    found.ok_or_else(|| Error::UnknownScan { scan: *scan }.into())
+}
+
+fn read_scan(row: &Row<'_>) -> rusqlite::Result<Scan> {
+    let parameters: String = row.get(4)?;
+    let parameters = serde_json::from_str(&parameters).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, error.into())
+    })?;
+    Ok(Scan {
+        id: ScanId::from_bytes(row.get(0)?),
+        scanner: row.get(1)?,
+        started: read_time(row, 2)?,
+        ended: optional_time(row, 3)?,
+        parameters,
+    })
+}
+
+pub(crate) fn read_time(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMillis> {
+    row.get(column).map(unsigned).map(UnixMillis::new)
+}
+
+fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<UnixMillis>> {
+    let value: Option<i64> = row.get(column)?;
+    Ok(value.map(|value| UnixMillis::new(unsigned(value))))
+}
+
+/// SQLite's integers are signed: what does not fit becomes the largest.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+pub(crate) fn time(time: UnixMillis) -> i64 {
+    signed(time.value())
+}
+
+#[cfg(test)]
+mod tests;
