@@ -1,0 +1,143 @@
+//! When a transfer has shown its sustained rate.
+
+use std::time::Duration;
+
+use bw_results::{Slice, StopReason};
+
+/// Decides, slice by slice, whether a transfer has shown enough, and which of
+/// its slices count.
+///
+/// Implementations are pure: they see finished slices and nothing else.
+pub trait Estimator: Send {
+    /// Looks at all finished slices, one or more new ones among them;
+    /// `Some` ends the transfer.
+    fn observe(&mut self, slices: &[Slice]) -> Option<StopReason>;
+
+    /// How many of the first of `slices` are warm-up, once the transfer has ended.
+    fn warm_up(&self, slices: &[Slice]) -> usize;
+}
+
+/// Takes the later half of the transfer, and ends it once both halves of that
+/// half agree.
+///
+/// The earlier half is where the congestion window opens and where a full
+/// token bucket lets a relay send above its rate; while either goes on, the
+/// later half is not level and the transfer goes on too. The transfer ends at
+/// [`longest`](LevelHalf::longest) in any case.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LevelHalf {
+    /// The shortest transfer. Default 2 s.
+    pub shortest: Duration,
+    /// The longest transfer. Default 10 s, as sbws's `download_max`.
+    pub longest: Duration,
+    /// How far both halves of the later half may differ, as a share of their
+    /// mean. Default 0.05.
+    pub tolerance: f64,
+}
+
+impl Default for LevelHalf {
+    fn default() -> Self {
+        Self {
+            shortest: Duration::from_secs(2),
+            longest: Duration::from_secs(10),
+            tolerance: 0.05,
+        }
+    }
+}
+
+impl LevelHalf {
+    /// A transfer of between `shortest` and `longest`.
+    pub fn new(shortest: Duration, longest: Duration) -> Self {
+        Self {
+            shortest,
+            longest: longest.max(shortest),
+            ..Self::default()
+        }
+    }
+
+    fn is_level(&self, slices: &[Slice]) -> bool {
+        let later = &slices[self.warm_up(slices)..];
+        let (first, second) = later.split_at(later.len() / 2);
+        match (rate(first), rate(second)) {
+            (Some(a), Some(b)) => (a - b).abs() <= self.tolerance * (a + b) / 2.0,
+            _ => false,
+        }
+    }
+}
+
+impl Estimator for LevelHalf {
+    fn observe(&mut self, slices: &[Slice]) -> Option<StopReason> {
+        let elapsed = Duration::from_micros(slices.iter().map(|slice| slice.micros).sum());
+        if elapsed >= self.longest {
+            Some(StopReason::TimeLimit)
+        } else if elapsed >= self.shortest && self.is_level(slices) {
+            Some(StopReason::Confident)
+        } else {
+            None
+        }
+    }
+
+    fn warm_up(&self, slices: &[Slice]) -> usize {
+        slices.len() / 2
+    }
+}
+
+/// Bytes per second over `slices`, `None` without time or bytes.
+fn rate(slices: &[Slice]) -> Option<f64> {
+    let bytes: u64 = slices.iter().map(|slice| slice.bytes).sum();
+    let micros: u64 = slices.iter().map(|slice| slice.micros).sum();
+    (bytes > 0 && micros > 0).then(|| bytes as f64 * 1e6 / micros as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bw_results::Transfer;
+
+    const SLICE: Duration = Duration::from_millis(100);
+
+    /// Feeds the estimator with the rate (bytes per slice) at each slice.
+    fn run(rate_at: impl Fn(usize) -> u64) -> (StopReason, Transfer) {
+        let mut estimator = LevelHalf::default();
+        let mut slices = Vec::new();
+        loop {
+            slices.push(Slice::new(SLICE, rate_at(slices.len())));
+            if let Some(stop) = estimator.observe(&slices) {
+                let warm_up = estimator.warm_up(&slices);
+                return (stop, Transfer::new(slices, warm_up, stop));
+            }
+        }
+    }
+
+    #[test]
+    fn a_steady_rate_takes_the_shortest_time() {
+        let (stop, transfer) = run(|_| 1000);
+        assert_eq!(stop, StopReason::Confident);
+        assert_eq!(transfer.duration(), Duration::from_secs(2));
+        assert_eq!(transfer.rate(), Some(10_000.0));
+    }
+
+    #[test]
+    fn slow_start_is_left_out() {
+        let (_, transfer) = run(|n| if n < 10 { 100 * n as u64 } else { 1000 });
+        assert_eq!(transfer.rate(), Some(10_000.0));
+    }
+
+    #[test]
+    fn a_burst_is_not_taken_for_the_rate() {
+        let (stop, transfer) = run(|n| if n < 15 { 4000 } else { 1000 });
+        assert_eq!(stop, StopReason::Confident);
+        let rate = transfer.rate().unwrap();
+        assert!((10_000.0..11_000.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn what_never_levels_ends_at_the_limit() {
+        let (stop, transfer) = run(|n| 100 * n as u64);
+        assert_eq!(stop, StopReason::TimeLimit);
+        assert_eq!(transfer.duration(), Duration::from_secs(10));
+        let (stop, transfer) = run(|_| 0);
+        assert_eq!((stop, transfer.rate()), (StopReason::TimeLimit, None));
+    }
+}

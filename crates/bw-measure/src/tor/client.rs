@@ -1,0 +1,252 @@
+//! The connection to a Tor network: configuration and bootstrap.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arti_client::TorClientConfig;
+use futures::StreamExt;
+use tor_chanmgr::{ChanMgr, ChanMgrConfig, ChannelConfig, Dormancy};
+use tor_config::{ConfigurationSource, ConfigurationSources, sources::MustRead};
+use tor_llcrypto::pk::rsa::RsaIdentity;
+use tor_memquota::ArcMemoryQuotaTrackerExt as _;
+use tor_netdir::NetDirProvider;
+use tor_proto::memquota::ToplevelAccount;
+use tor_rtcompat::tokio::TokioRustlsRuntime;
+
+use super::{TorCircuits, TorDirectory};
+use crate::error::chain;
+use crate::{Error, ErrorKind};
+
+/// How to reach a Tor network.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TorSettings {
+    /// Where arti keeps its cache and its state.
+    pub directory: PathBuf,
+    /// arti configuration files (TOML), each overriding the one before. None
+    /// means the public Tor network.
+    pub config: Vec<PathBuf>,
+    /// How long reaching the network may take. Default 3 minutes.
+    pub patience: Duration,
+}
+
+impl TorSettings {
+    /// The public Tor network, with cache and state under `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            config: Vec::new(),
+            patience: Duration::from_secs(180),
+        }
+    }
+}
+
+/// How far reaching the network has come.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Bootstrap {
+    /// From 0 to 1.
+    pub fraction: f32,
+    /// What is going on, in words.
+    pub status: String,
+}
+
+/// What a scanner wants to be otherwise than in a browser's client: circuits
+/// only when we ask for them, no learned timeouts (they would cut off slow
+/// relays), no padding, which would be measured along.
+const DEFAULTS: &str = r#"
+[preemptive_circuits]
+initial_predicted_ports = []
+min_exit_circs_for_port = 0
+
+[override_net_params]
+cbtdisabled = 1
+
+[channel]
+padding = "none"
+"#;
+
+/// A client of a Tor network that has a directory and can build circuits.
+pub struct TorClient {
+    client: Arc<arti_client::TorClient<TokioRustlsRuntime>>,
+    channels: Arc<ChanMgr<TokioRustlsRuntime>>,
+    /// The authorities that sign the consensus.
+    authorities: Vec<RsaIdentity>,
+    /// The channel manager's own tasks, which end with this.
+    _tasks: Vec<tor_rtcompat::scheduler::TaskHandle>,
+}
+
+impl std::fmt::Debug for TorClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TorClient").finish_non_exhaustive()
+    }
+}
+
+impl TorClient {
+    /// Reaches the network that `settings` describe: connects, and downloads
+    /// its directory. `progress` is told how that goes.
+    ///
+    /// Must be called within a tokio runtime, after a rustls `CryptoProvider`
+    /// was installed for the process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if a configuration file is wrong,
+    /// [`ErrorKind::Directory`] if the network cannot be reached within
+    /// [`TorSettings::patience`].
+    pub async fn bootstrap(
+        settings: &TorSettings,
+        mut progress: impl FnMut(&Bootstrap),
+    ) -> Result<Self, Error> {
+        let config = configuration(settings)?;
+        let runtime = TokioRustlsRuntime::current().map_err(|error| {
+            Error::new(ErrorKind::Configuration, "no tokio runtime").with_source(error)
+        })?;
+        let authorities = config
+            .dir_mgr_config()
+            .map_err(|error| unusable(&error))?
+            .authorities()
+            .v3idents()
+            .clone();
+        let client = arti_client::TorClient::with_runtime(runtime.clone())
+            .config(config)
+            .create_unbootstrapped()
+            .map_err(|error| unusable(&error))?;
+        let mut events = client.bootstrap_events();
+        let done = {
+            let bootstrap = tokio::time::timeout(settings.patience, client.bootstrap());
+            tokio::pin!(bootstrap);
+            loop {
+                tokio::select! {
+                    done = &mut bootstrap => break done,
+                    Some(event) = events.next() => progress(&Bootstrap {
+                        fraction: event.as_frac(),
+                        status: event.to_string(),
+                    }),
+                }
+            }
+        };
+        let cause = match done {
+            Ok(Ok(())) => return Self::with_client(client, runtime, authorities),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => format!("not done within {} s", settings.patience.as_secs()),
+        };
+        Err(unreachable_network(
+            &client.bootstrap_status().to_string(),
+            &cause,
+        ))
+    }
+
+    fn with_client(
+        client: Arc<arti_client::TorClient<TokioRustlsRuntime>>,
+        runtime: TokioRustlsRuntime,
+        authorities: Vec<RsaIdentity>,
+    ) -> Result<Self, Error> {
+        let provider = client.dirmgr().map_err(|error| unusable(&error))?;
+        let netdir = provider
+            .netdir(tor_netdir::Timeliness::Timely)
+            .map_err(|error| unusable(&error))?;
+        let channel_config = ChannelConfig::builder()
+            .padding(tor_config::PaddingLevel::None)
+            .build()
+            .map_err(|error| unusable(&error))?;
+        // Channels of our own, apart from those of arti's directory circuits.
+        let channels = ChanMgr::new(
+            runtime.clone(),
+            ChanMgrConfig::new(channel_config),
+            Dormancy::Active,
+            netdir.params(),
+            ToplevelAccount::new_noop(),
+        )
+        .map_err(|error| unusable(&error))?;
+        let channels = Arc::new(channels);
+        let provider: Arc<dyn NetDirProvider> = provider;
+        let tasks = channels
+            .launch_background_tasks(&runtime, provider)
+            .map_err(|error| unusable(&error))?;
+        Ok(Self {
+            client,
+            channels,
+            authorities,
+            _tasks: tasks,
+        })
+    }
+
+    /// The network's directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Directory`] if the client was shut down.
+    pub fn directory(&self) -> Result<TorDirectory, Error> {
+        let provider = self.client.dirmgr().map_err(|error| unusable(&error))?;
+        let circuits = self.client.circmgr().map_err(|error| unusable(&error))?;
+        let runtime = self.client.runtime().clone();
+        let authorities = self.authorities.clone();
+        Ok(TorDirectory::new(provider, circuits, runtime, authorities))
+    }
+
+    /// Circuits through the network's relays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Directory`] if the client was shut down.
+    pub fn circuits(&self) -> Result<TorCircuits, Error> {
+        let provider = self.client.dirmgr().map_err(|error| unusable(&error))?;
+        Ok(TorCircuits::new(provider, Arc::clone(&self.channels)))
+    }
+}
+
+/// arti's configuration: its defaults, ours, the operator's files, our directory.
+fn configuration(settings: &TorSettings) -> Result<TorClientConfig, Error> {
+    let mut sources = ConfigurationSources::new_empty();
+    sources.push_source(
+        ConfigurationSource::from_verbatim(DEFAULTS.to_owned()),
+        MustRead::MustRead,
+    );
+    let storage = storage(&settings.directory);
+    sources.push_source(
+        ConfigurationSource::from_verbatim(storage),
+        MustRead::MustRead,
+    );
+    for path in &settings.config {
+        sources.push_source(
+            ConfigurationSource::from_path(path.clone()),
+            MustRead::MustRead,
+        );
+    }
+    let refuse = |error: &dyn std::error::Error| {
+        let files: Vec<String> = settings
+            .config
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let text = format!("Tor configuration ({}): {}", files.join(", "), chain(error));
+        Error::new(ErrorKind::Configuration, text)
+    };
+    let tree = sources.load().map_err(|error| refuse(&error))?;
+    tor_config::resolve(&tree).map_err(|error| refuse(&error))
+}
+
+/// Cache and state under `directory`, as TOML.
+fn storage(directory: &Path) -> String {
+    let quoted = |name: &str| {
+        // A debug string is a TOML string for all that can be in a path.
+        format!("{:?}", directory.join(name).to_string_lossy())
+    };
+    format!(
+        "[storage]\ncache_dir = {{ literal = {cache} }}\nstate_dir = {{ literal = {state} }}\n",
+        cache = quoted("cache"),
+        state = quoted("state"),
+    )
+}
+
+fn unusable(error: &(dyn std::error::Error + 'static)) -> Error {
+    let text = format!("the Tor client cannot be used: {}", chain(error));
+    Error::new(ErrorKind::Directory, text)
+}
+
+fn unreachable_network(status: &str, cause: &str) -> Error {
+    let text = format!(
+        "the Tor network cannot be reached: {cause} (it stopped at {status}). Check the network \
+         connection, the clock, and the Tor configuration"
+    );
+    Error::new(ErrorKind::Directory, text)
+}
