@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod builder;
+#[cfg(feature = "compression")]
+mod compression;
 mod digest;
 mod document;
 mod error;
@@ -11,6 +13,7 @@ mod line;
 mod pair;
 #[cfg(unix)]
 mod publish;
+mod reader;
 mod relay;
 mod time;
 mod tor;
@@ -21,6 +24,10 @@ mod vote;
 mod writer;
 
 pub use builder::{FileBuilder, RelayBuilder, Target};
+#[cfg(feature = "compression")]
+pub use compression::decompress;
+#[cfg(feature = "archive")]
+pub use compression::{for_each_member, is_archive};
 pub use digest::{DigestError, FileDigest};
 pub use document::{Document, Limits, RelayIndex};
 pub use error::{Error, ErrorKind, Limit, Position};
@@ -31,6 +38,7 @@ pub use line::{HeaderLine, Line, LineEnding, LineKind};
 pub use pair::{Pair, Pairs};
 #[cfg(unix)]
 pub use publish::{replace_file, replace_symlink};
+pub use reader::{Reader, ReaderBuilder, StreamLine};
 pub use relay::{RelayLine, RelayLineRef};
 pub use time::{DateTime, DateTimeError, UnixTime};
 pub use tor::{

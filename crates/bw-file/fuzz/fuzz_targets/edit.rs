@@ -1,0 +1,40 @@
+//! Any edits of any input: the document is afterwards what parsing its bytes
+//! gives. The first bytes of the input choose the edits.
+#![no_main]
+
+use bw_file::{Document, RelayLine, UnixTime};
+use libfuzzer_sys::fuzz_target;
+
+const KEYS: [&str; 6] = ["bw", "node_id", "vote", "nick", "version", "x"];
+
+fuzz_target!(|input: &[u8]| {
+    let Some((edits, bytes)) = input.split_at_checked(8) else {
+        return;
+    };
+    let mut document = Document::parse(bytes);
+    for &edit in edits {
+        let key = KEYS[usize::from(edit >> 4) % KEYS.len()];
+        let relays: Vec<usize> = document.relay_lines().map(|(line, _)| line).collect();
+        let relay = relays
+            .get(usize::from(edit >> 4) % relays.len().max(1))
+            .copied()
+            .unwrap_or(0);
+        match edit & 7 {
+            0 => drop(document.set_header(key, "1.4.0")),
+            1 => {
+                document.remove_header(key);
+            }
+            2 => drop(document.set_relay_key(relay, key, "7")),
+            3 => drop(document.remove_relay_key(relay, key)),
+            4 => drop(document.remove_relay(relay)),
+            5 => {
+                let line = RelayLine::new("bw=1 node_id=x").expect("one line");
+                drop(document.push_relay(&line));
+            }
+            6 => document.sort_relays_by(|relay| relay.bandwidth()),
+            _ => drop(document.set_timestamp(UnixTime::new(i64::from(edit)))),
+        }
+        let bytes = document.to_bytes();
+        assert_eq!(Document::parse(&bytes), document);
+    }
+});

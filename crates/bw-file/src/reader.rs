@@ -1,0 +1,389 @@
+//! Reading streams of any length, line by line.
+
+use std::io::{self, Read};
+
+use memchr::memchr;
+
+use crate::document::{Document, Limits};
+use crate::error::{Error, ErrorKind, Limit, Position, wide};
+use crate::line::{Classifier, LineKind, split_ending};
+use crate::relay::RelayLineRef;
+
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How a [`Reader`] reads.
+#[derive(Clone, Debug)]
+pub struct ReaderBuilder {
+    limits: Limits,
+    concatenated: bool,
+}
+
+impl Default for ReaderBuilder {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            concatenated: true,
+        }
+    }
+}
+
+impl ReaderBuilder {
+    /// The defaults: [`Limits::default`], several files after each other.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How much is taken before an error says that it is too much.
+    pub fn limits(&mut self, limits: Limits) -> &mut Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether a line with `@` or of 9 to 12 digits alone, after the header
+    /// has ended, begins another file. On by default; off, the whole input is
+    /// one file.
+    pub fn concatenated(&mut self, yes: bool) -> &mut Self {
+        self.concatenated = yes;
+        self
+    }
+
+    /// Reads from `source`, which need not be buffered.
+    pub fn from_reader<R: Read>(&self, source: R) -> Reader<R> {
+        Reader {
+            source,
+            builder: self.clone(),
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            at_eof: false,
+            classifier: Classifier::default(),
+            state: FileState::default(),
+            file: 0,
+            next: Position::START,
+            skipping: false,
+        }
+    }
+}
+
+/// How far the current file is.
+#[derive(Clone, Copy, Debug, Default)]
+struct FileState {
+    bytes: u64,
+    lines: u64,
+}
+
+/// Reads bandwidth files from a stream, one line in memory.
+///
+/// ```
+/// let input = b"1700000000\nbw=1 node_id=$0123456789012345678901234567890123456789\n";
+/// let mut reader = bw_file::ReaderBuilder::new().from_reader(&input[..]);
+/// let mut total = 0;
+/// while let Some(relay) = reader.next_relay()? {
+///     total += relay.bandwidth().map_or(0, |bw| bw.value());
+/// }
+/// assert_eq!(total, 1);
+/// # Ok::<(), bw_file::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader<R> {
+    source: R,
+    builder: ReaderBuilder,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    at_eof: bool,
+    classifier: Classifier,
+    state: FileState,
+    file: u64,
+    next: Position,
+    /// Within a line that was too long.
+    skipping: bool,
+}
+
+/// A line of a stream, borrowed from the reader.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct StreamLine<'a> {
+    /// Number of the file in the stream, from 0.
+    pub file: u64,
+    /// Where the line begins in the stream.
+    pub position: Position,
+    /// What the line is.
+    pub kind: LineKind,
+    /// The line with its ending.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> StreamLine<'a> {
+    /// The line without its ending.
+    pub fn content(&self) -> &'a [u8] {
+        split_ending(self.bytes).0
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads with the defaults of [`ReaderBuilder`].
+    pub fn new(source: R) -> Self {
+        ReaderBuilder::new().from_reader(source)
+    }
+
+    /// The next line; `None` at the end.
+    ///
+    /// # Errors
+    /// If reading fails, or a limit is exceeded. After a line that was too
+    /// long, the next call goes on with the line after it.
+    pub fn next_line(&mut self) -> Result<Option<StreamLine<'_>>, Error> {
+        let Some(length) = self.fill_line()? else {
+            return Ok(None);
+        };
+        let from = self.start;
+        self.start += length;
+        let position = self.next;
+        self.next = Position::new(position.byte + wide(length), position.line + 1, 1);
+        let (content, _) = split_ending(&self.buffer[from..from + length]);
+        if self.builder.concatenated && self.classifier == Classifier::Body && begins_file(content)
+        {
+            self.classifier = Classifier::Start;
+            self.state = FileState::default();
+            self.file += 1;
+        }
+        let kind = self.classifier.classify(content);
+        self.state.lines += 1;
+        self.state.bytes += wide(length);
+        let limits = self.builder.limits;
+        Limits::check(limits.lines, self.state.lines, Limit::Lines, || position)?;
+        Limits::check(
+            limits.file_bytes,
+            self.state.bytes,
+            Limit::FileBytes,
+            || position,
+        )?;
+        Ok(Some(StreamLine {
+            file: self.file,
+            position,
+            kind,
+            bytes: &self.buffer[from..from + length],
+        }))
+    }
+
+    /// The next relay line, whatever is between; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`next_line`](Self::next_line).
+    pub fn next_relay(&mut self) -> Result<Option<RelayLineRef<'_>>, Error> {
+        loop {
+            match self.next_line()? {
+                None => return Ok(None),
+                Some(line) if line.kind == LineKind::Relay => break,
+                Some(_) => {}
+            }
+        }
+        // Borrowed anew, since the borrow checker would keep the line of every
+        // round of the loop.
+        let from = self.line_before_start();
+        Ok(Some(RelayLineRef::new(
+            split_ending(&self.buffer[from..self.start]).0,
+        )))
+    }
+
+    /// The next file as a document; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`next_line`](Self::next_line).
+    pub fn next_document(&mut self) -> Result<Option<Document<'static>>, Error> {
+        let mut bytes = Vec::new();
+        loop {
+            if !bytes.is_empty() && self.next_begins_file()? {
+                break;
+            }
+            match self.next_line()? {
+                None => break,
+                Some(line) => bytes.extend_from_slice(line.bytes),
+            }
+        }
+        Ok((!bytes.is_empty()).then(|| Document::parse(&bytes).into_owned()))
+    }
+
+    /// Where the next line begins.
+    pub fn position(&self) -> Position {
+        self.next
+    }
+
+    /// Gives the source back. What was read ahead is lost.
+    pub fn into_inner(self) -> R {
+        self.source
+    }
+
+    fn next_begins_file(&mut self) -> Result<bool, Error> {
+        if !self.builder.concatenated || self.classifier != Classifier::Body {
+            return Ok(false);
+        }
+        let Some(length) = self.fill_line()? else {
+            return Ok(false);
+        };
+        let line = &self.buffer[self.start..self.start + length];
+        Ok(begins_file(split_ending(line).0))
+    }
+
+    /// Start of the line that was returned last.
+    fn line_before_start(&self) -> usize {
+        let body = &self.buffer[..self.start.saturating_sub(1)];
+        memchr::memrchr(b'\n', body).map_or(0, |at| at + 1)
+    }
+
+    /// Reads until a whole line is in the buffer at `start`, and says how
+    /// long it is.
+    fn fill_line(&mut self) -> Result<Option<usize>, Error> {
+        let mut searched = 0;
+        loop {
+            let available = &self.buffer[self.start..self.end];
+            if let Some(at) = memchr(b'\n', &available[searched..]) {
+                let length = searched + at + 1;
+                if self.skipping {
+                    self.skipping = false;
+                    self.pass(length, 1);
+                    searched = 0;
+                    continue;
+                }
+                return self.checked(length);
+            }
+            searched = available.len();
+            if self.at_eof {
+                return match searched {
+                    0 => Ok(None),
+                    _ if self.skipping => {
+                        self.pass(searched, 0);
+                        Ok(None)
+                    }
+                    length => self.checked(length),
+                };
+            }
+            if self.skipping {
+                self.pass(searched, 0);
+                searched = 0;
+            } else {
+                // Enough of the line has come to see that it is too long.
+                self.checked(searched)?;
+            }
+            self.read_more()?;
+        }
+    }
+
+    fn checked(&mut self, length: usize) -> Result<Option<usize>, Error> {
+        let maximum = self.builder.limits.line_bytes;
+        let position = self.next;
+        let result = Limits::check(maximum, wide(length), Limit::LineBytes, || position);
+        if result.is_err() {
+            let complete = self.buffer[self.start..self.start + length].last() == Some(&b'\n');
+            self.skipping = !complete;
+            self.pass(length, u64::from(complete));
+        }
+        result.map(|()| Some(length))
+    }
+
+    /// Passes over bytes that are not returned.
+    fn pass(&mut self, length: usize, lines: u64) {
+        self.start += length;
+        self.next.byte += wide(length);
+        self.next.line += lines;
+    }
+
+    fn read_more(&mut self) -> Result<(), Error> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.buffer.len() {
+            let length = (self.buffer.len() * 2).max(BUFFER_BYTES);
+            self.buffer.resize(length, 0);
+        }
+        loop {
+            match self.source.read(&mut self.buffer[self.end..]) {
+                Ok(0) => self.at_eof = true,
+                Ok(count) => self.end += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::new(ErrorKind::Io(error))),
+            }
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a line after a body is the first of another file.
+fn begins_file(content: &[u8]) -> bool {
+    content.first() == Some(&b'@')
+        || ((9..=12).contains(&content.len()) && content.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A source that gives a few bytes at a time.
+    struct Dribble<'a>(&'a [u8], usize);
+
+    impl Read for Dribble<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(buffer.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn several_files() {
+        let files = b"@type bandwidth-file 1.0\n1700000000\nbw=1 node_id=x\n\
+            1700000001\nversion=1.1.0\n=====\nbw=2 node_id=y\n@type x\n1700000002\n";
+        let mut reader = Reader::new(&files[..]);
+        let mut sizes = Vec::new();
+        while let Some(document) = reader.next_document().unwrap() {
+            sizes.push((document.lines().len(), document.relays().count()));
+        }
+        assert_eq!(sizes, [(3, 1), (4, 1), (2, 0)]);
+        let mut reader = Reader::new(&files[..]);
+        let mut seen = Vec::new();
+        while let Some(relay) = reader.next_relay().unwrap() {
+            seen.push(relay.bandwidth().unwrap().value());
+        }
+        assert_eq!(seen, [1, 2]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_in_bounded_memory() {
+        let long = io::repeat(b'x').take(10_000_000);
+        let input = (&b"1\n"[..]).chain(long).chain(&b"\nbw=1 node_id=x\n"[..]);
+        let mut reader = Reader::new(input);
+        assert!(reader.next_line().unwrap().is_some());
+        let error = reader.next_line().unwrap_err();
+        assert_eq!(error.position(), Some(Position::new(2, 2, 1)));
+        let line = reader.next_line().unwrap().unwrap();
+        assert_eq!(line.position, Position::new(10_000_003, 3, 1));
+        assert!(reader.next_line().unwrap().is_none());
+        assert!(reader.buffer.len() <= 2 << 20);
+    }
+
+    proptest! {
+        #[test]
+        fn streams_and_documents_agree(
+            bytes in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                "[@1=bwnode_id \n\r]{0,200}".prop_map(String::into_bytes),
+            ],
+            step in 1_usize..9,
+        ) {
+            let mut builder = ReaderBuilder::new();
+            builder.concatenated(false);
+            let mut reader = builder.from_reader(Dribble(&bytes, step));
+            let document = Document::parse(&bytes);
+            for line in document.lines() {
+                let streamed = reader.next_line().unwrap().unwrap();
+                prop_assert_eq!(streamed.kind, line.kind());
+                prop_assert_eq!(streamed.bytes, line.as_bytes());
+            }
+            prop_assert!(reader.next_line().unwrap().is_none());
+        }
+    }
+}
