@@ -1,1 +1,28 @@
 #![doc = include_str!("../README.md")]
+
+mod block;
+mod client;
+mod directory;
+mod error;
+mod event;
+mod home;
+mod http;
+mod manifest;
+mod network;
+mod node;
+mod plan;
+mod process;
+mod programs;
+mod torrc;
+mod up;
+
+pub use directory::{StatusDocument, StatusEntry};
+pub use error::{Error, ErrorKind};
+pub use event::Event;
+pub use manifest::NodeRecord;
+pub use network::{ConsensusTimes, Network, NodeStatus, Status};
+pub use node::{Authority, Node};
+pub use plan::{
+    Lifetime, MIN_RATE, Observed, Plan, PlanBuilder, Prior, RelaySpec, Role, Seeded,
+};
+pub use process::{ProcessId, ProcessState};

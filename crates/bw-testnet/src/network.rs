@@ -1,0 +1,487 @@
+//! A network of tor processes, running or not.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::OpenOptions;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bw_file::KilobytesPerSecond;
+use rustix::process::Signal;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use crate::directory::{StatusDocument, valid_after};
+use crate::home::Home;
+use crate::manifest::{Manifest, NodeRecord};
+use crate::process::{ProcessId, ProcessState, tail};
+use crate::{Authority, Error, ErrorKind, Node, Role};
+
+/// How often something that takes seconds is looked at.
+pub(crate) const GLANCE: Duration = Duration::from_millis(200);
+/// After SIGTERM tor ends at once, unless it is stuck.
+const TERM_PATIENCE: Duration = Duration::from_secs(10);
+/// After SIGKILL only the kernel can be slow.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// Lines of a log that an error shows.
+const TAIL: usize = 20;
+
+/// A private Tor network.
+///
+/// Made by [`Network::up`], or by [`Network::open`] for one that another
+/// process has brought up. All methods take `&self`, so it can be shared.
+///
+/// If it is [owned](crate::Lifetime::Owned), dropping it kills the processes
+/// (at once, and waiting for them some milliseconds); [`down`](Self::down) is
+/// the orderly way.
+#[derive(Debug)]
+pub struct Network {
+    /// Everything but the processes, which may be started anew.
+    pub(crate) facts: Manifest,
+    processes: Mutex<BTreeMap<String, ProcessId>>,
+    /// Those that this process started: it has to ask for their exit status.
+    children: Mutex<HashMap<String, Child>>,
+    pub(crate) owned: bool,
+    pub(crate) home: Home,
+}
+
+/// How a network is doing.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// The directory of the network.
+    pub directory: PathBuf,
+    /// The version of tor.
+    pub tor_version: String,
+    /// Since when the network has existed, in seconds since the Unix epoch.
+    pub created: u64,
+    /// The newest consensus of the first authority that has one.
+    pub consensus: Option<ConsensusTimes>,
+    /// Whether all nodes run, are in the consensus with the flags they should
+    /// have, and hold a consensus that is not too old.
+    pub ready: bool,
+    /// The nodes, authorities first.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// The times of a consensus, in seconds since the Unix epoch.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ConsensusTimes {
+    /// When it became valid.
+    pub valid_after: u64,
+    /// When the next one is due.
+    pub fresh_until: u64,
+    /// When the authorities vote for the next one.
+    pub next_vote: u64,
+}
+
+/// How one node of a network is doing.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodeStatus {
+    /// The node's facts.
+    #[serde(flatten)]
+    pub record: NodeRecord,
+    /// The number of its process, if it was started.
+    pub pid: Option<u32>,
+    /// How its process is doing.
+    pub state: ProcessState,
+    /// The memory it uses, in bytes (its proportional share).
+    pub memory: Option<u64>,
+    /// Its flags in the consensus; none if it is not listed.
+    pub flags: Option<Vec<String>>,
+    /// Its weight in the consensus.
+    pub weight: Option<KilobytesPerSecond>,
+    /// Whether the consensus says that its weight is not measured.
+    pub unmeasured: bool,
+    /// When the consensus that the node holds itself became valid, in seconds
+    /// since the Unix epoch.
+    pub holds: Option<u64>,
+}
+
+impl Network {
+    pub(crate) fn new(facts: Manifest, home: Home, owned: bool) -> Self {
+        Self {
+            processes: Mutex::new(facts.processes.clone()),
+            children: Mutex::default(),
+            facts,
+            owned,
+            home,
+        }
+    }
+
+    /// The network in `directory`, brought up by this process or another one,
+    /// whether it runs or not. Dropping the result does nothing to it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoNetwork`] if there is none, [`ErrorKind::Parse`] if its
+    /// `network.json` cannot be understood.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, Error> {
+        let directory = directory.as_ref();
+        let directory = directory
+            .canonicalize()
+            .unwrap_or_else(|_| directory.to_owned());
+        let manifest = Manifest::read(&directory)?;
+        let home = Home::of(&directory, &manifest);
+        Ok(Self::new(manifest, home, false))
+    }
+
+    /// Where the network lives.
+    pub fn directory(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The version of tor, such as `0.4.9.11`.
+    pub fn tor_version(&self) -> &str {
+        &self.facts.tor_version
+    }
+
+    /// The time from one consensus to the next.
+    pub fn voting_interval(&self) -> Duration {
+        Duration::from_secs(self.facts.voting_interval)
+    }
+
+    /// When the network was made.
+    pub fn created(&self) -> SystemTime {
+        self.facts.created()
+    }
+
+    /// All nodes, authorities first.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        self.facts.nodes.iter().map(|node| Node::new(self, node))
+    }
+
+    /// The directory authorities.
+    pub fn authorities(&self) -> impl Iterator<Item = Authority<'_>> {
+        self.nodes().filter_map(Authority::of)
+    }
+
+    /// The node with this nickname.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownNode`] if there is none.
+    pub fn node(&self, nickname: &str) -> Result<Node<'_>, Error> {
+        let unknown = || {
+            let names: Vec<_> = self.facts.nodes.iter().map(|n| &*n.nickname).collect();
+            let text = format!("no node {nickname:?}; there are {}", names.join(", "));
+            Error::new(ErrorKind::UnknownNode, text)
+        };
+        self.nodes()
+            .find(|node| node.nickname() == nickname)
+            .ok_or_else(unknown)
+    }
+
+    /// The true capacities and the identities of all nodes: a JSON array of
+    /// [`NodeRecord`]s, rates in bytes per second and priors in kB/s.
+    pub fn capacities_json(&self) -> String {
+        // A record holds nothing that JSON cannot: no map, no float.
+        serde_json::to_string_pretty(&self.facts.nodes).unwrap_or_default()
+    }
+
+    /// The newest consensus (flavour "ns") of the first authority that gives one.
+    ///
+    /// # Errors
+    /// The last authority's, if none does.
+    pub async fn consensus(&self) -> Result<StatusDocument, Error> {
+        let mut last = Error::new(ErrorKind::Http, "the network has no authorities");
+        for authority in self.authorities() {
+            match authority.consensus().await {
+                Ok(consensus) => return Ok(consensus),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Waits for a consensus that is valid after `time` and that `holds`, on
+    /// every authority; gives the first authority's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if there is none within `patience`.
+    pub async fn wait_for_consensus(
+        &self,
+        time: SystemTime,
+        patience: Duration,
+        holds: impl Fn(&StatusDocument) -> bool,
+    ) -> Result<StatusDocument, Error> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut good = Vec::new();
+            for authority in self.authorities() {
+                let newest = authority.consensus().await.ok();
+                good.extend(newest.filter(|it| it.valid_after > time && holds(it)));
+            }
+            if good.len() == self.facts.authorities().count() && !good.is_empty() {
+                return Ok(good.swap_remove(0));
+            }
+            if Instant::now() >= deadline {
+                let text = format!("no such consensus on every authority within {patience:?}");
+                return Err(Error::new(ErrorKind::Timeout, text));
+            }
+            sleep(GLANCE).await;
+        }
+    }
+
+    /// Gives all authorities this bandwidth file, which they read when they
+    /// vote for the next time ([`StatusDocument::next_vote`]). Each has a file
+    /// of its own, replaced as a whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if a file cannot be written.
+    pub fn install_bandwidth_file(&self, contents: &[u8]) -> Result<(), Error> {
+        self.authorities()
+            .try_for_each(|authority| authority.install_bandwidth_file(contents))
+    }
+
+    /// How the network is doing.
+    pub async fn status(&self) -> Status {
+        let consensus = self.consensus().await.ok();
+        let processes = self.known_processes();
+        let times = consensus.as_ref().map(|consensus| ConsensusTimes {
+            valid_after: unix_seconds(consensus.valid_after),
+            fresh_until: unix_seconds(consensus.fresh_until),
+            next_vote: unix_seconds(consensus.next_vote()),
+        });
+        let node = |record: &NodeRecord| {
+            let process = processes.get(&record.nickname);
+            let listed = consensus.as_ref();
+            let listed = listed.and_then(|document| document.relays.get(&record.fingerprint));
+            NodeStatus {
+                record: record.clone(),
+                pid: process.map(ProcessId::pid),
+                state: process.map_or(ProcessState::Gone, ProcessId::state),
+                memory: process.and_then(ProcessId::memory),
+                flags: listed.map(|entry| entry.flags.clone()),
+                weight: listed.and_then(|entry| entry.bandwidth),
+                unmeasured: listed.is_some_and(|entry| entry.unmeasured),
+                holds: self.held_by(record).map(unix_seconds),
+            }
+        };
+        let nodes: Vec<_> = self.facts.nodes.iter().map(node).collect();
+        let recent = SystemTime::now() - 2 * self.voting_interval();
+        let good = |node: &NodeStatus| {
+            node.state == ProcessState::Running
+                && node.holds >= Some(unix_seconds(recent))
+                && consensus.as_ref().is_some_and(|it| has_flags(it, &node.record))
+        };
+        Status {
+            directory: self.directory().to_owned(),
+            tor_version: self.facts.tor_version.clone(),
+            created: self.facts.created,
+            consensus: times,
+            ready: nodes.iter().all(good),
+            nodes,
+        }
+    }
+
+    /// Ends the network's processes, and no others, and removes its files
+    /// unless they are to be kept. Works for a network that has crashed too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if a process outlives even SIGKILL,
+    /// [`ErrorKind::Io`] if a file cannot be removed.
+    pub async fn down(mut self) -> Result<(), Error> {
+        let ids: Vec<_> = self.known_processes().into_iter().collect();
+        self.end(&ids).await?;
+        self.owned = false;
+        let files = if self.facts.keep_files {
+            // What stays is no network any more.
+            let path = self.directory().join(crate::manifest::FILE);
+            std::fs::remove_file(&path).map_err(|error| Error::io("removing", &path, error))
+        } else {
+            self.home.remove()
+        };
+        self.home.keep = true;
+        files
+    }
+
+    /// Ends these processes: SIGTERM, and SIGKILL for those that stay.
+    pub(crate) async fn end(&self, ids: &[(String, ProcessId)]) -> Result<(), Error> {
+        let steps = [
+            (Signal::TERM, TERM_PATIENCE),
+            (Signal::KILL, KILL_PATIENCE),
+        ];
+        for (signal, patience) in steps {
+            for (_, id) in ids {
+                id.signal(signal);
+                // A stopped process takes the signal when it goes on.
+                id.signal(Signal::CONT);
+            }
+            let deadline = Instant::now() + patience;
+            while Instant::now() < deadline {
+                self.reap();
+                if ids.iter().all(|(_, id)| id.state() == ProcessState::Gone) {
+                    return Ok(());
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let alive = |(_, id): &&(String, ProcessId)| id.state() != ProcessState::Gone;
+        let names: Vec<_> = ids.iter().filter(alive).map(|(name, _)| &**name).collect();
+        let text = format!("still running after SIGKILL: {}", names.join(", "));
+        Err(Error::new(ErrorKind::Timeout, text))
+    }
+
+    /// Starts the tor of `node`.
+    pub(crate) fn start(&self, node: &NodeRecord) -> Result<(), Error> {
+        let home = node.home(self.directory());
+        let log = node.log_file(self.directory());
+        let spawn = || {
+            let output = OpenOptions::new().append(true).create(true).open(&log)?;
+            Command::new(&self.facts.tor)
+                .arg("--defaults-torrc")
+                .arg(home.join("no-defaults"))
+                .arg("--ignore-missing-torrc")
+                .arg("-f")
+                .arg(node.torrc_file(self.directory()))
+                .current_dir(&home)
+                .stdin(Stdio::null())
+                .stderr(output.try_clone()?)
+                .stdout(output)
+                // Ctrl-C in a terminal goes to a whole group: not to tor,
+                // which is stopped in order.
+                .process_group(0)
+                .spawn()
+        };
+        let child = spawn().map_err(|error| Error::io("starting", &self.facts.tor, error))?;
+        let id = ProcessId::of(child.id());
+        lock(&self.children).insert(node.nickname.clone(), child);
+        match id {
+            Some(id) => {
+                lock(&self.processes).insert(node.nickname.clone(), id);
+                Ok(())
+            }
+            None => Err(self.fault(ErrorKind::NodeDied, node, "could not be started")),
+        }
+    }
+
+    /// Writes `network.json`.
+    pub(crate) fn save(&self) -> Result<(), Error> {
+        let manifest = Manifest {
+            processes: lock(&self.processes).clone(),
+            ..self.facts.clone()
+        };
+        manifest.write(self.directory())
+    }
+
+    /// The process of each node, another process's restarts included.
+    pub(crate) fn known_processes(&self) -> BTreeMap<String, ProcessId> {
+        self.reap();
+        let mut processes = lock(&self.processes).clone();
+        if let Ok(manifest) = Manifest::read(self.directory()) {
+            for (nickname, id) in manifest.processes {
+                let ours = processes.get(&nickname).map(ProcessId::state);
+                if !matches!(ours, Some(ProcessState::Running | ProcessState::Stopped)) {
+                    processes.insert(nickname, id);
+                }
+            }
+        }
+        processes
+    }
+
+    /// Takes the exit status of children that have ended, and gives the last
+    /// one of each.
+    fn reap(&self) -> HashMap<String, ExitStatus> {
+        let mut children = lock(&self.children);
+        let ended = |(nickname, child): (&String, &mut Child)| {
+            let status = child.try_wait().ok()??;
+            Some((nickname.clone(), status))
+        };
+        children.iter_mut().filter_map(ended).collect()
+    }
+
+    /// An error if a node that was started does not run any more.
+    pub(crate) fn check_alive(&self) -> Result<(), Error> {
+        let ended = self.reap();
+        let processes = lock(&self.processes).clone();
+        for node in &self.facts.nodes {
+            let Some(id) = processes.get(&node.nickname) else {
+                continue;
+            };
+            if id.state() == ProcessState::Gone {
+                let how = match ended.get(&node.nickname) {
+                    Some(status) => format!("ended ({status})"),
+                    None => "ended".to_owned(),
+                };
+                return Err(self.fault(ErrorKind::NodeDied, node, &how));
+            }
+        }
+        Ok(())
+    }
+
+    /// An error that blames `node`, with the end of its log.
+    pub(crate) fn fault(&self, kind: ErrorKind, node: &NodeRecord, what: &str) -> Error {
+        let log = node.log_file(self.directory());
+        let end = tail(&log, TAIL);
+        let busy = kind == ErrorKind::NodeDied && end.contains("Address already in use");
+        let kind = if busy { ErrorKind::AddressBusy } else { kind };
+        let text = format!("{} {what}", node.nickname);
+        Error::new(kind, text).with_node(&node.nickname, &log, &end)
+    }
+
+    /// When the consensus that `node` holds became valid: the older one of
+    /// both flavours. tor writes these files when it starts to use them.
+    pub(crate) fn held_by(&self, node: &NodeRecord) -> Option<SystemTime> {
+        let data = node.data_directory(self.directory());
+        let held = |name| {
+            let mut start = Vec::new();
+            let file = std::fs::File::open(data.join(name)).ok()?;
+            std::io::Read::read_to_end(&mut std::io::Read::take(file, 1024), &mut start).ok()?;
+            valid_after(&String::from_utf8_lossy(&start))
+        };
+        Some(held("cached-consensus")?.min(held("cached-microdesc-consensus")?))
+    }
+
+    /// Makes `node` read its torrc again and fetch what it lacks.
+    pub(crate) fn reload(&self, node: &NodeRecord) {
+        let id = lock(&self.processes).get(&node.nickname).cloned();
+        if let Some(id) = id {
+            id.signal(Signal::HUP);
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
+        for id in self.known_processes().values() {
+            id.signal(Signal::KILL);
+        }
+        for child in lock(&self.children).values_mut() {
+            let _ = child.wait();
+        }
+        self.home.keep = self.facts.keep_files;
+        if self.home.keep {
+            let _ = std::fs::remove_file(self.directory().join(crate::manifest::FILE));
+        }
+    }
+}
+
+/// Whether `node` is in the document as a node with its role should be.
+pub(crate) fn has_flags(document: &StatusDocument, node: &NodeRecord) -> bool {
+    let needed: &[&str] = match node.role {
+        Role::Authority => &["Authority", "Running", "Valid"],
+        Role::Exit => &["Exit", "Running", "Valid"],
+        Role::Middle => &["Running", "Valid"],
+    };
+    let weighted = |entry: &crate::StatusEntry| node.prior.is_none() || !entry.unmeasured;
+    document
+        .relays
+        .get(&node.fingerprint)
+        .is_some_and(|entry| needed.iter().all(|flag| entry.has_flag(flag)) && weighted(entry))
+}
+
+/// A poisoned lock guards a map that no panic can leave half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
