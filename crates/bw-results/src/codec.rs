@@ -1,9 +1,10 @@
 //! How records are kept: JSON, compressed against what they have in common.
 
-use std::io;
+use std::io::{self, Read, Write};
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{CParameter, DParameter};
+use zstd::stream::{read, write};
+use zstd::zstd_safe::CParameter;
 
 use crate::Outcome;
 
@@ -20,8 +21,8 @@ const OUTCOME_LEVEL: i32 = 9;
 /// Snapshots are few and large.
 const SNAPSHOT_LEVEL: i32 = 6;
 
-/// The largest record that is read back; a snapshot of 8,000 relays has 4 MB.
-const SIZE_LIMIT: usize = 1 << 28;
+/// The largest record that is read back; a snapshot of 8,000 relays has 6 MB.
+const SIZE_LIMIT: u64 = 1 << 28;
 
 /// The window (2^n bytes) that lets a snapshot refer to all of its base.
 const SNAPSHOT_WINDOW_LOG: u32 = 25;
@@ -61,17 +62,22 @@ impl OutcomeCodec {
 
 /// Compresses a snapshot's JSON, against that of another one if there is one.
 pub(crate) fn compress_snapshot(json: &[u8], base: Option<&[u8]>) -> io::Result<Vec<u8>> {
-    let mut compressor = Compressor::with_dictionary(SNAPSHOT_LEVEL, base.unwrap_or_default())?;
-    compressor.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
-    compressor.set_parameter(CParameter::WindowLog(SNAPSHOT_WINDOW_LOG))?;
-    compressor.compress(json)
+    let prefix = base.unwrap_or_default();
+    let mut encoder = write::Encoder::with_ref_prefix(Vec::new(), SNAPSHOT_LEVEL, prefix)?;
+    encoder.long_distance_matching(true)?;
+    encoder.window_log(SNAPSHOT_WINDOW_LOG)?;
+    encoder.write_all(json)?;
+    encoder.finish()
 }
 
 /// The JSON of a compressed snapshot.
 pub(crate) fn decompress_snapshot(frame: &[u8], base: Option<&[u8]>) -> io::Result<Vec<u8>> {
-    let mut decompressor = Decompressor::with_dictionary(base.unwrap_or_default())?;
-    decompressor.set_parameter(DParameter::WindowLogMax(SNAPSHOT_WINDOW_LOG))?;
-    decompressor.decompress(frame, size_of_frame(frame)?)
+    let prefix = base.unwrap_or_default();
+    let mut decoder = read::Decoder::with_ref_prefix(frame, prefix)?;
+    decoder.window_log_max(SNAPSHOT_WINDOW_LOG)?;
+    let mut json = Vec::new();
+    decoder.take(SIZE_LIMIT).read_to_end(&mut json)?;
+    Ok(json)
 }
 
 /// The size of what `frame` decompresses to, as it says itself.
@@ -79,7 +85,7 @@ fn size_of_frame(frame: &[u8]) -> io::Result<usize> {
     zstd::zstd_safe::get_frame_content_size(frame)
         .ok()
         .flatten()
-        .and_then(|size| usize::try_from(size).ok())
         .filter(|&size| size <= SIZE_LIMIT)
+        .and_then(|size| usize::try_from(size).ok())
         .ok_or_else(|| io::Error::other("a compressed record without a plausible size"))
 }

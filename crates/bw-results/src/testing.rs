@@ -40,9 +40,9 @@ pub(crate) fn relay(number: u64, hour: u64) -> RelayFacts {
     relay.address = Some(std::net::Ipv4Addr::from(address).into());
     relay.flags.running = true;
     relay.flags.valid = true;
-    relay.flags.fast = noise(number, "fast") % 10 > 0;
-    relay.flags.guard = noise(number, "guard") % 2 == 0;
-    relay.flags.exit = noise(number, "exit") % 4 == 0;
+    relay.flags.fast = !noise(number, "fast").is_multiple_of(10);
+    relay.flags.guard = noise(number, "guard").is_multiple_of(2);
+    relay.flags.exit = noise(number, "exit").is_multiple_of(4);
     if relay.flags.exit {
         relay.exit_ports = PortRanges::new([(20, 23), (43, 43), (53, 53), (80, 81), (443, 443)]);
     }

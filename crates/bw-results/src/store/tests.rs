@@ -77,7 +77,7 @@ fn a_scan_from_begin_to_end() {
     assert_eq!(summary.scan.ended, Some(UnixMillis::new(99_000)));
     assert_eq!(
         store.latest_completed_scans(5).unwrap(),
-        [summary.scan.clone()]
+        std::slice::from_ref(&summary.scan)
     );
     assert_eq!(store.scan(&id).unwrap(), summary.scan);
     assert_eq!(store.snapshots_of(&id).unwrap().len(), 1);
