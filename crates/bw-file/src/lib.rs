@@ -10,11 +10,14 @@ mod fields;
 mod identity;
 mod keys;
 mod line;
+mod lint;
 mod pair;
 #[cfg(unix)]
 mod publish;
 mod reader;
 mod relay;
+mod report;
+mod spec;
 mod time;
 mod tor;
 mod units;
@@ -35,11 +38,14 @@ pub use fields::{HeaderFields, OtherPair, RelayFields};
 pub use identity::{Ed25519Identity, Fingerprint, IdentityError};
 pub use keys::{HEADER_KEYS, KeyInfo, KeyScope, RELAY_KEYS};
 pub use line::{HeaderLine, Line, LineEnding, LineKind};
+pub use lint::{LintContext, lint};
 pub use pair::{Pair, Pairs};
 #[cfg(unix)]
 pub use publish::{replace_file, replace_symlink};
 pub use reader::{Reader, ReaderBuilder, StreamLine};
 pub use relay::{RelayLine, RelayLineRef};
+pub use report::{Code, Diagnostic, Report, Severity};
+pub use spec::spec;
 pub use time::{DateTime, DateTimeError, UnixTime};
 pub use tor::{
     MAX_FILE_AGE_SECONDS, MAX_VOTE_HEADER_BYTES, MAX_VOTE_HEADERS, TorJudge, TorJudgement,
