@@ -1,1 +1,21 @@
 #![doc = include_str!("../README.md")]
+
+mod aggregate;
+mod error;
+mod file;
+mod reason;
+mod rounding;
+mod rows;
+mod scale;
+mod statistics;
+
+pub use aggregate::{AggregateOptions, Aggregates, Aggregator, Counts, RelayAggregate};
+pub use error::{Error, ErrorKind};
+pub use file::FileFacts;
+pub use reason::Reason;
+pub use rounding::{round_half_even, round_significant};
+pub use rows::{ScanRow, scan_rows};
+pub use scale::{
+    Answer, Explanation, Method, NetworkFigures, ScaleOptions, Scaled, ScaledRelay, scale,
+};
+pub use statistics::{MAX_PLAUSIBLE_RATE, Statistics};

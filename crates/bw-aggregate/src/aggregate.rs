@@ -1,0 +1,345 @@
+//! From outcomes to one aggregate per relay.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
+use bw_results::{
+    DescriptorFacts, FailureKind, NetworkSnapshot, OutcomeId, OutcomeSummary, Stage, SummaryResult,
+    UnixMillis,
+};
+use serde::Serialize;
+
+use crate::reason::Reason;
+use crate::rounding::round_half_even;
+use crate::statistics::{Statistics, is_plausible};
+
+/// Which measurements count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AggregateOptions {
+    /// Measurements that ended before this are too old; none are by default.
+    /// How far back outcomes are looked at is for the caller, who reads them
+    /// (sbws: 28 days); this is sbws's `--secs-recent` on top of it.
+    pub since: Option<UnixMillis>,
+    /// Of two or more measurements of a relay, the first and the last must be
+    /// more than this apart (sbws's `--secs-away`); by default they need not.
+    pub min_separation: Option<Duration>,
+    /// How many measurements a relay must have (sbws's `--min-num`); 1 by default.
+    pub min_measurements: u64,
+}
+
+impl Default for AggregateOptions {
+    fn default() -> Self {
+        Self {
+            since: None,
+            min_separation: None,
+            min_measurements: 1,
+        }
+    }
+}
+
+/// Takes outcomes in any order and makes aggregates of them.
+///
+/// The order makes no difference to the result, to the last bit.
+#[derive(Debug)]
+pub struct Aggregator<'n> {
+    options: AggregateOptions,
+    network: &'n NetworkSnapshot,
+    relays: HashMap<Fingerprint, Collected>,
+    seen: HashSet<OutcomeId>,
+}
+
+/// What was collected of one relay.
+#[derive(Debug, Default)]
+struct Collected {
+    measured: Vec<(UnixMillis, Vec<f64>)>,
+    failures: BTreeMap<(Stage, FailureKind), u64>,
+    /// The newest, by what makes it unique enough.
+    newest_failure: Option<(UnixMillis, Stage, FailureKind)>,
+    newest_descriptor: Option<(UnixMillis, DescriptorKey)>,
+    newest_outcome: UnixMillis,
+    observed_sum: u128,
+    observed_count: u64,
+}
+
+/// A descriptor's facts as something that has an order: published, observed,
+/// burst, average.
+type DescriptorKey = (UnixMillis, u64, u64, u64);
+
+impl<'n> Aggregator<'n> {
+    /// An aggregator for the relays of `network`.
+    pub fn new(options: AggregateOptions, network: &'n NetworkSnapshot) -> Self {
+        Self {
+            options,
+            network,
+            relays: HashMap::with_capacity(network.relays.len()),
+            seen: HashSet::new(),
+        }
+    }
+
+    /// Adds an outcome: an [`Outcome`](bw_results::Outcome) or its summary.
+    pub fn add(&mut self, outcome: impl Into<OutcomeSummary>) {
+        let outcome = outcome.into();
+        let relay = self.relays.entry(outcome.fingerprint).or_default();
+        relay.newest_outcome = relay.newest_outcome.max(outcome.ended);
+        match outcome.result {
+            SummaryResult::Measured(rates) => {
+                if let Some(facts) = outcome.descriptor {
+                    relay.see_descriptor(outcome.ended, facts);
+                }
+                relay.measured.push((outcome.ended, rates));
+            }
+            SummaryResult::Failed(stage, kind, _) => {
+                *relay.failures.entry((stage, kind)).or_default() += 1;
+                let failure = Some((outcome.ended, stage, kind));
+                relay.newest_failure = relay.newest_failure.max(failure);
+            }
+        }
+    }
+
+    /// Adds an outcome that may come several times, from several stores: only
+    /// the first counts.
+    pub fn add_once(&mut self, id: OutcomeId, outcome: impl Into<OutcomeSummary>) {
+        if self.seen.insert(id) {
+            self.add(outcome);
+        }
+    }
+
+    /// The aggregates of all relays of the network, and of those that were
+    /// tried but are no longer in it.
+    pub fn finish(mut self) -> Aggregates {
+        let mut relays = Vec::with_capacity(self.network.relays.len());
+        for facts in &self.network.relays {
+            let collected = self.relays.remove(&facts.fingerprint).unwrap_or_default();
+            let mut relay = collected.aggregate(facts.fingerprint, &self.options);
+            relay.in_consensus = true;
+            relay.nickname.clone_from(&facts.nickname);
+            relay.ed25519 = facts.ed25519;
+            relay.consensus_weight = Some(facts.consensus_weight);
+            relay.unmeasured = Some(facts.unmeasured);
+            relay.descriptor = facts.descriptor.or(relay.descriptor);
+            if facts.flags.authority {
+                relay.verdict = Err(Reason::Authority);
+            } else if relay.verdict.is_ok() && relay.descriptor.is_none() {
+                relay.verdict = Err(Reason::NoDescriptor);
+            }
+            relays.push(relay);
+        }
+        for (fingerprint, collected) in self.relays {
+            let mut relay = collected.aggregate(fingerprint, &self.options);
+            relay.verdict = Err(Reason::NotInConsensus);
+            relays.push(relay);
+        }
+        relays.sort_unstable_by_key(|relay| relay.fingerprint);
+        Aggregates { relays }
+    }
+}
+
+impl Collected {
+    fn see_descriptor(&mut self, at: UnixMillis, facts: DescriptorFacts) {
+        let key = (
+            facts.published,
+            facts.observed.value(),
+            facts.burst.value(),
+            facts.average.value(),
+        );
+        self.newest_descriptor = self.newest_descriptor.max(Some((at, key)));
+        self.observed_sum += u128::from(facts.observed.value());
+        self.observed_count += 1;
+    }
+
+    /// The aggregate as far as the outcomes tell. Exclusion in sbws's order:
+    /// errors, near, old, few.
+    fn aggregate(self, fingerprint: Fingerprint, options: &AggregateOptions) -> RelayAggregate {
+        let measured = self.measured.len() as u64;
+        let is_old = |at: UnixMillis| options.since.is_some_and(|since| at < since);
+        let times = || self.measured.iter().map(|&(at, _)| at);
+        let too_close = options.min_separation.is_some_and(|separation| {
+            let span = times()
+                .max()
+                .unwrap_or_default()
+                .since(times().min().unwrap_or_default());
+            measured > 1 && span <= separation
+        });
+        let old = times().filter(|&at| is_old(at)).count() as u64;
+        let usable = if too_close { 0 } else { measured - old };
+
+        let mut counts = Counts {
+            measured,
+            failed: self.failures.values().sum(),
+            failures: self.failures.into_iter().collect(),
+            ..Counts::default()
+        };
+        let mut verdict = Ok(());
+        if measured == 0 {
+            verdict = Err(match self.newest_failure {
+                Some((_, stage, kind)) => Reason::OnlyFailures {
+                    failures: counts.failed,
+                    stage,
+                    kind,
+                },
+                None => Reason::NotTried,
+            });
+        } else if too_close {
+            counts.too_close = measured;
+            verdict = Err(Reason::TooClose {
+                measurements: measured,
+            });
+        } else {
+            counts.too_old = old;
+            if usable == 0 {
+                verdict = Err(Reason::TooOld {
+                    measurements: measured,
+                });
+            } else if usable < options.min_measurements {
+                counts.too_few = usable;
+                verdict = Err(Reason::TooFew {
+                    measurements: usable,
+                    needed: options.min_measurements,
+                });
+            }
+        }
+
+        let used = || {
+            let used = self.measured.iter().filter(|&&(at, _)| !is_old(at));
+            used.filter(|_| !too_close)
+        };
+        let all: Vec<f64> = used().flat_map(|(_, rates)| rates).copied().collect();
+        let mut rates: Vec<f64> = all
+            .iter()
+            .copied()
+            .filter(|&rate| is_plausible(rate))
+            .collect();
+        rates.sort_unstable_by(f64::total_cmp);
+        counts.implausible_rates = (all.len() - rates.len()) as u64;
+        let statistics = Statistics::of_sorted(&rates);
+        if verdict.is_ok() && statistics.is_none() {
+            verdict = Err(Reason::NoRate);
+        }
+        RelayAggregate {
+            fingerprint,
+            in_consensus: false,
+            nickname: String::new(),
+            ed25519: None,
+            consensus_weight: None,
+            unmeasured: None,
+            first_measured: used().map(|&(at, _)| at).min(),
+            last_measured: used().map(|&(at, _)| at).max(),
+            last_outcome: (measured + counts.failed > 0).then_some(self.newest_outcome),
+            observed_mean: (self.observed_count > 0).then(|| {
+                let mean = self.observed_sum as f64 / self.observed_count as f64;
+                BytesPerSecond::new(round_half_even(mean))
+            }),
+            descriptor: self.newest_descriptor.map(|(_, key)| {
+                let [observed, burst, average] = [key.1, key.2, key.3].map(BytesPerSecond::new);
+                DescriptorFacts::new(key.0, average, burst, observed)
+            }),
+            counts,
+            rates,
+            statistics,
+            verdict,
+        }
+    }
+}
+
+/// The aggregates of all relays, sorted by fingerprint.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Aggregates {
+    /// One for each relay of the snapshot, and one for each other relay that
+    /// was tried.
+    pub relays: Vec<RelayAggregate>,
+}
+
+impl Aggregates {
+    /// The aggregate of this relay, if it is in the snapshot or was tried.
+    pub fn relay(&self, fingerprint: &Fingerprint) -> Option<&RelayAggregate> {
+        let index = self
+            .relays
+            .binary_search_by_key(fingerprint, |relay| relay.fingerprint)
+            .ok()?;
+        self.relays.get(index)
+    }
+
+    /// Those of the snapshot's relays.
+    pub fn in_consensus(&self) -> impl Iterator<Item = &RelayAggregate> {
+        self.relays.iter().filter(|relay| relay.in_consensus)
+    }
+}
+
+/// What the outcomes and the directory say of one relay.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RelayAggregate {
+    /// RSA identity.
+    pub fingerprint: Fingerprint,
+    /// Whether the snapshot has it.
+    pub in_consensus: bool,
+    /// Nickname in the snapshot.
+    pub nickname: String,
+    /// Ed25519 identity in the snapshot.
+    pub ed25519: Option<Ed25519Identity>,
+    /// Weight in the snapshot.
+    pub consensus_weight: Option<KilobytesPerSecond>,
+    /// Whether the snapshot calls it unmeasured.
+    pub unmeasured: Option<bool>,
+    /// Rate, burst and observed bandwidth: those of the snapshot or, where it
+    /// has none, of the newest measurement that knew them.
+    pub descriptor: Option<DescriptorFacts>,
+    /// Mean of the observed bandwidths at its measurements.
+    pub observed_mean: Option<BytesPerSecond>,
+    /// What came of the attempts.
+    pub counts: Counts,
+    /// End of the first measurement that counts.
+    pub first_measured: Option<UnixMillis>,
+    /// End of the last measurement that counts.
+    pub last_measured: Option<UnixMillis>,
+    /// End of the last outcome of any kind.
+    pub last_outcome: Option<UnixMillis>,
+    /// The rates that count, ascending, in bytes per second.
+    pub rates: Vec<f64>,
+    /// Their statistics; `None` if there are none.
+    pub statistics: Option<Statistics>,
+    /// Whether it can be given a weight, or why not.
+    pub verdict: Result<(), Reason>,
+}
+
+/// What came of the attempts at one relay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Measurements, used or not.
+    pub measured: u64,
+    /// Failures.
+    pub failed: u64,
+    /// Failures by stage and kind, in the order of stages.
+    pub failures: Vec<((Stage, FailureKind), u64)>,
+    /// Measurements left out because all of them are too close to each other.
+    pub too_close: u64,
+    /// Measurements left out because they are too old.
+    pub too_old: u64,
+    /// Measurements left out because they are too few.
+    pub too_few: u64,
+    /// Rates left out because they cannot be believed.
+    pub implausible_rates: u64,
+}
+
+impl Counts {
+    /// Failures while building the circuit.
+    pub fn circuit_failures(&self) -> u64 {
+        self.failures_where(|stage, kind| {
+            kind != FailureKind::Local
+                && matches!(stage, Stage::Channel | Stage::Create | Stage::Extend)
+        })
+    }
+
+    /// Failures that `select` selects.
+    pub fn failures_where(&self, select: impl Fn(Stage, FailureKind) -> bool) -> u64 {
+        let selected = self
+            .failures
+            .iter()
+            .filter(|&&((stage, kind), _)| select(stage, kind));
+        selected.map(|(_, count)| count).sum()
+    }
+}

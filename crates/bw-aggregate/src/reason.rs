@@ -1,0 +1,99 @@
+//! Why a relay has no weight.
+
+use std::fmt;
+
+use bw_results::{FailureKind, Stage};
+use serde::Serialize;
+
+/// Why a relay has no weight in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// It is a directory authority: authorities carry no traffic for clients,
+    /// so none of them is given a weight.
+    Authority,
+    /// Its observed bandwidth is not known: neither the snapshot nor any
+    /// measurement has a server descriptor of it.
+    NoDescriptor,
+    /// It was measured, but is not in the consensus any more.
+    NotInConsensus,
+    /// It was not tried in the time that is looked at.
+    NotTried,
+    /// Every attempt failed.
+    OnlyFailures {
+        /// How many there were.
+        failures: u64,
+        /// Where the newest failed.
+        stage: Stage,
+        /// What went wrong then.
+        kind: FailureKind,
+    },
+    /// Its measurements hold no rate that can be believed.
+    NoRate,
+    /// All its measurements were made within too short a time.
+    TooClose {
+        /// How many there are.
+        measurements: u64,
+    },
+    /// Too few measurements are left.
+    TooFew {
+        /// How many there are.
+        measurements: u64,
+        /// How many there must be.
+        needed: u64,
+    },
+    /// All its measurements are too old.
+    TooOld {
+        /// How many there are.
+        measurements: u64,
+    },
+}
+
+impl Reason {
+    /// The stable name used in records and statistics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Authority => "authority",
+            Self::NoDescriptor => "no_descriptor",
+            Self::NotInConsensus => "not_in_consensus",
+            Self::NotTried => "not_tried",
+            Self::OnlyFailures { .. } => "only_failures",
+            Self::NoRate => "no_rate",
+            Self::TooClose { .. } => "too_close",
+            Self::TooFew { .. } => "too_few",
+            Self::TooOld { .. } => "too_old",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authority => f.write_str("a directory authority, which is given no weight"),
+            Self::NoDescriptor => f.write_str("no server descriptor of it is known"),
+            Self::NotInConsensus => f.write_str("no longer in the consensus"),
+            Self::NotTried => f.write_str("not tried yet"),
+            Self::OnlyFailures {
+                failures,
+                stage,
+                kind,
+            } => write!(
+                f,
+                "{failures} of {failures} attempts failed, the newest at {stage} ({kind})"
+            ),
+            Self::NoRate => f.write_str("no measurement of it holds a usable rate"),
+            Self::TooClose { measurements } => write!(
+                f,
+                "its {measurements} measurements are too close to each other"
+            ),
+            Self::TooFew {
+                measurements,
+                needed,
+            } => write!(f, "{measurements} measurements of the {needed} needed"),
+            Self::TooOld { measurements } => {
+                write!(f, "its {measurements} measurements are too old")
+            }
+        }
+    }
+}
