@@ -3,8 +3,8 @@
 //! `cargo run -p bw-testnet --example up -- [MIDDLES [EXITS]]`
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use bw_testnet::{Network, Plan, Prior, Seeded};
 use bw_file::BytesPerSecond;
+use bw_testnet::{Network, Plan, Prior, Seeded};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -75,7 +75,10 @@ mod tests {
         let network = Network::new(manifest, home, false);
         let text = network.client_config_toml(Path::new("/a \"b\""), Path::new("/$c"));
         let ident = "09".repeat(20);
-        assert!(text.contains(&format!("v3idents = [\"{ident}\"]")), "{text}");
+        assert!(
+            text.contains(&format!("v3idents = [\"{ident}\"]")),
+            "{text}"
+        );
         assert!(text.contains("orports = [\"127.9.8.1:5000\"]"));
         assert!(!text.contains("127.9.8.2"));
         assert!(text.contains(r#"cache_dir = "/a \"b\"""#));

@@ -137,7 +137,8 @@ impl Reader {
             }
             ("voting-delay", None) => {
                 let (vote, signatures) = rest.split_once(' ')?;
-                let seconds = |text: &str| Some(Duration::from_secs(text.parse::<u32>().ok()?.into()));
+                let seconds =
+                    |text: &str| Some(Duration::from_secs(text.parse::<u32>().ok()?.into()));
                 self.delays = Some((seconds(vote)?, seconds(signatures)?));
             }
             ("params", None) => {
@@ -152,7 +153,9 @@ impl Reader {
                 self.headers = Some(pairs(rest).map(own).collect());
             }
             ("bandwidth-file-digest", None) => {
-                let digest = rest.split(' ').find_map(|word| word.strip_prefix("sha256="))?;
+                let digest = rest
+                    .split(' ')
+                    .find_map(|word| word.strip_prefix("sha256="))?;
                 let digest = BASE64_NOPAD.decode(digest.trim_end_matches('=').as_bytes());
                 self.digest = Some(digest.ok()?.try_into().ok()?);
             }
@@ -246,7 +249,9 @@ pub(crate) fn valid_after(start: &str) -> Option<SystemTime> {
 
 /// The fingerprints of the server descriptors in `text`.
 pub(crate) fn described(text: &str) -> impl Iterator<Item = Fingerprint> {
-    let digits = text.lines().filter_map(|line| line.strip_prefix("fingerprint "));
+    let digits = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("fingerprint "));
     digits.filter_map(|digits| {
         let digits = digits.replace(' ', "");
         let bytes = HEXUPPER.decode(digits.as_bytes()).ok()?;
@@ -328,7 +333,10 @@ w Bandwidth=x
         let document = StatusDocument::parse(&vote).unwrap();
         assert!(document.is_vote);
         let headers = document.bandwidth_file_headers.unwrap();
-        assert_eq!(headers[0], ("timestamp".to_owned(), "1795209475".to_owned()));
+        assert_eq!(
+            headers[0],
+            ("timestamp".to_owned(), "1795209475".to_owned())
+        );
         assert_eq!(document.bandwidth_file_digest.unwrap()[..2], [0xcc, 0xcd]);
         let measured = document.relays[&out()].measured;
         assert_eq!(measured, Some(KilobytesPerSecond::new(4000)));
@@ -340,7 +348,7 @@ w Bandwidth=x
             ("valid-after", "x", "no valid-after"),
             ("Bandwidth=4070", "Bandwidth=-1", "line 16"),
             ("cc_alg=2", "cc_alg", "line 9"),
-            ("127.9.8.3 5000", "127.9.8.3", "line 13"),
+            ("127.9.8.3 5000 0", "127.9.8.3", "line 13"),
             ("2026-11-20 21:08:39", "soon", "line 4"),
             ("vote-status consensus", "", "no vote-status"),
         ] {
@@ -355,7 +363,10 @@ w Bandwidth=x
     fn descriptors_are_counted_by_fingerprint() {
         let text = "router a 127.0.0.1 1 0 0\nfingerprint 3BAF 30A8 7124 8554 03B5 BEEF D797 DB73 CB88 1B93\n";
         let all: Vec<_> = described(text).collect();
-        assert_eq!(all[0].to_string(), "3BAF30A87124855403B5BEEFD797DB73CB881B93");
+        assert_eq!(
+            all[0].to_string(),
+            "3BAF30A87124855403B5BEEFD797DB73CB881B93"
+        );
         assert_eq!(described("fingerprint 3BAF\n").count(), 0);
     }
 }

@@ -26,7 +26,7 @@ impl Home {
             None => {
                 let directory = tempfile::Builder::new().prefix("bw-testnet-").tempdir();
                 let directory = directory.map_err(|error| {
-                    Error::io("making a directory in", Path::new("/tmp"), error)
+                    Error::new(ErrorKind::Io, "making a temporary directory").with_source(error)
                 })?;
                 Self {
                     path: directory.keep(),

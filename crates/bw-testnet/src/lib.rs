@@ -22,7 +22,5 @@ pub use event::Event;
 pub use manifest::NodeRecord;
 pub use network::{ConsensusTimes, Network, NodeStatus, Status};
 pub use node::{Authority, Node};
-pub use plan::{
-    Lifetime, MIN_RATE, Observed, Plan, PlanBuilder, Prior, RelaySpec, Role, Seeded,
-};
+pub use plan::{Lifetime, MIN_RATE, Observed, Plan, PlanBuilder, Prior, RelaySpec, Role, Seeded};
 pub use process::{ProcessId, ProcessState};

@@ -22,8 +22,6 @@ pub(crate) struct Manifest {
     pub(crate) tor_version: String,
     /// Seconds since the Unix epoch.
     pub(crate) created: u64,
-    /// Whether the network has once been ready.
-    pub(crate) ready: bool,
     pub(crate) keep_files: bool,
     /// Whether we made the directory itself.
     pub(crate) made_directory: bool,
@@ -144,11 +142,11 @@ impl Manifest {
 
     /// Replaces the file as a whole.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
-        let text = serde_json::to_vec_pretty(self)
-            .map_err(|error| Error::new(ErrorKind::Io, "writing network.json").with_source(error))?;
+        let text = serde_json::to_vec_pretty(self).map_err(|error| {
+            Error::new(ErrorKind::Io, "writing network.json").with_source(error)
+        })?;
         replace_file(&directory.join(FILE), &text)
     }
-
 }
 
 /// Writes a file that others read: they see the old bytes or the new ones.
@@ -188,7 +186,6 @@ pub(crate) mod tests {
             tor: "/usr/sbin/tor".into(),
             tor_version: "0.4.9.11".into(),
             created: 1_795_209_475,
-            ready: true,
             keep_files: false,
             made_directory: true,
             voting_interval: 20,

@@ -21,10 +21,14 @@ use crate::{Authority, Error, ErrorKind, Node, Role};
 
 /// How often something that takes seconds is looked at.
 pub(crate) const GLANCE: Duration = Duration::from_millis(200);
-/// After SIGTERM tor ends at once, unless it is stuck.
-const TERM_PATIENCE: Duration = Duration::from_secs(10);
+/// After SIGTERM tor ends within a second, unless it is stuck: once in some
+/// hundred times its threads wait for each other for ever.
+const TERM_PATIENCE: Duration = Duration::from_secs(5);
 /// After SIGKILL only the kernel can be slow.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a drop may block, in pieces: 2 s.
+const DROP_GLANCE: Duration = Duration::from_millis(5);
+const DROP_GLANCES: usize = 400;
 /// Lines of a log that an error shows.
 const TAIL: usize = 20;
 
@@ -261,11 +265,14 @@ impl Network {
             }
         };
         let nodes: Vec<_> = self.facts.nodes.iter().map(node).collect();
-        let recent = SystemTime::now() - 2 * self.voting_interval();
+        // After three intervals a consensus is not valid any more.
+        let recent = SystemTime::now() - 3 * self.voting_interval();
         let good = |node: &NodeStatus| {
             node.state == ProcessState::Running
                 && node.holds >= Some(unix_seconds(recent))
-                && consensus.as_ref().is_some_and(|it| has_flags(it, &node.record))
+                && consensus
+                    .as_ref()
+                    .is_some_and(|it| has_flags(it, &node.record))
         };
         Status {
             directory: self.directory().to_owned(),
@@ -300,10 +307,7 @@ impl Network {
 
     /// Ends these processes: SIGTERM, and SIGKILL for those that stay.
     pub(crate) async fn end(&self, ids: &[(String, ProcessId)]) -> Result<(), Error> {
-        let steps = [
-            (Signal::TERM, TERM_PATIENCE),
-            (Signal::KILL, KILL_PATIENCE),
-        ];
+        let steps = [(Signal::TERM, TERM_PATIENCE), (Signal::KILL, KILL_PATIENCE)];
         for (signal, patience) in steps {
             for (_, id) in ids {
                 id.signal(signal);
@@ -452,9 +456,18 @@ impl Drop for Network {
         for id in self.known_processes().values() {
             id.signal(Signal::KILL);
         }
-        for child in lock(&self.children).values_mut() {
-            let _ = child.wait();
+        // Killed processes end in milliseconds; no one else asks about ours.
+        let mut children = lock(&self.children);
+        for _ in 0..DROP_GLANCES {
+            if children
+                .values_mut()
+                .all(|child| !matches!(child.try_wait(), Ok(None)))
+            {
+                break;
+            }
+            std::thread::sleep(DROP_GLANCE);
         }
+        drop(children);
         self.home.keep = self.facts.keep_files;
         if self.home.keep {
             let _ = std::fs::remove_file(self.directory().join(crate::manifest::FILE));

@@ -47,9 +47,8 @@ impl ProcessId {
 
     /// How the process is doing.
     pub fn state(&self) -> ProcessState {
-        let same = |(_, start): &(u8, u64)| {
-            *start == self.start && boot_id() == Some(self.boot.as_str())
-        };
+        let same =
+            |(_, start): &(u8, u64)| *start == self.start && boot_id() == Some(self.boot.as_str());
         match stat(self.pid).filter(same) {
             None | Some((b'Z' | b'X', _)) => ProcessState::Gone,
             Some((b'T' | b't', _)) => ProcessState::Stopped,

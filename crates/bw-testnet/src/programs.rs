@@ -39,7 +39,10 @@ impl Programs {
     pub(crate) async fn find(options: &PlanBuilder) -> Result<Self, Error> {
         let (tor, version) = locate("tor", options.tor.as_deref(), "--version").await?;
         let version = tor_version(&version).ok_or_else(|| {
-            unusable(&tor, "does not say its version; install tor: apt-get install tor")
+            unusable(
+                &tor,
+                "does not say its version; install tor: apt-get install tor",
+            )
         })?;
         if version_numbers(&version).is_none_or(|numbers| numbers < OLDEST) {
             let why = format!("is version {version}; 0.4.7 or newer is needed");
@@ -83,7 +86,10 @@ impl Programs {
             certificate.clone().into_os_string(),
         ];
         // A private network's identity key needs no secret passphrase.
-        succeed(&self.gencert, run(&self.gencert, arguments, b"private\n").await?)?;
+        succeed(
+            &self.gencert,
+            run(&self.gencert, arguments, b"private\n").await?,
+        )?;
         let text = read(&certificate)?;
         text.lines()
             .find_map(|line| line.strip_prefix("fingerprint ")?.parse().ok())

@@ -309,14 +309,20 @@ mod tests {
     #[test]
     fn a_history_of_one_day_at_full_rate() {
         let text = state_file(BytesPerSecond::new(1000), at(1_795_209_475));
-        assert!(text.starts_with("BWHistoryReadEnds 2026-11-20 20:17:55\n"), "{text}");
+        assert!(
+            text.starts_with("BWHistoryReadEnds 2026-11-20 20:17:55\n"),
+            "{text}"
+        );
         assert!(text.contains("\nBWHistoryWriteValues 86400000\n"));
         assert!(text.ends_with("\nBWHistoryWriteMaxima 1000\n"));
     }
 
     #[test]
     fn the_prior_is_a_bandwidth_file() {
-        let weight = (Fingerprint::from_bytes([1; 20]), KilobytesPerSecond::new(42));
+        let weight = (
+            Fingerprint::from_bytes([1; 20]),
+            KilobytesPerSecond::new(42),
+        );
         let text = prior_file([weight], at(1_795_209_475));
         let document = format!("bw=42 node_id=${}\n", "01".repeat(20));
         assert!(text.starts_with("1795209475\nversion=1.4.0\n"));

@@ -88,7 +88,6 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
             created: SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
-            ready: false,
             keep_files: options.keep_files,
             made_directory: home.made,
             voting_interval: options.voting_interval.as_secs(),
@@ -162,10 +161,16 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
         }
         let (mut done, total) = (0, records.len());
         while let Some(made) = tasks.join_next().await {
-            let made = made.map_err(|error| {
-                Error::new(ErrorKind::Io, "making keys").with_source(error)
-            })?;
-            let (index, v3ident, Identity { fingerprint, ed25519 }) = made?;
+            let made =
+                made.map_err(|error| Error::new(ErrorKind::Io, "making keys").with_source(error))?;
+            let (
+                index,
+                v3ident,
+                Identity {
+                    fingerprint,
+                    ed25519,
+                },
+            ) = made?;
             let record = &mut records[index];
             record.v3ident = v3ident;
             (record.fingerprint, record.ed25519) = (fingerprint, ed25519);
@@ -300,12 +305,15 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
                 total: nodes.len(),
             };
             self.show(&mut shown, event);
-            let lacking = nodes.iter().find(|node| unlisted.contains(&node.fingerprint));
+            let lacking = nodes
+                .iter()
+                .find(|node| unlisted.contains(&node.fingerprint));
             match (lacking, oldest) {
                 (None, Some(oldest)) => return Ok(oldest),
                 (lacking, _) => {
                     let why = "is not in every authority's consensus with the flags it should have";
-                    self.pause(network, lacking.unwrap_or(&nodes[0]), why).await?;
+                    self.pause(network, lacking.unwrap_or(&nodes[0]), why)
+                        .await?;
                 }
             }
         }
@@ -341,18 +349,18 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
 
     /// Lets a detached network go.
     fn finish(&mut self, mut network: Network) -> Result<Network, Error> {
-        network.facts.ready = true;
         if self.plan.options.lifetime == Lifetime::Detached {
             let valid_after = network.facts.nodes.first();
             let valid_after = valid_after.and_then(|node| network.held_by(node));
             let timetable = self.timetable(valid_after.unwrap_or(SystemTime::UNIX_EPOCH));
             self.write_torrcs(&network, timetable, false)?;
-            network.save()?;
-            network.facts.nodes.iter().for_each(|node| network.reload(node));
+            network
+                .facts
+                .nodes
+                .iter()
+                .for_each(|node| network.reload(node));
             network.owned = false;
             network.home.keep = true;
-        } else {
-            network.save()?;
         }
         let elapsed = self.begun.elapsed();
         (self.progress)(Event::Ready { elapsed });
