@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod builder;
+mod compare;
 #[cfg(feature = "compression")]
 mod compression;
+mod convert;
 mod digest;
 mod document;
 mod error;
@@ -27,10 +29,14 @@ mod vote;
 mod writer;
 
 pub use builder::{FileBuilder, RelayBuilder, Target};
+pub use compare::{Diff, HeaderChange, NetworkComparison, RelayChange};
 #[cfg(feature = "compression")]
 pub use compression::decompress;
 #[cfg(feature = "archive")]
 pub use compression::{for_each_member, is_archive};
+pub use convert::write_csv;
+#[cfg(feature = "json")]
+pub use convert::write_json_lines;
 pub use digest::{DigestError, FileDigest};
 pub use document::{Document, Limits, RelayIndex};
 pub use error::{Error, ErrorKind, Limit, Position};

@@ -144,10 +144,14 @@ impl<'a> Judge<'a> {
     }
 
     fn timestamp(&mut self, content: &[u8], at: Position) {
-        if content.starts_with(b"\xef\xbb\xbf") {
-            self.push(Code::ByteOrderMark, at, 0, 3, b"");
-        }
-        if self.timestamp.is_none() || timestamp_digits(content).len() != content.len() {
+        let number = match content.strip_prefix(b"\xef\xbb\xbf") {
+            Some(number) => {
+                self.push(Code::ByteOrderMark, at, 0, 3, b"");
+                number
+            }
+            None => content,
+        };
+        if self.timestamp.is_none() || timestamp_digits(number).len() != number.len() {
             self.push(Code::InvalidTimestamp, at, 0, content.len(), content);
         }
     }

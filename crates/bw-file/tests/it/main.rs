@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
 
+mod corpus;
+mod interop;
 mod oracle;
+mod properties;
 mod shared;
