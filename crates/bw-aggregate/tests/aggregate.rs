@@ -1,9 +1,11 @@
 //! Aggregation and scaling, from outcomes to the file's bytes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bw_aggregate::*;
+use bw_aggregate::{ErrorKind, *};
 use bw_file::{BytesPerSecond, Document, Fingerprint, KilobytesPerSecond};
 use bw_results::*;
 use proptest::prelude::*;
@@ -331,7 +333,7 @@ time_to_report_half_network=3600
         assert!(line.ends_with(" unmeasured=1 vote=0"), "{line}");
     }
     assert_eq!(lines.len(), 4);
-    let document = Document::parse(file).unwrap();
+    let document = Document::parse(&file);
     assert_eq!(document.relays().count(), 4);
 }
 
@@ -507,8 +509,47 @@ fn eight_thousand_random_relays_are_as_reckoned_plainly() {
             .relays
             .iter()
             .filter(|relay| matches!(relay.answer, Answer::Weight(weight) if weight.is_limited));
-        assert_eq!(limited.count() > 0, share < 0.05);
+        assert_eq!(limited.count() > 0, share.is_finite());
     }
+}
+
+/// How long it takes for the public network. Run with
+/// `cargo nextest run --release -p bw-aggregate --run-ignored only --no-capture figures`.
+#[test]
+#[ignore = "prints figures"]
+fn figures() {
+    let mut numbers = Numbers(7);
+    let relays: Vec<_> = (0..8_000)
+        .map(|n| relay(n, numbers.bandwidth(), 1 << 30, 1 << 30))
+        .collect();
+    let network = network(relays.clone());
+    let outcomes: Vec<OutcomeSummary> = (0..28)
+        .flat_map(|day| relays.iter().map(move |relay| (day, relay)))
+        .map(|(day, relay)| {
+            let outcome = measured(relay, numbers.bandwidth(), 3_000_000, day * 86_400);
+            OutcomeSummary::from(&outcome)
+        })
+        .collect();
+    let start = std::time::Instant::now();
+    let mut aggregator = Aggregator::new(AggregateOptions::default(), &network);
+    for outcome in &outcomes {
+        aggregator.add(outcome.clone());
+    }
+    let aggregates = aggregator.finish();
+    println!(
+        "{} outcomes aggregated: {:?}",
+        outcomes.len(),
+        start.elapsed()
+    );
+    let start = std::time::Instant::now();
+    let scaled = scale(&aggregates, &ScaleOptions::default());
+    println!("scaled: {:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    let file = scaled
+        .to_bandwidth_file(&FileFacts::new("bwscan", "0"))
+        .unwrap();
+    let bytes = file.build().unwrap();
+    println!("file of {} bytes: {:?}", bytes.len(), start.elapsed());
 }
 
 prop_compose! {
@@ -608,7 +649,7 @@ proptest! {
                 for bad in ["NaN", "nan", "inf", "None"] {
                     prop_assert!(!String::from_utf8_lossy(&bytes).contains(bad));
                 }
-                let document = Document::parse(bytes).unwrap();
+                let document = Document::parse(&bytes);
                 prop_assert_eq!(document.relays().count(), relays.len());
             }
             Err(error) => prop_assert_eq!(error.kind(), ErrorKind::NothingMeasured),
