@@ -1,0 +1,84 @@
+//! `bwscan file …`: bandwidth files, looked at from outside.
+//!
+//! Exit codes: 0, all is well; 1, the files were read and something is wrong
+//! or different; 2, they could not be read (an error of [`run`]).
+
+mod check;
+mod compare;
+mod digest;
+mod input;
+mod style;
+mod table;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+pub use style::ColorChoice;
+
+/// Looks at bandwidth files: plain, compressed, or archives of them.
+#[derive(Args, Debug)]
+pub struct FileArgs {
+    #[command(subcommand)]
+    command: FileCommand,
+    /// Writes JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to colour the output; NO_COLOR is respected.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    color: ColorChoice,
+}
+
+#[derive(Subcommand, Debug)]
+enum FileCommand {
+    /// Judges files by the specification, as tor does, and for plausibility.
+    Check(check::CheckArgs),
+    /// Shows the header and the relays, or one relay.
+    Show(table::ShowArgs),
+    /// Tells how two files differ.
+    Diff(compare::DiffArgs),
+    /// Shows what a vote says of a file, or checks a vote against it.
+    Digest(digest::DigestArgs),
+    /// Writes the relays as CSV or JSON Lines.
+    Convert(table::ConvertArgs),
+    /// Counts relays and bandwidth, one line for each file.
+    Stats(table::StatsArgs),
+}
+
+/// How a command writes.
+struct Output<'a> {
+    out: &'a mut dyn Write,
+    json: bool,
+    color: bool,
+}
+
+/// Runs a command, writing to `out`.
+///
+/// # Errors
+/// If a file cannot be read or the output not be written.
+pub fn run(args: FileArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let mut output = Output {
+        out,
+        json: args.json,
+        color: args.color.enabled(),
+    };
+    let well = match args.command {
+        FileCommand::Check(args) => check::run(&args, &mut output)?,
+        FileCommand::Show(args) => table::show(&args, &mut output)?,
+        FileCommand::Diff(args) => compare::run(&args, &mut output)?,
+        FileCommand::Digest(args) => digest::run(&args, &mut output)?,
+        FileCommand::Convert(args) => table::convert(&args, &mut output)?,
+        FileCommand::Stats(args) => table::stats(&args, &mut output)?,
+    };
+    Ok(ExitCode::from(u8::from(!well)))
+}
+
+impl Output<'_> {
+    /// Writes a value as one line of JSON.
+    fn json_line(&mut self, value: &impl serde::Serialize) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut *self.out, value)?;
+        writeln!(self.out)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! Whether and how output is coloured.
+
+use std::io::IsTerminal as _;
+
+use bw_file::Severity;
+use clap::ValueEnum;
+
+/// When to colour the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[non_exhaustive]
+pub enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl ColorChoice {
+    pub(super) fn enabled(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                !refused && std::io::stdout().is_terminal()
+            }
+        }
+    }
+}
+
+/// Colours the line that names the severity.
+pub(super) fn paint(line: &str, color: bool) -> String {
+    let severities = [
+        (Severity::Error, "31"),
+        (Severity::Warning, "33"),
+        (Severity::Note, "36"),
+    ];
+    let found = severities
+        .into_iter()
+        .find(|(severity, _)| line.contains(&format!(": {severity}[")));
+    match found {
+        Some((_, code)) if color && !line.starts_with(' ') => format!("\x1b[{code}m{line}\x1b[0m"),
+        _ => line.to_owned(),
+    }
+}
