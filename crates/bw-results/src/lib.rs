@@ -5,6 +5,7 @@ mod error;
 mod jsonl;
 mod outcome;
 mod read;
+mod sbws;
 mod scan;
 mod schema;
 mod snapshot;
@@ -22,6 +23,7 @@ pub use outcome::{
     StopReason, TargetFacts, Timings, Transfer,
 };
 pub use read::{Filter, Stored};
+pub use sbws::{SbwsImport, SbwsProblem};
 pub use scan::{Scan, ScanId, ScanIdError, ScanParameters};
 pub use snapshot::{DescriptorFacts, NetworkSnapshot, PortRanges, RelayFacts, RelayFlags};
 pub use snapshots::{SnapshotId, SnapshotInfo};
