@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `bwscan`; everything is in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bw_cli::main()
+}

@@ -1,0 +1,395 @@
+//! The command line, exactly as it is typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bw_file::Fingerprint;
+use bytesize::ByteSize;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// The bandwidth scanner for Tor-like networks.
+///
+/// Measures relays by downloading through them, and writes the bandwidth file
+/// that a directory authority reads.
+#[derive(Debug, Parser)]
+#[command(name = "bwscan", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 done, but the result is not good enough or empty; \
+    2 wrong usage or configuration; 3 the Tor network cannot be had; 4 no destination works; \
+    5 a file cannot be read or written; 130 interrupted."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Global {
+    /// Where results, bandwidth files and Tor's directory are kept [default:
+    /// bwscan in the user's data directory].
+    #[arg(long, global = true, env = "BWSCAN_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// More diagnostics on standard error; twice and three times for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// What to log, as tracing directives ("info", "bw_measure=debug,warn").
+    #[arg(long, global = true, env = "BWSCAN_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// Log in JSON.
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure relays.
+    Scan(ScanArgs),
+    /// List the scans in the store.
+    List(ListArgs),
+    /// Combine the latest completed scans, relay by relay.
+    Aggregate(AggregateArgs),
+    /// Write the bandwidth file.
+    Generate(GenerateArgs),
+    /// Run a web server to measure against.
+    Serve(ServeArgs),
+    /// Run a private Tor network on this machine.
+    Testnet {
+        #[command(subcommand)]
+        command: TestnetCommand,
+    },
+    /// Show the whole job on a private Tor network: scan, generate, vote.
+    Demo(DemoArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one per command into a directory.
+    Man {
+        /// Where to write them.
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ScanArgs {
+    /// A file on a web server to download from, https://HOST/PATH; may be
+    /// given several times.
+    #[arg(
+        short,
+        long = "destination",
+        visible_alias = "baseurl",
+        env = "BWSCAN_DESTINATION",
+        value_name = "URL",
+        value_delimiter = ' '
+    )]
+    pub(crate) destinations: Vec<String>,
+    /// Over how many scanners the relays are divided.
+    #[arg(short, long, default_value_t = 1, value_name = "N")]
+    pub(crate) partitions: u32,
+    /// Which part this scanner measures, from 1 to N.
+    #[arg(
+        short = 'c',
+        long,
+        visible_alias = "current-partition",
+        default_value_t = 1,
+        value_name = "K"
+    )]
+    pub(crate) partition: u32,
+    /// Text that the scanners of a partitioned network share; decides which
+    /// relay is in which part.
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TEXT"
+    )]
+    pub(crate) partition_key: String,
+    /// Measure only this relay; may be given several times.
+    #[arg(long = "relay", value_name = "FINGERPRINT")]
+    pub(crate) relays: Vec<Fingerprint>,
+    /// Scan round after round instead of once.
+    #[arg(long)]
+    pub(crate) continuous: bool,
+    /// With --continuous: how far apart rounds begin at least.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) interval: Duration,
+    /// Begin a new scan even if one is unfinished.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// The name of this scanner in the results.
+    #[arg(
+        long,
+        default_value = "bwscan",
+        env = "BWSCAN_SCANNER",
+        value_name = "NAME"
+    )]
+    pub(crate) scanner: String,
+    /// Trust only the certificates in this PEM file for https destinations
+    /// [default: Mozilla's roots].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// An arti configuration file (TOML) for another network than the public
+    /// one; may be given several times.
+    #[arg(
+        long = "tor-config",
+        env = "BWSCAN_TOR_CONFIG",
+        value_name = "FILE",
+        value_delimiter = ' '
+    )]
+    pub(crate) tor_config: Vec<PathBuf>,
+    /// How long reaching the Tor network may take.
+    #[arg(long, default_value = "3m", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) bootstrap_timeout: Duration,
+    /// How often a relay is tried before it is given up for this scan.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100),
+          value_name = "N")]
+    pub(crate) attempts: u32,
+    /// The shortest download.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) min_time: Duration,
+    /// The longest download.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) max_time: Duration,
+    /// The most bytes of one download.
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    pub(crate) max_size: ByteSize,
+    /// The longest wait for each step before a download: channel, circuit,
+    /// stream, TLS, response [default: 20 or 30 s, by step].
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) step_timeout: Option<Duration>,
+    /// The longest silence within a download.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) stall_timeout: Duration,
+    /// Make the random choices of helpers and destinations repeatable.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Print each outcome as a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print no progress.
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AggregateArgs {
+    /// How many of the latest completed scans to combine.
+    #[arg(short = 'n', short_alias = 'p', long = "scans", visible_alias = "previous",
+          default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
+          value_name = "N")]
+    pub(crate) scans: u32,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct GenerateArgs {
+    /// Where to write the dated file and latest.v3bw [default: v3bw in the
+    /// data directory].
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// How many days of results count.
+    #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=365),
+          value_name = "DAYS")]
+    pub(crate) days: u32,
+    /// No relay gets more than this share of the whole.
+    #[arg(long, default_value_t = 0.05, value_name = "SHARE")]
+    pub(crate) max_share: f64,
+    /// How many significant digits weights have.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=9),
+          value_name = "N")]
+    pub(crate) round_digits: u32,
+    /// The share of the consensus's relays, in percent, below which the file
+    /// asks authorities not to vote with it.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=100),
+          value_name = "PERCENT")]
+    pub(crate) min_percent: u32,
+    /// The scanner's country (two letters), for the header.
+    #[arg(long, value_name = "CC")]
+    pub(crate) scanner_country: Option<String>,
+    /// The destinations' countries (two letters, with commas), for the header.
+    #[arg(long, value_name = "CC,CC")]
+    pub(crate) destinations_countries: Option<String>,
+    /// The nickname of the authority that reads the file, for the header.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dirauth_nickname: Option<String>,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServeArgs {
+    /// The address and port to listen on.
+    #[arg(short, long, default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// The size of the file that is served.
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    pub(crate) size: ByteSize,
+    /// Serve HTTPS with this certificate chain (PEM).
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Serve HTTPS with a certificate made now for this host name or address;
+    /// scanners trust it with --ca-file.
+    #[arg(
+        long,
+        conflicts_with = "tls_cert",
+        requires = "write_ca",
+        value_name = "NAME"
+    )]
+    pub(crate) self_signed: Option<String>,
+    /// Where to write that certificate.
+    #[arg(long, requires = "self_signed", value_name = "FILE")]
+    pub(crate) write_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TestnetCommand {
+    /// Bring a network up; it runs until "testnet down".
+    Up(TestnetUpArgs),
+    /// Show how a network is doing.
+    Status {
+        #[command(flatten)]
+        place: TestnetPlace,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a network's processes and remove its files.
+    Down {
+        #[command(flatten)]
+        place: TestnetPlace,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TestnetPlace {
+    /// Where the network lives [default: testnet in the data directory].
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TestnetUpArgs {
+    #[command(flatten)]
+    pub(crate) place: TestnetPlace,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Print the network's state as JSON when it is up.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a private network is made of.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct NetworkArgs {
+    /// Directory authorities; tor uses measured weights only with three.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) authorities: usize,
+    /// Relays that are no exits.
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub(crate) relays: usize,
+    /// Exits.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub(crate) exits: usize,
+    /// Decides the relays' capacities (and the errors of the prior).
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: u64,
+    /// The smallest capacity, per second.
+    #[arg(long, default_value = "250kB", value_name = "SIZE")]
+    pub(crate) min_rate: ByteSize,
+    /// The largest capacity, per second.
+    #[arg(long, default_value = "4MB", value_name = "SIZE")]
+    pub(crate) max_rate: ByteSize,
+    /// The relays' burst as a multiple of their rate.
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    pub(crate) burst: f64,
+    /// Start with measured weights that are off by this much (standard
+    /// deviation of the logarithm) instead of none.
+    #[arg(long, value_name = "SIGMA")]
+    pub(crate) prior: Option<f64>,
+    /// The time from one consensus to the next.
+    #[arg(long, default_value = "20s", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) voting_interval: Duration,
+    /// The tor program [default: found in PATH].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tor: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Where to put the results; made anew.
+    #[arg(short, long, default_value = "demo", value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Measure against an https server instead of plain http.
+    #[arg(long)]
+    pub(crate) https: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_ancestors_spellings_work() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' '));
+        for line in [
+            "bwscan aggregate -n 5",
+            "bwscan aggregate -p 5",
+            "bwscan aggregate --previous 5",
+        ] {
+            match parse(line).unwrap().command {
+                Command::Aggregate(args) => assert_eq!(args.scans, 5),
+                other => panic!("{other:?}"),
+            }
+        }
+        match parse("bwscan scan -p 3 -c 2").unwrap().command {
+            Command::Scan(args) => assert_eq!((args.partitions, args.partition), (3, 2)),
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("bwscan scan --relay 1234").is_err());
+    }
+}

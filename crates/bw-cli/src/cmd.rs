@@ -1,0 +1,30 @@
+//! The commands, one file each.
+
+mod aggregate;
+mod demo;
+mod generate;
+mod list;
+mod manual;
+mod scan;
+mod serve;
+mod testnet;
+
+use crate::args::{Args, Command};
+use crate::exit::Exit;
+use crate::paths::DataDir;
+
+/// Runs the command that was asked for.
+pub(crate) async fn run(args: Args) -> anyhow::Result<Exit> {
+    let data = || DataDir::new(&args.global);
+    match args.command {
+        Command::Scan(args) => scan::run(&args, &data()?).await,
+        Command::List(args) => list::run(&args, &data()?),
+        Command::Aggregate(args) => aggregate::run(&args, &data()?),
+        Command::Generate(args) => generate::run(&args, &data()?),
+        Command::Serve(args) => serve::run(&args).await,
+        Command::Testnet { command } => testnet::run(&command, &data()?).await,
+        Command::Demo(args) => demo::run(&args).await,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { directory } => manual::pages(directory.as_deref()),
+    }
+}

@@ -1,0 +1,82 @@
+//! `bwscan list`: the scans in the store.
+
+use bw_results::{ScanSummary, Store};
+use serde_json::json;
+
+use crate::args::ListArgs;
+use crate::exit::Exit;
+use crate::paths::DataDir;
+use crate::text::{print, print_json, size, table, utc};
+
+/// Lists the scans, the newest first.
+pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
+    let mut scans = Store::open_read_only(data.store())?.scans()?;
+    scans.sort_by_key(|summary| std::cmp::Reverse(summary.scan.started));
+    if args.json {
+        let rows: Vec<_> = scans.iter().map(row_json).collect();
+        print_json(&rows)?;
+        return Ok(Exit::Success);
+    }
+    if scans.is_empty() {
+        print("no scans yet")?;
+        return Ok(Exit::Success);
+    }
+    let head = [
+        "scan",
+        "scanner",
+        "part",
+        "started (UTC)",
+        "state",
+        "measured",
+        "failed",
+        "left",
+        "data",
+    ];
+    let mut table = table(head);
+    for summary in &scans {
+        let parameters = &summary.scan.parameters;
+        table.add_row([
+            // Enough of it to tell scans apart at sight.
+            summary.scan.id.to_string().chars().take(8).collect(),
+            summary.scan.scanner.clone(),
+            format!("{}/{}", parameters.partition, parameters.partitions),
+            utc(summary.scan.started),
+            state(summary).to_owned(),
+            summary.measured.to_string(),
+            summary.failed.to_string(),
+            summary.pending.to_string(),
+            size(summary.bytes),
+        ]);
+    }
+    print(table)?;
+    Ok(Exit::Success)
+}
+
+fn state(summary: &ScanSummary) -> &'static str {
+    if summary.scan.is_completed() {
+        "completed"
+    } else if summary.abandoned.is_some() {
+        "abandoned"
+    } else {
+        "unfinished"
+    }
+}
+
+fn row_json(summary: &ScanSummary) -> serde_json::Value {
+    json!({
+        "id": summary.scan.id,
+        "scanner": summary.scan.scanner,
+        "state": state(summary),
+        "started": summary.scan.started,
+        "ended": summary.scan.ended,
+        "partition": summary.scan.parameters.partition,
+        "partitions": summary.scan.parameters.partitions,
+        "destinations": summary.scan.parameters.destinations,
+        "targets": summary.targets,
+        "measured": summary.measured,
+        "failed": summary.failed,
+        "pending": summary.pending,
+        "outcomes": summary.outcomes,
+        "bytes": summary.bytes,
+    })
+}

@@ -1,0 +1,161 @@
+//! `bwscan testnet`: a private Tor network on this machine.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use bw_file::BytesPerSecond;
+use bw_testnet::{Event, Lifetime, Network, Plan, PlanBuilder, Prior, Seeded, Status};
+use indicatif::ProgressBar;
+
+use crate::args::{NetworkArgs, TestnetCommand, TestnetPlace, TestnetUpArgs};
+use crate::exit::{Exit, UsageError};
+use crate::paths::DataDir;
+use crate::signals::cancel_on_signal;
+use crate::text::{print, print_json, table};
+
+/// Brings a network up or down, or shows it.
+pub(super) async fn run(command: &TestnetCommand, data: &DataDir) -> anyhow::Result<Exit> {
+    match command {
+        TestnetCommand::Up(args) => up(args, data).await,
+        TestnetCommand::Status { place, json } => {
+            let status = Network::open(directory(place, data))?.status().await;
+            show(&status, *json)?;
+            Ok(if status.ready {
+                Exit::Success
+            } else {
+                Exit::NotGoodEnough
+            })
+        }
+        TestnetCommand::Down { place } => {
+            let directory = directory(place, data);
+            Network::open(&directory)?.down().await?;
+            print(format!("the network in {} is down", directory.display()))?;
+            Ok(Exit::Success)
+        }
+    }
+}
+
+fn directory(place: &TestnetPlace, data: &DataDir) -> PathBuf {
+    place.directory.clone().unwrap_or_else(|| data.testnet())
+}
+
+async fn up(args: &TestnetUpArgs, data: &DataDir) -> anyhow::Result<Exit> {
+    let directory = directory(&args.place, data);
+    let plan = plan(&args.network, |builder| {
+        builder.directory(&directory).lifetime(Lifetime::Detached)
+    })?;
+    let cancel = cancel_on_signal()?;
+    let Some(network) = cancel.run_until_cancelled(bring_up(&plan)).await else {
+        return Ok(Exit::Interrupted);
+    };
+    let network = network?;
+    let config = directory.join("arti.toml");
+    let client = directory.join("client");
+    let text = network.client_config_toml(&client.join("cache"), &client.join("state"));
+    std::fs::write(&config, text)?;
+    std::fs::write(directory.join("capacities.json"), network.capacities_json())?;
+    show(&network.status().await, args.json)?;
+    if !args.json {
+        print(format!(
+            "\nscan it with:   bwscan scan --tor-config {} --destination http://127.0.0.1:8000/\n\
+             (a destination: bwscan serve)\ntrue capacities: {}\nstop it with:   bwscan testnet \
+             down {}",
+            config.display(),
+            directory.join("capacities.json").display(),
+            directory.display(),
+        ))?;
+    }
+    Ok(Exit::Success)
+}
+
+/// The plan that the options describe, changed by `adapt`.
+pub(super) fn plan(
+    args: &NetworkArgs,
+    adapt: impl FnOnce(PlanBuilder) -> PlanBuilder,
+) -> anyhow::Result<Plan> {
+    let rate = |size: bytesize::ByteSize| BytesPerSecond::new(size.as_u64());
+    let rates = rate(args.min_rate)..=rate(args.max_rate);
+    if rates.is_empty() {
+        return Err(UsageError("--min-rate is above --max-rate".to_owned()).into());
+    }
+    let mut builder = Plan::builder()
+        .authorities(args.authorities)
+        .seeded(Seeded::new(args.seed, args.relays, args.exits, rates))
+        .burst_factor(args.burst)
+        .voting_interval(args.voting_interval);
+    if let Some(sigma) = args.prior {
+        builder = builder.prior(Prior::new(sigma, args.seed));
+    }
+    if let Some(tor) = &args.tor {
+        builder = builder.tor(tor);
+    }
+    Ok(adapt(builder).build()?)
+}
+
+/// Brings a network up and shows on standard error how that goes.
+pub(super) async fn bring_up(plan: &Plan) -> anyhow::Result<Network> {
+    let bar = ProgressBar::no_length();
+    let plain = !std::io::stderr().is_terminal();
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    let mut last = None;
+    let result = Network::up(plan, |event: Event| {
+        let text = event.to_string();
+        if plain {
+            // Counts pass through many values; a log needs the steps only.
+            let step = std::mem::discriminant(&event);
+            if last != Some(step) {
+                let _ = writeln!(std::io::stderr(), "testnet: {text}");
+            }
+            last = Some(step);
+        } else {
+            bar.set_message(text);
+        }
+    })
+    .await;
+    bar.finish_and_clear();
+    Ok(result?)
+}
+
+fn show(status: &Status, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print_json(status);
+    }
+    let mut table = table([
+        "node",
+        "role",
+        "address",
+        "rate kB/s",
+        "process",
+        "weight",
+        "flags",
+    ]);
+    for node in &status.nodes {
+        let record = &node.record;
+        table.add_row([
+            record.nickname.clone(),
+            format!("{:?}", record.role).to_lowercase(),
+            record.or_address().to_string(),
+            (record.rate.value() / 1000).to_string(),
+            format!(
+                "{:?} {}",
+                node.state,
+                node.pid.map_or(String::new(), |pid| pid.to_string())
+            )
+            .to_lowercase(),
+            node.weight.map_or("-".to_owned(), |weight| {
+                let unmeasured = if node.unmeasured { " unmeasured" } else { "" };
+                format!("{}{unmeasured}", weight.value())
+            }),
+            node.flags
+                .as_ref()
+                .map_or("not listed".to_owned(), |flags| flags.join(" ")),
+        ]);
+    }
+    print(table)?;
+    print(format!(
+        "{} tor {} in {}",
+        if status.ready { "ready;" } else { "NOT ready;" },
+        status.tor_version,
+        status.directory.display()
+    ))
+}

@@ -1,0 +1,123 @@
+//! How the process ends.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// The exit codes of `bwscan`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// 0: everything was done.
+    Success,
+    /// 1: it ran, but what came out is not good enough (or there is nothing).
+    NotGoodEnough,
+    /// 2: the command line or a configuration cannot be used.
+    Usage,
+    /// 3: the Tor network or its directory cannot be had.
+    Network,
+    /// 4: no destination works.
+    Destination,
+    /// 5: the store of results, or another file, cannot be read or written.
+    Store,
+    /// 130: stopped by SIGINT or SIGTERM; the scan can be continued.
+    Interrupted,
+}
+
+impl Exit {
+    /// The code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::NotGoodEnough => 1,
+            Self::Usage => 2,
+            Self::Network => 3,
+            Self::Destination => 4,
+            Self::Store => 5,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// An error of the command line itself: wrong values, options that do not fit.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// Prints an error with its causes and gives the exit code that belongs to it.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let broken_pipe = error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    });
+    if broken_pipe {
+        // Whoever read our output has seen enough.
+        return Exit::Success.into();
+    }
+    let mut text = String::new();
+    for cause in error.chain() {
+        let part = cause.to_string();
+        // Some libraries repeat their cause in their own text.
+        if !text.contains(&part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&part);
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "bwscan: {text}");
+    classify(error).into()
+}
+
+fn classify(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if cause.is::<UsageError>() {
+            return Exit::Usage;
+        }
+        if let Some(error) = cause.downcast_ref::<bw_measure::Error>() {
+            return match error.kind() {
+                bw_measure::ErrorKind::Configuration => Exit::Usage,
+                bw_measure::ErrorKind::Directory => Exit::Network,
+                bw_measure::ErrorKind::Destination => Exit::Destination,
+                _ => Exit::Store,
+            };
+        }
+        if cause.is::<bw_results::Error>() {
+            return Exit::Store;
+        }
+        if cause.is::<bw_testnet::Error>() {
+            return Exit::Network;
+        }
+    }
+    Exit::Store
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_classified_through_their_context() {
+        let cases = [
+            (anyhow::Error::new(UsageError("no".to_owned())), Exit::Usage),
+            (
+                bw_measure::Error::new(bw_measure::ErrorKind::Directory, "no").into(),
+                Exit::Network,
+            ),
+            (
+                bw_measure::Error::new(bw_measure::ErrorKind::Destination, "no").into(),
+                Exit::Destination,
+            ),
+            (std::io::Error::other("no").into(), Exit::Store),
+        ];
+        for (error, exit) in cases {
+            assert_eq!(classify(&error.context("while testing")), exit);
+        }
+    }
+}

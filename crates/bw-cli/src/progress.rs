@@ -1,0 +1,193 @@
+//! Showing how a scan goes: bars on a terminal, plain lines elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bw_measure::{Event, Observer};
+use bw_results::{Attempt, Outcome};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::outcome_json::OutcomeLine;
+use crate::text::{kilobytes, print_json_line, size};
+
+/// How a scan is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// A bar on a terminal, or a line per relay where there is none.
+    Human,
+    /// One JSON object per line on standard output.
+    Json,
+    /// Nothing.
+    Quiet,
+}
+
+/// Shows a scan while it runs.
+pub(crate) struct Progress {
+    style: Style,
+    bar: ProgressBar,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    targets: u64,
+    done: u64,
+    failed: u64,
+    bytes: u64,
+    /// The attempt under way: its start and the bytes when it was last shown.
+    current: Option<(Instant, u64)>,
+}
+
+impl Progress {
+    /// Progress on standard error (and, in JSON, on standard output).
+    pub(crate) fn new(style: Style) -> Self {
+        let show_bar = style == Style::Human && std::io::stderr().is_terminal();
+        let target = if show_bar {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Self {
+            style,
+            bar,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Tells something that is not part of a scan, such as bootstrapping.
+    pub(crate) fn say(&self, text: &str) {
+        if self.style != Style::Human {
+            return;
+        }
+        if self.bar.is_hidden() {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        } else {
+            self.bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn started(&self, targets: usize) {
+        let mut state = self.lock();
+        *state = State {
+            targets: targets as u64,
+            ..State::default()
+        };
+        self.bar.set_length(state.targets);
+        self.bar.set_position(0);
+        self.bar.reset_eta();
+        // A fixed template: it cannot be wrong at run time only.
+        if let Ok(style) = ProgressStyle::with_template(
+            "{elapsed_precise} [{bar:30}] {pos}/{len} relays, {eta} left  {msg}",
+        ) {
+            self.bar.set_style(style.progress_chars("=> "));
+        }
+    }
+
+    fn attempt(&self, attempt: &Attempt) {
+        self.lock().current = Some((Instant::now(), 0));
+        self.bar
+            .set_message(format!("{}: connecting", attempt.target.nickname));
+    }
+
+    fn progress(&self, attempt: &Attempt, bytes: u64) {
+        let mut state = self.lock();
+        if let Some((since, before)) = state.current {
+            let seconds = since.elapsed().as_secs_f64();
+            if seconds > 0.3 {
+                let rate = bytes.saturating_sub(before) as f64 / seconds;
+                let name = &attempt.target.nickname;
+                let failed = state.failed;
+                self.bar
+                    .set_message(format!("{name}: {} kB/s, {failed} failed", kilobytes(rate)));
+                state.current = Some((Instant::now(), bytes));
+            }
+        } else {
+            state.current = Some((Instant::now(), bytes));
+        }
+    }
+
+    fn ended(&self, outcome: &Outcome, settled: bool) {
+        let mut state = self.lock();
+        state.current = None;
+        if settled {
+            state.done += 1;
+        }
+        match outcome {
+            Outcome::Measured(measurement) => state.bytes += measurement.bytes(),
+            Outcome::Failed(failure) => {
+                state.bytes += failure.bytes;
+                state.failed += u64::from(settled);
+            }
+        }
+        self.bar.set_position(state.done);
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => {
+                // A reader that went away must not stop a scan.
+                let _ = print_json_line(&OutcomeLine::new(outcome, settled));
+            }
+            Style::Human => {
+                let line = self.line(&state, outcome, settled);
+                if self.bar.is_hidden() {
+                    let _ = writeln!(std::io::stderr(), "{line}");
+                } else if matches!(outcome, Outcome::Failed(_)) {
+                    self.bar.println(line);
+                }
+            }
+        }
+    }
+
+    fn line(&self, state: &State, outcome: &Outcome, settled: bool) -> String {
+        let target = &outcome.attempt().target;
+        let result = match outcome {
+            Outcome::Measured(measurement) => format!(
+                "{} kB/s as {} ({})",
+                kilobytes(measurement.rates().next().unwrap_or(0.0)),
+                measurement.attempt.position,
+                size(measurement.bytes()),
+            ),
+            Outcome::Failed(failure) => format!(
+                "{} at stage {} ({}): {}",
+                if settled {
+                    "failed"
+                } else {
+                    "failed, will be tried again,"
+                },
+                failure.stage,
+                failure.blame,
+                failure.detail,
+            ),
+        };
+        format!(
+            "[{}/{}] {} {}: {result}",
+            state.done, state.targets, target.fingerprint, target.nickname
+        )
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Numbers for show: still good after a panic elsewhere.
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Observer for Progress {
+    fn observe(&self, event: &Event<'_>) {
+        match *event {
+            Event::Started { targets } => self.started(targets),
+            Event::Attempt(attempt) => self.attempt(attempt),
+            Event::Progress { attempt, bytes } => self.progress(attempt, bytes),
+            Event::Ended { outcome, settled } => self.ended(outcome, settled),
+            _ => {}
+        }
+    }
+}
