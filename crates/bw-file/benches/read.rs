@@ -1,0 +1,140 @@
+//! Throughput on generated files: `cargo bench -p bw-file --all-features`.
+//!
+//! `--write-files DIR` (in place of criterion's arguments) only writes the
+//! generated files, for `against_stem.py`.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+
+use std::hint::black_box;
+use std::path::Path;
+
+use bw_file::{Document, LintContext, Reader, RelayFields, TorJudge, UnixTime, lint, spec};
+use criterion::{Criterion, Throughput};
+
+/// A small generator of numbers, the same on every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn fingerprint(&mut self) -> String {
+        (0..5).map(|_| format!("{:08X}", self.next())).collect()
+    }
+}
+
+/// A file as Torflow writes it: 9,200 relays, 2.1 MB.
+fn torflow() -> Vec<u8> {
+    let mut n = Numbers(1);
+    let mut text = "1700000000\n".to_owned();
+    for _ in 0..9200 {
+        let id = n.fingerprint();
+        let bw = n.next() % 100_000;
+        let (a, b) = (n.next() % 1_000_000_000, n.next() % 1_000_000_000);
+        text += &format!(
+            "node_id=${id} bw={bw} nick=relay{a} measured_at=1699999000 updated_at=1699999000 pid_error=0.{a} pid_error_sum=0.{a} pid_bw={b} pid_delta=-0.{b} circ_fail=0.0 scanner=/scanner.1/scan-data/bws-0.0:0.8-done-2023-11-13\n"
+        );
+    }
+    text.into_bytes()
+}
+
+/// A file of format 1.9.0: 10,000 relays, 7 MB.
+fn newest() -> Vec<u8> {
+    let mut n = Numbers(2);
+    let mut text =
+        "1700000000\nversion=1.9.0\nsoftware=sbws\nsoftware_version=2.2.0\n=====\n".to_owned();
+    for _ in 0..10_000 {
+        let id = n.fingerprint();
+        let key: String = (0..43)
+            .map(|_| char::from(b'a' + u8::try_from(n.next() % 26).unwrap()))
+            .collect();
+        let key = format!("{}A", &key[..42]);
+        let (a, b, c) = (
+            n.next() % 100_000_000,
+            n.next() % 100_000_000,
+            n.next() % 100_000,
+        );
+        text += &format!(
+            "bw={c} bw_mean={a} bw_median={b} consensus_bandwidth={a} consensus_bandwidth_is_unmeasured=False desc_bw_avg=1073741824 desc_bw_bur=1073741824 desc_bw_obs_last={a} desc_bw_obs_mean={b} error_circ=0 error_destination=0 error_misc=0 error_second_relay=0 error_stream=2 master_key_ed25519={key} nick=relay{c} node_id={id} r_strm=1.00 r_strm_filt=0.97 relay_in_recent_consensus_count=118 relay_recent_measurement_attempt_count=3 relay_recent_measurements_excluded_error_count=0 relay_recent_measurements_excluded_near_count=0 relay_recent_priority_list_count=3 success=5 time=2023-11-14T12:00:00 xoff_recv=0 xoff_sent=0\n"
+        );
+    }
+    text.into_bytes()
+}
+
+fn bench(criterion: &mut Criterion, name: &str, file: &[u8]) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Bytes(file.len().try_into().unwrap()));
+    group.sample_size(20);
+    group.bench_function("all pairs, borrowed", |b| {
+        b.iter(|| {
+            let document = Document::parse(file);
+            let mut bytes = 0;
+            for relay in document.relays() {
+                for pair in relay.pairs() {
+                    bytes += pair.key.len() + pair.value.map_or(0, <[u8]>::len);
+                }
+            }
+            black_box(bytes)
+        });
+    });
+    group.bench_function("fingerprint and bw", |b| {
+        b.iter(|| {
+            let document = Document::parse(file);
+            for relay in document.relays() {
+                black_box((relay.fingerprint(), relay.bandwidth()));
+            }
+        });
+    });
+    group.bench_function("fingerprint and bw, streamed", |b| {
+        b.iter(|| {
+            let mut reader = Reader::new(file);
+            while let Some(relay) = reader.next_relay().unwrap() {
+                black_box((relay.fingerprint(), relay.bandwidth()));
+            }
+        });
+    });
+    group.bench_function("all fields, typed", |b| {
+        b.iter(|| {
+            let document = Document::parse(file);
+            for relay in document.relays() {
+                black_box(RelayFields::new(relay));
+            }
+        });
+    });
+    group.bench_function("spec, tor and lint", |b| {
+        let at = UnixTime::new(1_700_000_000);
+        b.iter(|| {
+            let document = Document::parse(file);
+            black_box((
+                spec(&document, None),
+                TorJudge::new(at).judge(file),
+                lint(&document, LintContext::at(at)),
+            ))
+        });
+    });
+    group.bench_function("write back", |b| {
+        let document = Document::parse(file);
+        b.iter(|| black_box(document.to_bytes()));
+    });
+    group.finish();
+}
+
+fn main() {
+    let files = [("torflow 9200", torflow()), ("1.9.0 10000", newest())];
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--write-files");
+    if let Some(directory) = arguments.nth(1) {
+        for (name, (_, file)) in ["torflow.v3bw", "newest.v3bw"].iter().zip(&files) {
+            std::fs::write(Path::new(&directory).join(name), file).unwrap();
+        }
+        return;
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    for (name, file) in &files {
+        bench(&mut criterion, name, file);
+    }
+    criterion.final_summary();
+}
