@@ -474,9 +474,14 @@ impl Document<'_> {
     fn replace_relay(&mut self, line: usize, content: &[u8]) {
         let ends_header = self.ends_header(line);
         self.lines[line].set_content(content);
+        let vanished = self.lines[line].as_bytes().is_empty();
+        if vanished {
+            // The last line, without line feed, has lost its last key.
+            self.lines.remove(line);
+        }
         if ends_header {
             self.classify_all();
-        } else {
+        } else if !vanished {
             // The content may have gained a `\r` at its end, or a new kind.
             let kind = classify_in_body(self.lines[line].content());
             self.lines[line].set_kind(kind);
@@ -619,6 +624,14 @@ mod tests {
         assert!(document.set_header("a", "b").is_err());
         assert!(document.set_timestamp(UnixTime::new(1)).is_err());
         assert!(document.timestamp().is_absent());
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn a_last_line_that_loses_everything_is_no_line() {
+        let mut document = Document::parse(b"1\n=====\nnode_id=x");
+        document.remove_relay_key(2, "node_id").unwrap();
+        assert_eq!(document, Document::parse(b"1\n=====\n"));
     }
 
     #[test]
