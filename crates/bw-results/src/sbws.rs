@@ -546,4 +546,23 @@ mod tests {
         let missing = store.import_sbws("/no/such/home").unwrap_err();
         assert!(missing.to_string().contains("/no/such/home"), "{missing}");
     }
+
+    /// Run with the path of an sbws home in `BW_SBWS_HOME`.
+    #[test]
+    #[ignore = "needs an sbws home; prints figures"]
+    fn figures() {
+        let Some(home) = std::env::var_os("BW_SBWS_HOME") else {
+            println!("skipped: BW_SBWS_HOME is not set");
+            return;
+        };
+        let directory = TempDir::new().unwrap();
+        let mut store = Store::open(directory.path().join("store.db")).unwrap();
+        for what in ["first", "second"] {
+            let start = std::time::Instant::now();
+            let report = store.import_sbws(&home).unwrap();
+            println!("{what} import in {:?}: {report:#?}", start.elapsed());
+        }
+        let size = store.path().metadata().unwrap().len();
+        println!("store: {:.1} MB", size as f64 / 1e6);
+    }
 }

@@ -36,6 +36,12 @@ fn outcomes(store: &Store, filter: &Filter) -> Vec<Outcome> {
 }
 
 #[test]
+fn a_store_can_be_sent_to_another_thread() {
+    fn check<T: Send>() {}
+    check::<Store>();
+}
+
+#[test]
 fn a_scan_from_begin_to_end() {
     let (_directory, mut store, id) = store_with_scan(3);
     assert_eq!(store.pending_targets(&id).unwrap().len(), 3);
