@@ -9,6 +9,15 @@ use crate::manifest::{self, Manifest, NodeRecord};
 use crate::torrc::{EMPTY, RESOLVER};
 use crate::{Error, ErrorKind};
 
+/// The directory with a directory for each node.
+pub(crate) const NODES: &str = "nodes";
+/// Where a client with our configuration keeps its files.
+pub(crate) const CLIENT: &str = "client";
+/// The client's configuration.
+pub(crate) const CLIENT_CONFIG: &str = "arti.toml";
+/// The table of true capacities.
+pub(crate) const CAPACITIES: &str = "capacities.json";
+
 /// The files of a network; removed with this value unless it is told not to.
 #[derive(Debug)]
 pub(crate) struct Home {
@@ -99,9 +108,11 @@ impl Home {
             }
             _ => Ok(()),
         };
-        let nodes = self.path.join("nodes");
-        tolerant(fs::remove_dir_all(&nodes), &nodes)?;
-        for name in [EMPTY, RESOLVER, manifest::FILE] {
+        for name in [NODES, CLIENT] {
+            let path = self.path.join(name);
+            tolerant(fs::remove_dir_all(&path), &path)?;
+        }
+        for name in [EMPTY, RESOLVER, CAPACITIES, CLIENT_CONFIG, manifest::FILE] {
             let path = self.path.join(name);
             tolerant(fs::remove_file(&path), &path)?;
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
 use serde::{Deserialize, Serialize};
 
+use crate::home::NODES;
 use crate::process::ProcessId;
 use crate::{Error, ErrorKind, Role};
 
@@ -66,7 +67,7 @@ pub struct NodeRecord {
 
 impl NodeRecord {
     pub(crate) fn home(&self, network: &Path) -> PathBuf {
-        network.join("nodes").join(&self.nickname)
+        network.join(NODES).join(&self.nickname)
     }
 
     pub(crate) fn data_directory(&self, network: &Path) -> PathBuf {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::directory::{StatusDocument, valid_after};
-use crate::home::Home;
+use crate::home::{CAPACITIES, CLIENT_CONFIG, Home};
 use crate::manifest::{Manifest, NodeRecord};
 use crate::process::{ProcessId, ProcessState, tail};
 use crate::{Authority, Error, ErrorKind, Node, Role};
@@ -136,6 +136,17 @@ impl Network {
     /// Where the network lives.
     pub fn directory(&self) -> &Path {
         self.home.path()
+    }
+
+    /// The file with [`capacities_json`](Self::capacities_json).
+    pub fn capacities_file(&self) -> PathBuf {
+        self.directory().join(CAPACITIES)
+    }
+
+    /// The file with a [client's configuration](Self::client_config_toml); the
+    /// client's own files go to `client/cache` and `client/state` beside it.
+    pub fn client_config_file(&self) -> PathBuf {
+        self.directory().join(CLIENT_CONFIG)
     }
 
     /// The version of tor, such as `0.4.9.11`.
@@ -342,6 +353,10 @@ impl Network {
                 .arg("-f")
                 .arg(node.torrc_file(self.directory()))
                 .current_dir(&home)
+                // tor compresses every consensus with large buffers, and
+                // glibc keeps them unless told not to: 50 MB each.
+                .env("MALLOC_ARENA_MAX", "1")
+                .env("MALLOC_MMAP_THRESHOLD_", "131072")
                 .stdin(Stdio::null())
                 .stderr(output.try_clone()?)
                 .stdout(output)

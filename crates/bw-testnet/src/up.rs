@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::block::Block;
 use crate::directory::described;
-use crate::home::Home;
+use crate::home::{CLIENT, Home};
 use crate::manifest::{Manifest, NodeRecord};
 use crate::network::{GLANCE, has_flags};
 use crate::programs::{Identity, Programs};
@@ -347,8 +347,12 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
         }
     }
 
-    /// Lets a detached network go.
+    /// Writes what clients need, and lets a detached network go.
     fn finish(&mut self, mut network: Network) -> Result<Network, Error> {
+        let client = network.directory().join(CLIENT);
+        let config = network.client_config_toml(&client.join("cache"), &client.join("state"));
+        write(&network.client_config_file(), &config)?;
+        write(&network.capacities_file(), &network.capacities_json())?;
         if self.plan.options.lifetime == Lifetime::Detached {
             let valid_after = network.facts.nodes.first();
             let valid_after = valid_after.and_then(|node| network.held_by(node));

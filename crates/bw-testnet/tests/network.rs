@@ -130,8 +130,10 @@ async fn a_network_side_by_side_with_another() {
 }
 
 async fn capacities_and_descriptors(network: &Network) {
-    let table: Vec<bw_testnet::NodeRecord> =
-        serde_json::from_str(&network.capacities_json()).unwrap();
+    let table = std::fs::read(network.capacities_file()).unwrap();
+    let table: Vec<bw_testnet::NodeRecord> = serde_json::from_slice(&table).unwrap();
+    let config = std::fs::read_to_string(network.client_config_file()).unwrap();
+    assert!(config.contains("client/cache"), "{config}");
     let liar = table.iter().find(|node| node.nickname == "liar").unwrap();
     assert_eq!(liar.rate, RATE);
     assert_eq!(liar.observed, Some(BytesPerSecond::new(20_000_000)));
