@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Aggregate(AggregateArgs),
     /// Write the bandwidth file.
     Generate(GenerateArgs),
+    /// Check, show, compare and convert bandwidth files.
+    File(crate::file::FileArgs),
     /// Run a web server to measure against.
     Serve(ServeArgs),
     /// Run a private Tor network on this machine.

@@ -21,10 +21,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?),
+        Command::File(args) => file(args),
         Command::Serve(args) => serve::run(&args).await,
         Command::Testnet { command } => testnet::run(&command, &data()?).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::pages(directory.as_deref()),
+    }
+}
+
+/// `bwscan file`: its exit codes are 0, 1 and, for files that cannot be read, 2.
+fn file(args: crate::file::FileArgs) -> anyhow::Result<Exit> {
+    match crate::file::run(args, &mut std::io::stdout().lock()) {
+        Ok(true) => Ok(Exit::Success),
+        Ok(false) => Ok(Exit::NotGoodEnough),
+        Err(error) if crate::exit::is_broken_pipe(&error) => Ok(Exit::Success),
+        Err(error) => Err(error.context(crate::exit::UsageError("bandwidth file".to_owned()))),
     }
 }

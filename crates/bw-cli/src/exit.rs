@@ -51,12 +51,7 @@ pub(crate) struct UsageError(pub(crate) String);
 
 /// Prints an error with its causes and gives the exit code that belongs to it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    let broken_pipe = error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
-    });
-    if broken_pipe {
+    if is_broken_pipe(error) {
         // Whoever read our output has seen enough.
         return Exit::Success.into();
     }
@@ -75,6 +70,15 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     classify(error).into()
 }
 
+/// Whether whoever read our output has gone away.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
 fn classify(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if cause.is::<UsageError>() {
@@ -91,8 +95,11 @@ fn classify(error: &anyhow::Error) -> Exit {
         if cause.is::<bw_results::Error>() {
             return Exit::Store;
         }
-        if cause.is::<bw_testnet::Error>() {
-            return Exit::Network;
+        if let Some(error) = cause.downcast_ref::<bw_testnet::Error>() {
+            return match error.kind() {
+                bw_testnet::ErrorKind::Plan => Exit::Usage,
+                _ => Exit::Network,
+            };
         }
     }
     Exit::Store

@@ -344,7 +344,8 @@ mod tests {
         let short_file = [("content-range", "bytes 0-49/50"), ("content-length", "50")];
         assert_eq!(verify(&answer(206, &short_file), 100), Ok(50));
 
-        let cases: &[(u16, &[(&str, &str)], FailureKind)] = &[
+        type Case<'a> = (u16, &'a [(&'a str, &'a str)], FailureKind);
+        let cases: &[Case<'_>] = &[
             (200, &good, FailureKind::Range),
             (404, &good, FailureKind::Status),
             (302, &good, FailureKind::Status),

@@ -69,7 +69,7 @@ pub(super) fn write(
     mut facts: FileFacts,
     output: &Path,
 ) -> anyhow::Result<Generated> {
-    if !(args.max_share > 0.0) {
+    if args.max_share.is_nan() || args.max_share <= 0.0 {
         return Err(UsageError("--max-share must be above 0".to_owned()).into());
     }
     let store = Store::open_read_only(store)?;

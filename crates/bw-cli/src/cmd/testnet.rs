@@ -49,19 +49,14 @@ async fn up(args: &TestnetUpArgs, data: &DataDir) -> anyhow::Result<Exit> {
         return Ok(Exit::Interrupted);
     };
     let network = network?;
-    let config = directory.join("arti.toml");
-    let client = directory.join("client");
-    let text = network.client_config_toml(&client.join("cache"), &client.join("state"));
-    std::fs::write(&config, text)?;
-    std::fs::write(directory.join("capacities.json"), network.capacities_json())?;
     show(&network.status().await, args.json)?;
     if !args.json {
         print(format!(
             "\nscan it with:   bwscan scan --tor-config {} --destination http://127.0.0.1:8000/\n\
              (a destination: bwscan serve)\ntrue capacities: {}\nstop it with:   bwscan testnet \
              down {}",
-            config.display(),
-            directory.join("capacities.json").display(),
+            network.client_config_file().display(),
+            network.capacities_file().display(),
             directory.display(),
         ))?;
     }

@@ -11,15 +11,14 @@ mod style;
 mod table;
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-pub use style::ColorChoice;
+use style::ColorChoice;
 
 /// Looks at bandwidth files: plain, compressed, or archives of them.
 #[derive(Args, Debug)]
-pub struct FileArgs {
+pub(crate) struct FileArgs {
     #[command(subcommand)]
     command: FileCommand,
     /// Writes JSON instead of text.
@@ -53,11 +52,11 @@ struct Output<'a> {
     color: bool,
 }
 
-/// Runs a command, writing to `out`.
+/// Runs a command, writing to `out`; returns whether all is well.
 ///
 /// # Errors
 /// If a file cannot be read or the output not be written.
-pub fn run(args: FileArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: FileArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
     let mut output = Output {
         out,
         json: args.json,
@@ -71,7 +70,7 @@ pub fn run(args: FileArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         FileCommand::Convert(args) => table::convert(&args, &mut output)?,
         FileCommand::Stats(args) => table::stats(&args, &mut output)?,
     };
-    Ok(ExitCode::from(u8::from(!well)))
+    Ok(well)
 }
 
 impl Output<'_> {

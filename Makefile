@@ -1,0 +1,29 @@
+# What people run; `.ci/run` runs `make check test`.
+.PHONY: demo test check bench clean
+
+# The whole job on a private Tor network; results in ./demo.
+demo:
+	scripts/setup.sh demo
+	cargo run --locked --quiet -p bw-cli -- demo --output demo
+
+# All tests, those on private Tor networks included.
+test:
+	scripts/setup.sh test
+	cargo test --locked --workspace --all-features --doc
+	cargo nextest run --locked --workspace --all-features
+
+# What must hold beside the tests.
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
+	cargo package --locked --workspace --no-verify --allow-dirty --quiet
+
+# Figures, not verdicts: ratios against a peer in the same run.
+bench:
+	scripts/setup.sh ci
+	cargo bench -p bw-file --all-features
+
+clean:
+	cargo clean
+	rm -rf demo

@@ -1,0 +1,207 @@
+//! The command line without a network: bad input ends with a clear message
+//! and the right exit code.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+fn bwscan(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bwscan"));
+    for variable in [
+        "BWSCAN_DATA_DIR",
+        "BWSCAN_DESTINATION",
+        "BWSCAN_TOR_CONFIG",
+        "BWSCAN_LOG",
+    ] {
+        command.env_remove(variable);
+    }
+    command.args(arguments).output().unwrap()
+}
+
+/// The exit code and what was said on standard error.
+fn refusal(arguments: &[&str]) -> (i32, String) {
+    let output = bwscan(arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap(), text)
+}
+
+const DESTINATION: &str = "https://bw.example/1GiB";
+
+#[test]
+fn without_a_destination_it_says_how_to_get_one() {
+    let (code, text) = refusal(&["scan", "--data-dir", "/nonexistent"]);
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        text.contains("--destination URL") && text.contains("bwscan serve"),
+        "{text}"
+    );
+}
+
+#[test]
+fn wrong_values_name_their_option() {
+    for (arguments, named) in [
+        (&["scan", "--relay", "12345"][..], "--relay"),
+        (&["scan", "-d", "ftp://x/"], "ftp"),
+        (
+            &["scan", "-d", DESTINATION, "-p", "3", "-c", "4"],
+            "partition 4 of 3",
+        ),
+        (
+            &[
+                "scan",
+                "-d",
+                DESTINATION,
+                "--min-time",
+                "9s",
+                "--max-time",
+                "1s",
+            ],
+            "--min-time",
+        ),
+        (
+            &["scan", "-d", DESTINATION, "--ca-file", "/nonexistent.pem"],
+            "/nonexistent.pem",
+        ),
+        (
+            &["scan", "-d", DESTINATION, "--max-size", "big"],
+            "--max-size",
+        ),
+        (&["aggregate", "-n", "0"], "0"),
+        (&["serve", "--listen", "nowhere"], "--listen"),
+        (&["serve", "--tls-cert", "x.pem"], "--tls-key"),
+        (
+            &["testnet", "up", "--min-rate", "2MB", "--max-rate", "1MB"],
+            "--min-rate",
+        ),
+    ] {
+        let (code, text) = refusal(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {text}");
+        assert!(text.contains(named), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_missing_store_and_one_from_a_newer_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    for command in ["list", "aggregate", "generate"] {
+        let (code, text) = refusal(&[command, "--data-dir", data]);
+        assert_eq!(code, 5, "{text}");
+        assert!(text.contains("results.sqlite"), "{text}");
+    }
+
+    let store = directory.path().join("results.sqlite");
+    drop(bw_results::Store::open(&store).unwrap());
+    let output = bwscan(&["list", "--data-dir", data]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "no scans yet\n");
+
+    let connection = rusqlite::Connection::open(&store).unwrap();
+    connection.pragma_update(None, "user_version", 999).unwrap();
+    drop(connection);
+    for arguments in [&["list"][..], &["generate"], &["scan", "-d", DESTINATION]] {
+        let (code, text) = refusal(&[arguments, &["--data-dir", data]].concat());
+        assert_eq!(code, 5, "{text}");
+        assert!(text.contains("999"), "{text}");
+    }
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made() {
+    // A file is in the way: that holds for root too.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let data = file.path().join("data");
+    let (code, text) = refusal(&[
+        "scan",
+        "-d",
+        DESTINATION,
+        "--data-dir",
+        data.to_str().unwrap(),
+    ]);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains(data.to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn no_network() {
+    let directory = tempfile::tempdir().unwrap();
+    // An address at which nobody listens: it was free a moment ago.
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = directory.path().join("arti.toml");
+    let text = format!(
+        "[tor_network]\nauthorities = {{ v3idents = [\"{id}\"] }}\nfallback_caches = [ {{ \
+         rsa_identity = \"{id}\", ed_identity = \"{ed}\", orports = [\"{address}\"] }} ]\n\
+         [storage.permissions]\ndangerously_trust_everyone = true\n",
+        id = "A".repeat(40),
+        ed = "A".repeat(43),
+    );
+    std::fs::write(&config, text).unwrap();
+    let (code, text) = refusal(&[
+        "scan",
+        "-d",
+        DESTINATION,
+        "--data-dir",
+        directory.path().to_str().unwrap(),
+        "--tor-config",
+        config.to_str().unwrap(),
+        "--bootstrap-timeout",
+        "4s",
+    ]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("the Tor network cannot be reached"), "{text}");
+}
+
+#[test]
+fn a_wrong_tor_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("arti.toml");
+    std::fs::write(&config, "[tor_network\n").unwrap();
+    let (code, text) = refusal(&[
+        "scan",
+        "-d",
+        DESTINATION,
+        "--data-dir",
+        directory.path().to_str().unwrap(),
+        "--tor-config",
+        config.to_str().unwrap(),
+    ]);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("arti.toml"), "{text}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let output = bwscan(&["completions", "bash"]);
+    let script = String::from_utf8(output.stdout).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    assert!(
+        bwscan(&["man", directory.path().to_str().unwrap()])
+            .status
+            .success()
+    );
+    for command in [
+        "scan",
+        "list",
+        "aggregate",
+        "generate",
+        "serve",
+        "testnet",
+        "demo",
+        "file",
+    ] {
+        assert!(script.contains(command), "{command}");
+        assert!(
+            directory
+                .path()
+                .join(format!("bwscan-{command}.1"))
+                .is_file(),
+            "{command}"
+        );
+    }
+    let page = String::from_utf8(bwscan(&["man"]).stdout).unwrap();
+    assert!(page.contains(".TH bwscan"), "{page}");
+}

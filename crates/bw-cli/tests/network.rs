@@ -1,0 +1,297 @@
+//! The binary on a private network of real tor processes: scans that are
+//! interrupted, partitions, destinations and relays that do not work.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use bw_file::BytesPerSecond;
+use bw_results::Store;
+use bw_testnet::{Network, Plan, RelaySpec};
+use serde_json::Value;
+
+/// Relays and exits of the network.
+const RELAYS: usize = 6;
+
+struct Bench {
+    directory: tempfile::TempDir,
+    config: PathBuf,
+    url: String,
+    _server: Kill,
+}
+
+/// A process that ends with the test.
+struct Kill(Child);
+
+impl Drop for Kill {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn bwscan() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bwscan"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// `bwscan serve` on a free port; the URL is the one it prints.
+fn serve() -> (Kill, String) {
+    use std::io::{BufRead, BufReader};
+    let mut child = bwscan()
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let url = line.split_whitespace().last().unwrap().to_owned();
+    (Kill(child), url)
+}
+
+impl Bench {
+    fn new(network: &Network) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("arti.toml");
+        let tor = directory.path().join("tor");
+        let text = network.client_config_toml(&tor.join("cache"), &tor.join("state"));
+        std::fs::write(&config, text).unwrap();
+        let (server, url) = serve();
+        Self {
+            directory,
+            config,
+            url,
+            _server: server,
+        }
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// `bwscan scan` with this data directory, not started yet.
+    fn scan(&self, data: &str, url: &str, more: &[&str]) -> Command {
+        let mut command = bwscan();
+        command
+            .args([
+                "scan",
+                "--bootstrap-timeout",
+                "60s",
+                "--destination",
+                url,
+                "--data-dir",
+            ])
+            .arg(self.data(data))
+            .arg("--tor-config")
+            .arg(&self.config)
+            .args(more);
+        command
+    }
+
+    fn list(&self, data: &str) -> Value {
+        let output = bwscan()
+            .args(["list", "--json", "--data-dir"])
+            .arg(self.data(data))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+/// Outcomes in the store, 0 as long as there is none.
+fn outcomes(data: &Path) -> u64 {
+    let Ok(store) = Store::open_read_only(data.join("results.sqlite")) else {
+        return 0;
+    };
+    store
+        .scans()
+        .unwrap()
+        .iter()
+        .map(|scan| scan.outcomes)
+        .sum()
+}
+
+/// Starts a scan and interrupts it once it has recorded more than `known`
+/// outcomes; returns how it ended and how many outcomes there are.
+fn interrupt(bench: &Bench, data: &str, signal: &str, known: u64) -> (Option<i32>, u64) {
+    let mut child = Kill(bench.scan(data, &bench.url, &["--quiet"]).spawn().unwrap());
+    let path = bench.data(data);
+    let begin = Instant::now();
+    while outcomes(&path) <= known {
+        assert!(
+            begin.elapsed() < Duration::from_secs(90),
+            "no outcome after {known}"
+        );
+        assert!(
+            child.0.try_wait().unwrap().is_none(),
+            "the scan ended by itself"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // In the middle of the next transfer.
+    std::thread::sleep(Duration::from_millis(700));
+    let pid = child.0.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-s", signal, &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let status = child.0.wait().unwrap();
+    (status.code(), outcomes(&path))
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// One network serves all parts: bringing it up is what takes time.
+#[tokio::test(flavor = "multi_thread")]
+async fn scans_on_a_private_network() {
+    let rate = |kilobytes| BytesPerSecond::new(kilobytes * 1000);
+    let plan = Plan::builder()
+        .relay(RelaySpec::middle("relay1", rate(400)))
+        .relay(RelaySpec::middle("relay2", rate(600)))
+        .relay(RelaySpec::middle("relay3", rate(900)))
+        .relay(RelaySpec::middle("relay4", rate(2000)))
+        .relay(RelaySpec::exit("exit1", rate(700)))
+        .relay(RelaySpec::exit("exit2", rate(2000)))
+        .build()
+        .unwrap();
+    let network = Network::up(&plan, |_| {}).await.unwrap();
+    tokio::task::block_in_place(|| {
+        let bench = Bench::new(&network);
+        interrupted_scans_go_on(&bench);
+        partitions_are_disjoint_and_complete(&bench);
+        an_unknown_relay_is_a_recorded_failure(&bench);
+        a_destination_that_is_down_ends_the_scan(&bench);
+    });
+    network.down().await.unwrap();
+}
+
+fn interrupted_scans_go_on(bench: &Bench) {
+    let (code, first) = interrupt(bench, "interrupted", "INT", 0);
+    assert_eq!(code, Some(130));
+    let listed = bench.list("interrupted");
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["state"], "unfinished");
+    assert_eq!(listed[0]["measured"], first);
+    let id = listed[0]["id"].clone();
+
+    let aggregate = || {
+        let mut command = bwscan();
+        command.args(["aggregate", "-n", "5", "--json", "--data-dir"]);
+        command.arg(bench.data("interrupted")).output().unwrap()
+    };
+    let output = aggregate();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(
+        text(&output).contains("no completed scan"),
+        "{}",
+        text(&output)
+    );
+
+    let (code, second) = interrupt(bench, "interrupted", "TERM", first);
+    assert_eq!(code, Some(130));
+    assert!(second > first);
+    let (code, third) = interrupt(bench, "interrupted", "KILL", second);
+    assert_eq!(code, None, "killed by a signal");
+    assert!(third > second, "what was recorded before SIGKILL is there");
+    assert_eq!(bench.list("interrupted")[0]["state"], "unfinished");
+
+    let output = bench.scan("interrupted", &bench.url, &[]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let listed = bench.list("interrupted");
+    assert_eq!(
+        listed.as_array().unwrap().len(),
+        1,
+        "one scan, continued: {listed:#}"
+    );
+    assert_eq!(listed[0]["id"], id);
+    assert_eq!(listed[0]["state"], "completed");
+    assert_eq!(listed[0]["measured"], RELAYS);
+    // No relay was measured twice: nothing that was recorded was forgotten.
+    assert_eq!(listed[0]["outcomes"], RELAYS);
+
+    let output = aggregate();
+    assert!(output.status.success(), "{}", text(&output));
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows["scans"].as_array().unwrap().len(), 1);
+    assert_eq!(rows["relays"].as_array().unwrap().len(), RELAYS);
+}
+
+fn partitions_are_disjoint_and_complete(bench: &Bench) {
+    let fast = ["--min-time", "200ms", "--max-time", "1s", "--json"];
+    let mut seen = Vec::new();
+    for part in ["1", "2", "3"] {
+        let arguments = [&["-p", "3", "-c", part][..], &fast].concat();
+        let output = bench.scan(part, &bench.url, &arguments).output().unwrap();
+        // A part of a network this small can be empty.
+        if output.status.code() == Some(2) {
+            assert!(text(&output).contains("no relay"), "{}", text(&output));
+            continue;
+        }
+        let lines = String::from_utf8(output.stdout).unwrap();
+        for line in lines.lines() {
+            let event: Value = serde_json::from_str(line).unwrap();
+            if event["event"] == "measured" {
+                seen.push(event["fingerprint"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    let all = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!((all, seen.len()), (RELAYS, RELAYS));
+}
+
+fn an_unknown_relay_is_a_recorded_failure(bench: &Bench) {
+    let unknown = "0123456789ABCDEF0123456789ABCDEF01234567";
+    let output = bench
+        .scan("unknown", &bench.url, &["--relay", unknown, "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let event: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(event["event"], "failed");
+    assert_eq!(event["fingerprint"], unknown);
+    assert_eq!(
+        (&event["stage"], &event["kind"]),
+        (&"path".into(), &"unknown_relay".into())
+    );
+    assert_eq!(bench.list("unknown")[0]["failed"], 1);
+}
+
+fn a_destination_that_is_down_ends_the_scan(bench: &Bench) {
+    // It was free a moment ago, so that nobody listens there.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let output = bench.scan("down", &url, &["--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    assert!(text(&output).contains(&url), "{}", text(&output));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    for line in lines.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(event["event"], "failed", "{event:#}");
+        assert_eq!(
+            (&event["stage"], &event["blame"]),
+            (&"begin".into(), &"destination".into())
+        );
+    }
+    let listed = bench.list("down");
+    assert_eq!(listed[0]["state"], "unfinished");
+    assert_eq!(listed[0]["pending"], RELAYS);
+}

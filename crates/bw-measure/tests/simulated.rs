@@ -1,0 +1,346 @@
+//! The scan loop over a simulated network, in tokio's paused time: no arti,
+//! no sockets, no waiting.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bw_file::{Fingerprint, KilobytesPerSecond};
+use bw_measure::{
+    Circuit, CircuitError, Circuits, Destination, Directory, Error, ErrorKind, Event, FasterHelper,
+    Fault, LevelHalf, Measurer, Recorder, ScanOptions, ScanReport, StageTimeouts, Tls, TwoHops,
+    WallClock, scan,
+};
+use bw_results::{
+    Blame, FailureKind, NetworkSnapshot, Outcome, PortRanges, RelayFacts, Stage, Timings,
+    UnixMillis,
+};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// What a simulated relay does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Nature {
+    Honest,
+    /// Refuses every circuit in which it is first.
+    Refuses,
+    /// Never answers.
+    Silent,
+    /// Stops after 50,000 bytes.
+    Dries,
+}
+
+struct Network {
+    snapshot: Arc<NetworkSnapshot>,
+    /// Bytes per second, and what it does.
+    relays: HashMap<Fingerprint, (u64, Nature)>,
+    /// Whether the web server can be reached.
+    server_up: bool,
+}
+
+fn id(number: u8) -> Fingerprint {
+    Fingerprint::from_bytes([number; 20])
+}
+
+/// Relays 1 to n with capacities of n × 100 kB/s; every third is an exit.
+fn network(natures: &[(u8, Nature)], count: u8) -> Network {
+    let mut facts = Vec::new();
+    let mut relays = HashMap::new();
+    for number in 1..=count {
+        let capacity = u64::from(number) * 100_000;
+        let mut relay =
+            RelayFacts::new(id(number), "sim", KilobytesPerSecond::new(capacity / 1000));
+        (relay.flags.running, relay.flags.valid) = (true, true);
+        relay.flow_control_2 = true;
+        if number % 3 == 0 {
+            relay.flags.exit = true;
+            relay.exit_ports = PortRanges::all();
+        }
+        facts.push(relay);
+        let nature = natures.iter().find(|(n, _)| *n == number);
+        let nature = nature.map_or(Nature::Honest, |(_, nature)| *nature);
+        relays.insert(id(number), (capacity, nature));
+    }
+    let time = UnixMillis::from_secs(1_790_000_000);
+    let snapshot = NetworkSnapshot::new(time, time, time, BTreeMap::new(), facts);
+    Network {
+        snapshot: Arc::new(snapshot),
+        relays,
+        server_up: true,
+    }
+}
+
+impl Directory for Network {
+    async fn snapshot(&self) -> Result<Arc<NetworkSnapshot>, Error> {
+        Ok(Arc::clone(&self.snapshot))
+    }
+}
+
+struct SimCircuit {
+    rate: u64,
+    dries: bool,
+    server_up: bool,
+}
+
+impl Circuits for &Network {
+    type Circuit = SimCircuit;
+
+    async fn build(
+        &self,
+        path: TwoHops,
+        timeouts: &StageTimeouts,
+        timings: &mut Timings,
+    ) -> Result<SimCircuit, CircuitError> {
+        let (entry_rate, entry) = self.relays[&path.entry];
+        let (exit_rate, exit) = self.relays[&path.exit];
+        let error = |stage, kind, fault| Err(CircuitError::new(stage, kind, fault, "simulated"));
+        match (entry, exit) {
+            (Nature::Refuses, _) => {
+                return error(Stage::Create, FailureKind::Refused, Fault::Entry);
+            }
+            (Nature::Silent, _) => {
+                sleep(timeouts.channel).await;
+                return error(Stage::Channel, FailureKind::Timeout, Fault::Entry);
+            }
+            (_, Nature::Silent | Nature::Refuses) => {
+                sleep(timeouts.extend).await;
+                return error(Stage::Extend, FailureKind::Timeout, Fault::Either);
+            }
+            _ => {}
+        }
+        sleep(Duration::from_millis(200)).await;
+        timings.extend = Some(Duration::from_millis(200));
+        Ok(SimCircuit {
+            rate: entry_rate.min(exit_rate),
+            dries: [entry, exit].contains(&Nature::Dries),
+            server_up: self.server_up,
+        })
+    }
+}
+
+impl Circuit for SimCircuit {
+    type Stream = DuplexStream;
+
+    async fn connect(
+        &self,
+        _: &str,
+        _: u16,
+        _: &StageTimeouts,
+    ) -> Result<DuplexStream, CircuitError> {
+        if !self.server_up {
+            let text = "connection refused";
+            let kind = FailureKind::Refused;
+            return Err(CircuitError::new(
+                Stage::Begin,
+                kind,
+                Fault::Destination,
+                text,
+            ));
+        }
+        let (ours, theirs) = duplex(64 << 10);
+        tokio::spawn(serve(theirs, self.rate, self.dries));
+        Ok(ours)
+    }
+}
+
+/// A web server behind a path that carries `rate` bytes per second, ramping
+/// up in the first half second.
+async fn serve(mut stream: DuplexStream, rate: u64, dries: bool) -> std::io::Result<()> {
+    let mut request = vec![0; 4096];
+    let length = stream.read(&mut request).await?;
+    let text = String::from_utf8_lossy(&request[..length]).into_owned();
+    assert!(text.contains("range: bytes=0-1073741823"), "{text}");
+    let head = "HTTP/1.1 206 Partial Content\r\ncontent-length: 1073741824\r\n\
+                content-range: bytes 0-1073741823/9999999999\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    let begin = Instant::now();
+    let mut sent = 0;
+    loop {
+        sleep(Duration::from_millis(10)).await;
+        let ramp = (begin.elapsed().as_secs_f64() / 0.5).min(1.0);
+        let chunk = (rate as f64 * 0.01 * ramp) as usize;
+        stream.write_all(&vec![0; chunk]).await?;
+        sent += chunk;
+        if dries && sent > 50_000 {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    outcomes: Mutex<Vec<(Outcome, bool)>>,
+    snapshots: Mutex<usize>,
+}
+
+impl Recorder for Log {
+    fn network(&self, _: &NetworkSnapshot) -> Result<(), Error> {
+        *self.snapshots.lock().unwrap() += 1;
+        Ok(())
+    }
+
+    fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error> {
+        self.outcomes
+            .lock()
+            .unwrap()
+            .push((outcome.clone(), settled));
+        Ok(())
+    }
+}
+
+async fn run(
+    network: &Network,
+    targets: impl IntoIterator<Item = u8>,
+    cancel: &CancellationToken,
+) -> (Result<ScanReport, Error>, Vec<(Outcome, bool)>) {
+    let clock = WallClock::starting_at(UnixMillis::from_secs(1_790_000_000));
+    let measurer = Measurer::new(
+        network,
+        FasterHelper::default(),
+        |_: &RelayFacts| LevelHalf::default(),
+        Tls::with_public_roots().unwrap(),
+        clock,
+    );
+    let destination = Destination::new("http://198.51.100.1/file").unwrap();
+    let log = Log::default();
+    let report = scan(
+        network,
+        &measurer,
+        targets.into_iter().map(id).collect(),
+        &ScanOptions::new(vec![destination]),
+        &log,
+        &|_: &Event<'_>| {},
+        &mut StdRng::seed_from_u64(1),
+        cancel,
+    )
+    .await;
+    assert!(
+        *log.snapshots.lock().unwrap() <= 1,
+        "one consensus is noted once"
+    );
+    (report, log.outcomes.into_inner().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_over_a_simulated_network() {
+    let begin = Instant::now();
+    let network = network(&[], 30);
+    let (report, outcomes) = run(&network, 1..=30, &CancellationToken::new()).await;
+    let report = report.unwrap();
+    assert_eq!((report.measured, report.failed, report.left), (30, 0, 0));
+    for (outcome, _) in &outcomes {
+        let Outcome::Measured(measurement) = outcome else {
+            panic!("{outcome:?}");
+        };
+        let (capacity, _) = network.relays[&measurement.attempt.target.fingerprint];
+        let (helper, _) = network.relays[&measurement.attempt.helpers[0]];
+        let expected = capacity.min(helper) as f64;
+        let rate = measurement.rates().next().unwrap();
+        assert!((rate / expected - 1.0).abs() < 0.03, "{rate} of {expected}");
+    }
+    // Half a minute to some minutes of virtual time, none of real time.
+    assert!(begin.elapsed() > Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_scan() {
+    let network = network(&[(4, Nature::Silent)], 12);
+    let cancel = CancellationToken::new();
+    let (_, first) = run(&network, 1..=12, &cancel).await;
+    let (_, second) = run(&network, 1..=12, &cancel).await;
+    assert_eq!(first, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_relay_gets_a_value_or_a_cause() {
+    let natures = [
+        (1, Nature::Refuses),
+        (2, Nature::Silent),
+        (5, Nature::Dries),
+    ];
+    let network = network(&natures, 12);
+    // 200 is not in the consensus.
+    let targets = (1..=12).chain([200]);
+    let (report, outcomes) = run(&network, targets, &CancellationToken::new()).await;
+    let report = report.unwrap();
+    assert_eq!((report.measured, report.failed, report.left), (9, 4, 0));
+
+    let failures = |number: u8| -> Vec<_> {
+        let of = |outcome: &Outcome| outcome.attempt().target.fingerprint == id(number);
+        let mine = outcomes.iter().filter(|(outcome, _)| of(outcome));
+        mine.map(|(outcome, settled)| match outcome {
+            Outcome::Failed(failure) => (failure.stage, failure.kind, failure.blame, *settled),
+            Outcome::Measured(_) => panic!("{number} must not be measured"),
+        })
+        .collect()
+    };
+    let tries = |stage, kind, blame| [false, false, true].map(|last| (stage, kind, blame, last));
+    assert_eq!(
+        failures(1),
+        tries(Stage::Create, FailureKind::Refused, Blame::Target)
+    );
+    assert_eq!(
+        failures(2),
+        tries(Stage::Channel, FailureKind::Timeout, Blame::Target)
+    );
+    assert_eq!(
+        failures(5),
+        tries(Stage::Transfer, FailureKind::TooShort, Blame::Path)
+    );
+    assert_eq!(
+        failures(200),
+        [(Stage::Path, FailureKind::UnknownRelay, Blame::Target, true)]
+    );
+
+    // A relay that failed was tried with other helpers each time.
+    let mut helpers: Vec<_> = outcomes
+        .iter()
+        .filter(|(outcome, _)| outcome.attempt().target.fingerprint == id(2))
+        .flat_map(|(outcome, _)| outcome.attempt().helpers.clone())
+        .collect();
+    helpers.sort_unstable();
+    helpers.dedup();
+    assert_eq!(helpers.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_is_down_stops_the_scan_and_settles_nobody() {
+    let mut network = network(&[], 12);
+    network.server_up = false;
+    let (report, outcomes) = run(&network, 1..=12, &CancellationToken::new()).await;
+    let error = report.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Destination);
+    assert!(error.to_string().contains("198.51.100.1"), "{error}");
+    assert_eq!(outcomes.len(), 10);
+    for (outcome, settled) in outcomes {
+        let Outcome::Failed(failure) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(
+            (failure.stage, failure.blame),
+            (Stage::Begin, Blame::Destination)
+        );
+        assert!(!settled);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_loses_only_the_transfer_in_flight() {
+    let network = network(&[], 12);
+    let cancel = CancellationToken::new();
+    let stop = cancel.clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(10)).await;
+        stop.cancel();
+    });
+    let (report, outcomes) = run(&network, 1..=12, &cancel).await;
+    let report = report.unwrap();
+    assert!(report.measured > 0 && report.left > 0, "{report:?}");
+    assert_eq!(report.measured + report.left, 12);
+    assert_eq!(outcomes.len(), report.measured);
+}
