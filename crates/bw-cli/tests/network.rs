@@ -159,7 +159,7 @@ fn text(output: &Output) -> String {
 /// One network serves all parts: bringing it up is what takes time.
 #[tokio::test(flavor = "multi_thread")]
 async fn scans_on_a_private_network() {
-    let rate = |kilobytes| BytesPerSecond::new(kilobytes * 1000);
+    let rate = |kilobytes: u64| BytesPerSecond::new(kilobytes * 1000);
     let plan = Plan::builder()
         .relay(RelaySpec::middle("relay1", rate(400)))
         .relay(RelaySpec::middle("relay2", rate(600)))

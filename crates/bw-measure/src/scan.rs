@@ -1,10 +1,10 @@
 //! The scan loop: every target gets a value or a cause.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bw_file::Fingerprint;
-use bw_results::{Blame, Failure, FailureKind, NetworkSnapshot, Outcome, RelayFacts};
+use bw_results::{Failure, FailureKind, NetworkSnapshot, Outcome, RelayFacts, Stage};
 use rand::seq::IndexedRandom;
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +39,9 @@ pub struct ScanOptions {
     /// How often a relay is tried before it is given up for this scan.
     /// Default 3.
     pub attempts: u32,
-    /// After how many failures in a row that are laid at the destinations'
-    /// door the scan stops, its other relays still to be measured. Default 10.
+    /// After how many failures in a row behind the circuit (at
+    /// [`Stage::Begin`] or later) the scan stops, its other relays still to be
+    /// measured: then it is not the relays that fail. Default 10.
     pub destination_patience: u32,
 }
 
@@ -126,6 +127,8 @@ where
     });
     let mut report = ScanReport::default();
     let mut patience = options.destination_patience;
+    // Whether something was measured against each destination in this scan.
+    let mut proven = HashSet::new();
 
     while let Some(mut pending) = queue.pop_front() {
         let Some(snapshot) = cancel
@@ -155,17 +158,20 @@ where
                 report.measured += 1;
                 report.bytes += measurement.bytes();
                 patience = options.destination_patience;
+                proven.insert(destination);
                 true
             }
             Outcome::Failed(failure) => {
                 report.bytes += failure.bytes;
-                patience = match failure.blame {
-                    Blame::Destination => patience.saturating_sub(1),
-                    _ => patience,
-                };
-                let given_up = is_final(failure) || pending.attempts >= options.attempts;
-                // A relay is not given up for what its destination did.
-                given_up && failure.blame != Blame::Destination
+                // The circuit stood: it may have been the destination. That
+                // counts against a relay only if the destination works for
+                // others, or if there are not enough others to tell.
+                let suspect = failure.stage >= Stage::Begin;
+                if suspect {
+                    patience = patience.saturating_sub(1);
+                }
+                let excused = suspect && !proven.contains(destination) && queue.len() > 1;
+                is_final(failure) || (pending.attempts >= options.attempts && !excused)
             }
         };
         recorder.record(&outcome, settled)?;
@@ -180,7 +186,7 @@ where
                 pending.helpers.extend(&failure.attempt.helpers);
                 queue.push_back(pending);
             }
-            if patience == 0 {
+            if patience == 0 && !queue.is_empty() {
                 return Err(no_destination(options, &failure));
             }
         }
@@ -233,8 +239,8 @@ fn no_destination(options: &ScanOptions, last: &Failure) -> Error {
     Error::new(
         ErrorKind::Destination,
         format!(
-            "{} attempts in a row failed because of the destination ({}); the last one at stage \
-             {}: {}. Check that it is up and answers Range requests, then scan again: the \
+            "{} attempts in a row failed although their circuits stood: the destination ({}) does \
+             not seem to work; the last one at stage {}: {}. Check that it is up and answers Range requests, then scan again: the \
              scan goes on where it stopped",
             options.destination_patience,
             urls.join(", "),

@@ -33,6 +33,8 @@ enum Nature {
     Silent,
     /// Stops after 50,000 bytes.
     Dries,
+    /// As exit, says that no web server can be reached.
+    Spoils,
 }
 
 struct Network {
@@ -118,7 +120,7 @@ impl Circuits for &Network {
         Ok(SimCircuit {
             rate: entry_rate.min(exit_rate),
             dries: [entry, exit].contains(&Nature::Dries),
-            server_up: self.server_up,
+            server_up: self.server_up && exit != Nature::Spoils,
         })
     }
 }
@@ -327,6 +329,20 @@ async fn a_destination_that_is_down_stops_the_scan_and_settles_nobody() {
         );
         assert!(!settled);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_that_blames_the_destination_holds_nobody_up() {
+    let network = network(&[(3, Nature::Spoils)], 12);
+    let cancel = CancellationToken::new();
+    let (report, _) = run(&network, 1..=12, &cancel).await;
+    let report = report.unwrap();
+    assert_eq!((report.measured, report.failed), (11, 1));
+    // Also when it is all that an interrupted scan has left.
+    let (report, outcomes) = run(&network, [3], &cancel).await;
+    assert_eq!(report.unwrap().failed, 1);
+    assert_eq!(outcomes.len(), 3);
+    assert!(outcomes[2].1, "settled");
 }
 
 #[tokio::test(start_paused = true)]

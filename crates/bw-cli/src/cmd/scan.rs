@@ -40,6 +40,7 @@ pub(super) struct Settings {
     pub(super) data: DataDir,
     pub(super) destinations: Vec<Destination>,
     pub(super) partition: Partition,
+    pub(super) partition_key: String,
     pub(super) relays: Vec<Fingerprint>,
     pub(super) scanner: String,
     pub(super) tls: Tls,
@@ -73,6 +74,7 @@ impl Settings {
             args.partitions,
             args.partition_key.as_bytes(),
         )?;
+        settings.partition_key.clone_from(&args.partition_key);
         settings.relays.clone_from(&args.relays);
         settings.relays.sort_unstable();
         settings.relays.dedup();
@@ -109,6 +111,7 @@ impl Settings {
             data,
             destinations,
             partition: Partition::default(),
+            partition_key: String::new(),
             relays: Vec::new(),
             scanner: "bwscan".to_owned(),
             tls: Tls::with_public_roots()?,
@@ -134,6 +137,7 @@ impl Settings {
             "shortest_ms": u64::try_from(self.estimator.shortest.as_millis()).unwrap_or(u64::MAX),
             "longest_ms": u64::try_from(self.estimator.longest.as_millis()).unwrap_or(u64::MAX),
             "max_bytes": self.transfer.max_bytes,
+            "partition_key": self.partition_key,
         });
         parameters
     }
