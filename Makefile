@@ -22,7 +22,11 @@ check:
 # Figures, not verdicts: ratios against a peer in the same run.
 bench:
 	scripts/setup.sh ci
-	cargo bench -p bw-file --all-features
+	mkdir -p target/bench-files
+	cargo bench --locked -p bw-file --all-features --bench read
+	cargo bench --locked -p bw-file --all-features --bench read -- \
+		--write-files "$(CURDIR)/target/bench-files"
+	/usr/bin/python3 crates/bw-file/benches/against_stem.py target/bench-files/*.v3bw
 
 clean:
 	cargo clean

@@ -286,10 +286,14 @@ fn a_destination_that_is_down_ends_the_scan(bench: &Bench) {
     for line in lines.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
         assert_eq!(event["event"], "failed", "{event:#}");
-        assert_eq!(
-            (&event["stage"], &event["blame"]),
-            (&"begin".into(), &"destination".into())
+        // A tor exit often answers END with reason MISC here, which does not
+        // tell whose fault it is.
+        assert_eq!(event["stage"], "begin", "{event:#}");
+        assert!(
+            event["blame"] == "destination" || event["blame"] == "path",
+            "{event:#}"
         );
+        assert_eq!(event["settled"], false, "{event:#}");
     }
     let listed = bench.list("down");
     assert_eq!(listed[0]["state"], "unfinished");
