@@ -5,6 +5,7 @@ mod compare;
 #[cfg(feature = "compression")]
 mod compression;
 mod convert;
+pub mod cookbook;
 mod digest;
 mod document;
 mod error;
