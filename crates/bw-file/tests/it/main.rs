@@ -6,4 +6,5 @@ mod corpus;
 mod interop;
 mod oracle;
 mod properties;
+mod replay;
 mod shared;
