@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Aggregate(AggregateArgs),
     /// Write the bandwidth file.
     Generate(GenerateArgs),
+    /// Write all results as JSON Lines.
+    Export(ExportArgs),
+    /// Add the results of other scanners, each once.
+    Import(ImportArgs),
     /// Check, show, compare and convert bandwidth files.
     File(crate::file::FileArgs),
     /// Run a web server to measure against.
@@ -246,6 +250,38 @@ pub(crate) struct GenerateArgs {
     /// Print what was written as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExportArgs {
+    /// Where to write them [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ImportArgs {
+    #[command(subcommand)]
+    pub(crate) source: ImportSource,
+    /// Print what was done as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportSource {
+    /// What "bwscan export" wrote.
+    Jsonl {
+        /// The files; - is standard input.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// The results in an sbws home, or in its datadir.
+    Sbws {
+        /// The directory.
+        #[arg(value_name = "DIR")]
+        home: PathBuf,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

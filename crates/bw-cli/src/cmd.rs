@@ -8,6 +8,7 @@ mod manual;
 mod scan;
 mod serve;
 mod testnet;
+mod transfer;
 
 use crate::args::{Args, Command};
 use crate::exit::Exit;
@@ -21,6 +22,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?),
+        Command::Export(args) => transfer::export(&args, &data()?),
+        Command::Import(args) => transfer::import(&args, &data()?),
         Command::File(args) => file(args),
         Command::Serve(args) => serve::run(&args).await,
         Command::Testnet { command } => testnet::run(&command, &data()?).await,

@@ -205,3 +205,102 @@ fn completions_and_manual_pages_know_every_command() {
     let page = String::from_utf8(bwscan(&["man"]).stdout).unwrap();
     assert!(page.contains(".TH bwscan"), "{page}");
 }
+
+/// A store with one completed scan of one relay.
+fn write_store(path: &std::path::Path) {
+    use bw_results::*;
+    let now = UnixMillis::from_secs(1_790_000_000);
+    let relay = RelayFacts::new(
+        bw_file::Fingerprint::from_bytes([7; 20]),
+        "relay",
+        bw_file::KilobytesPerSecond::new(1000),
+    );
+    let mut store = Store::open(path).unwrap();
+    let network = NetworkSnapshot::new(
+        now,
+        now,
+        now,
+        std::collections::BTreeMap::new(),
+        vec![relay.clone()],
+    );
+    let snapshot = store.put_snapshot(&network).unwrap();
+    let parameters = ScanParameters::new(vec![DESTINATION.to_owned()]);
+    let scan = Scan::new(
+        ScanId::from_bytes([1; 16]),
+        "here".to_owned(),
+        now,
+        parameters,
+    );
+    store
+        .begin_scan(&scan, &[relay.fingerprint], snapshot)
+        .unwrap();
+    let slice = Slice::new(std::time::Duration::from_secs(1), 5_000_000);
+    let transfer = Transfer::new(vec![slice], 0, StopReason::Complete);
+    let attempt = Attempt::new(TargetFacts::from(&relay), Position::Entry, now);
+    let measurement = Measurement::new(attempt, now, Timings::default(), vec![transfer]);
+    store
+        .record(&scan.id, &Outcome::Measured(measurement))
+        .unwrap();
+    store.finish_scan(&scan.id, now).unwrap();
+}
+
+#[test]
+fn results_move_to_another_store_each_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path().join("here");
+    std::fs::create_dir(&here).unwrap();
+    write_store(&here.join("results.sqlite"));
+    let lines = directory.path().join("results.jsonl");
+    let (here, lines) = (here.to_str().unwrap(), lines.to_str().unwrap());
+    assert!(
+        bwscan(&["export", "-o", lines, "--data-dir", here])
+            .status
+            .success()
+    );
+
+    let there = directory.path().join("there");
+    let there = there.to_str().unwrap();
+    for (added, known) in [(1, 0), (0, 1)] {
+        let output = bwscan(&["import", "jsonl", lines, "--json", "--data-dir", there]);
+        assert!(output.status.success(), "{output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&report["added"], &report["known"]),
+            (&added.into(), &known.into())
+        );
+    }
+    let list = |data: &str| bwscan(&["list", "--json", "--data-dir", data]).stdout;
+    assert_eq!(list(here), list(there));
+
+    std::fs::write(lines, "{\"scan\": 1}\nnot json\n").unwrap();
+    let (code, text) = refusal(&["import", "jsonl", lines, "--data-dir", there]);
+    assert_eq!(code, 1);
+    assert!(text.contains("results.jsonl:2:"), "{text}");
+}
+
+#[test]
+fn results_of_sbws_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("sbws");
+    std::fs::create_dir_all(home.join("datadir")).unwrap();
+    let line = serde_json::json!({
+        "version": 4, "type": "success", "time": 1_790_000_000.5,
+        "fingerprint": "A".repeat(40), "nickname": "relay", "address": "198.51.100.7",
+        "master_key_ed25519": null, "circ": ["A".repeat(40), "B".repeat(40)],
+        "dest_url": DESTINATION, "scanner": "old", "rtts": null,
+        "downloads": [{"duration": 5.5, "amount": 11_000_000}],
+        "relay_average_bandwidth": 4_000_000, "relay_burst_bandwidth": 4_000_000,
+        "relay_observed_bandwidth": 3_000_000, "consensus_bandwidth": 2_000_000,
+        "consensus_bandwidth_is_unmeasured": false,
+    });
+    std::fs::write(home.join("datadir/2026-09-21.txt"), format!("{line}\n")).unwrap();
+    let (home, data) = (home.to_str().unwrap(), directory.path().join("data"));
+    let data = data.to_str().unwrap();
+    let output = bwscan(&["import", "sbws", home, "--json", "--data-dir", data]);
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["added"], 1);
+    let (code, text) = refusal(&["import", "sbws", "/nonexistent", "--data-dir", data]);
+    assert_eq!(code, 5);
+    assert!(text.contains("/nonexistent"), "{text}");
+}
