@@ -1,5 +1,6 @@
 //! What the specification says of a file.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::document::{Document, timestamp_digits};
@@ -340,7 +341,10 @@ impl<'a> Judge<'a> {
         let is = |expected: &str| info.expected == expected;
         let code = if value == b"None" {
             Code::WrittenNone
-        } else if negative && !is(<f64 as FieldValue<'_>>::EXPECTED) {
+        } else if negative
+            && !is(<f64 as FieldValue<'_>>::EXPECTED)
+            && !is(<Cow<'_, str> as FieldValue<'_>>::EXPECTED)
+        {
             Code::NegativeCount
         } else if info.accepts(value) {
             return;
@@ -381,4 +385,22 @@ fn odd_white_space(content: &[u8]) -> Option<usize> {
         previous = byte;
     }
     (previous == b' ' && !content.is_empty()).then(|| content.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_can_be_negative_counts() {
+        let negative = |pair: &str| {
+            let file = format!(
+                "1700000000\nversion=1.9.0\n=====\nbw=1 {pair} node_id=${}\n",
+                "AB".repeat(20)
+            );
+            spec(&Document::parse(file.as_bytes()), None).has(Code::NegativeCount)
+        };
+        assert!(negative("success=-1") && negative("bw_mean=-1"));
+        assert!(!negative("nick=-0") && !negative("r_strm=-1"));
+    }
 }
