@@ -39,15 +39,17 @@ impl LintContext {
 pub fn lint(document: &Document<'_>, context: LintContext) -> Report {
     let mut report = Report::default();
     let fields = HeaderFields::new(document);
+    // Once: finding it passes over all annotations.
+    let timestamp = document.timestamp().value();
     let mut at = Position::START;
     let mut voted = 0_u64;
     for line in document.lines() {
         let content = line.content();
         match line.kind() {
-            LineKind::Timestamp => age(&mut report, document, context, at, content.len()),
+            LineKind::Timestamp => age(&mut report, timestamp, context, at, content.len()),
             LineKind::Header => {
                 if let Some(header) = HeaderLine::parse(content) {
-                    header_line(&mut report, header, &fields, document, at);
+                    header_line(&mut report, header, &fields, timestamp, at);
                 }
             }
             LineKind::Relay => {
@@ -75,12 +77,12 @@ pub fn lint(document: &Document<'_>, context: LintContext) -> Report {
 
 fn age(
     report: &mut Report,
-    document: &Document<'_>,
+    timestamp: Option<UnixTime>,
     context: LintContext,
     at: Position,
     length: usize,
 ) {
-    let Some(timestamp) = document.timestamp().value() else {
+    let Some(timestamp) = timestamp else {
         return;
     };
     if let Some(now) = context.now {
@@ -103,7 +105,7 @@ fn header_line(
     report: &mut Report,
     header: HeaderLine<'_>,
     fields: &HeaderFields<'_>,
-    document: &Document<'_>,
+    timestamp: Option<UnixTime>,
     at: Position,
 ) {
     let mut push = |code: Code, detail: String| {
@@ -136,7 +138,7 @@ fn header_line(
         (b"recent_priority_relay_count", value) => out_of(value, 7200..=48_000, &mut push),
         (b"file_created", _) => {
             let created = fields.file_created.as_value().map(|time| time.seconds());
-            let timestamp = document.timestamp().value().map(UnixTime::seconds);
+            let timestamp = timestamp.map(UnixTime::seconds);
             if created.is_some() && timestamp.is_some() && created < timestamp {
                 push(
                     Code::TimesOutOfOrder,

@@ -295,7 +295,12 @@ impl<R: Read> Reader<R> {
             self.start = 0;
         }
         if self.end == self.buffer.len() {
-            let length = (self.buffer.len() * 2).max(BUFFER_BYTES);
+            // No more than shows that a line is too long.
+            let limit = usize::try_from(self.builder.limits.line_bytes).unwrap_or(usize::MAX);
+            let length = (self.buffer.len() * 2)
+                .max(BUFFER_BYTES)
+                .min(limit.saturating_add(BUFFER_BYTES));
+            self.buffer.reserve_exact(length - self.buffer.len());
             self.buffer.resize(length, 0);
         }
         loop {
@@ -362,7 +367,7 @@ mod tests {
         let line = reader.next_line().unwrap().unwrap();
         assert_eq!(line.position, Position::new(10_000_003, 3, 1));
         assert!(reader.next_line().unwrap().is_none());
-        assert!(reader.buffer.len() <= 2 << 20);
+        assert!(reader.buffer.capacity() <= (1 << 20) + BUFFER_BYTES);
     }
 
     proptest! {
