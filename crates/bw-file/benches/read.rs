@@ -6,9 +6,12 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::time::Duration;
 
-use bw_file::{Document, LintContext, Reader, RelayFields, TorJudge, UnixTime, lint, spec};
-use criterion::{Criterion, Throughput};
+use bw_file::{
+    Diff, Document, LintContext, Reader, RelayFields, TorJudge, UnixTime, lint, spec, write_csv,
+};
+use criterion::{BenchmarkId, Criterion, Throughput};
 
 /// A small generator of numbers, the same on every run.
 struct Numbers(u64);
@@ -123,6 +126,71 @@ fn bench(criterion: &mut Criterion, name: &str, file: &[u8]) {
     group.finish();
 }
 
+/// Inputs made to do harm, of `n` parts: if the elements per second do not
+/// fall from `n` to `4n`, the time grows linearly.
+fn growth(criterion: &mut Criterion) {
+    type Make = fn(usize) -> String;
+    const ID: &str = "node_id=$0123456789012345678901234567890123456789";
+    let inputs: [(&str, usize, Make); 5] = [
+        ("lines of one relay", 25_000, |n| {
+            format!("1700000000\n=====\n{}", format!("bw=5 {ID}\n").repeat(n))
+        }),
+        ("the same key in one line", 100_000, |n| {
+            format!("1700000000\n=====\n{ID}{}\n", " bw=7".repeat(n))
+        }),
+        ("keys in one line", 50_000, |n| {
+            let keys: String = (0..n).map(|number| format!(" k{number}=v")).collect();
+            format!("1700000000\n=====\nbw=5 {ID}{keys}\n")
+        }),
+        ("headers", 25_000, |n| {
+            let headers: String = (0..n).map(|number| format!("k{number}=v\n")).collect();
+            format!("1700000000\n{headers}=====\n")
+        }),
+        ("annotations, then the same header", 25_000, |n| {
+            let (annotations, headers) = ("@type x\n", "file_created=2023-11-14T22:13:19\n");
+            format!(
+                "{}1700000000\n{}",
+                annotations.repeat(n / 2),
+                headers.repeat(n / 2)
+            )
+        }),
+    ];
+    let at = UnixTime::new(1_700_000_000);
+    let mut group = criterion.benchmark_group("growth");
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    for (name, n, make) in inputs {
+        for n in [n, 2 * n, 4 * n] {
+            let file = make(n).into_bytes();
+            group.throughput(Throughput::Elements(n.try_into().unwrap()));
+            group.bench_function(BenchmarkId::new(name, n), |b| {
+                b.iter(|| {
+                    let document = Document::parse(&file);
+                    let verdict = TorJudge::new(at).judge(&file);
+                    for relay in document.relays() {
+                        black_box(RelayFields::new(relay));
+                    }
+                    write_csv(&document, std::io::sink()).unwrap();
+                    let mut edited = document.clone();
+                    edited.remove_header("k0");
+                    if let Some((line, _)) = document.relay_lines().next() {
+                        edited.remove_relay_key(line, "bw").unwrap();
+                    }
+                    black_box((
+                        spec(&document, None),
+                        verdict.report(&document),
+                        lint(&document, LintContext::at(at)),
+                        Diff::between(&document, &edited),
+                    ))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 fn main() {
     let files = [("torflow 9200", torflow()), ("1.9.0 10000", newest())];
     let mut arguments = std::env::args().skip_while(|argument| argument != "--write-files");
@@ -136,5 +204,6 @@ fn main() {
     for (name, file) in &files {
         bench(&mut criterion, name, file);
     }
+    growth(&mut criterion);
     criterion.final_summary();
 }

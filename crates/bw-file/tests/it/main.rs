@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
 
 mod corpus;
+mod hostile;
 mod interop;
 mod oracle;
 mod properties;
