@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bw_file::{Ed25519Identity, KilobytesPerSecond};
 use bw_results::{NetworkSnapshot, PortRanges, RelayFacts, UnixMillis};
+use tokio::time::Instant;
 use tor_circmgr::CircMgr;
 use tor_dirmgr::DirProvider;
 use tor_llcrypto::pk::rsa::RsaIdentity;
@@ -35,6 +37,39 @@ pub struct TorDirectory {
 struct Known {
     snapshot: Option<Arc<NetworkSnapshot>>,
     descriptors: Descriptors,
+    /// When they were fetched.
+    fetched: Option<Instant>,
+}
+
+/// How long descriptors are good enough: all of them are some 30 MB, and a
+/// relay makes a new one every 18 hours or when something changes.
+const DESCRIPTORS_LAST: Duration = Duration::from_secs(3 * 3600);
+
+impl Known {
+    /// Whether to fetch descriptors for `netdir`: they are old, or more than
+    /// one in twenty is missing.
+    fn needs_descriptors(&self, netdir: &NetDir) -> bool {
+        let (mut relays, mut missing) = (0_usize, 0_usize);
+        for relay in netdir.relays() {
+            relays += 1;
+            let known = fingerprint(relay.rsa_id())
+                .is_some_and(|relay| self.descriptors.contains_key(&relay));
+            missing += usize::from(!known);
+        }
+        self.fetched
+            .is_none_or(|at| at.elapsed() >= DESCRIPTORS_LAST)
+            || missing * 20 > relays
+    }
+
+    /// Adds `descriptors`, except where a newer one is known: caches lag.
+    fn add(&mut self, descriptors: Descriptors) {
+        for (relay, facts) in descriptors {
+            let newest = self.descriptors.entry(relay).or_insert(facts);
+            if facts.published > newest.published {
+                *newest = facts;
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for TorDirectory {
@@ -77,15 +112,20 @@ impl Directory for TorDirectory {
         {
             return Ok(Arc::clone(snapshot));
         }
-        match descriptors::fetch(&netdir, &self.circuits, &self.runtime).await {
-            Ok(descriptors) => known.descriptors.extend(descriptors),
-            Err(error) if known.descriptors.is_empty() => {
-                return Err(Error::new(
-                    ErrorKind::Directory,
-                    format!("no server descriptors could be had: {error}"),
-                ));
+        if known.needs_descriptors(&netdir) {
+            match descriptors::fetch(&netdir, &self.circuits, &self.runtime).await {
+                Ok(descriptors) => {
+                    known.add(descriptors);
+                    known.fetched = Some(Instant::now());
+                }
+                Err(error) if known.descriptors.is_empty() => {
+                    return Err(Error::new(
+                        ErrorKind::Directory,
+                        format!("no server descriptors could be had: {error}"),
+                    ));
+                }
+                Err(error) => tracing::warn!("keeping the descriptors of before: {error}"),
             }
-            Err(error) => tracing::warn!("keeping the descriptors of before: {error}"),
         }
         let params = params::fetch(&netdir, &self.circuits, &self.runtime, &self.authorities)
             .await
