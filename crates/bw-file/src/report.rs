@@ -1,6 +1,6 @@
 //! Diagnostics: what is wrong with a file, where, and what to do about it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::document::Document;
 use crate::error::{Position, wide};
@@ -167,7 +167,16 @@ impl fmt::Display for Diagnostic {
             self.code.meaning()
         )?;
         if !self.detail.is_empty() {
-            write!(f, " ({})", self.detail)?;
+            f.write_str(" (")?;
+            for character in self.detail.chars() {
+                // What comes from a file must not move the cursor of a terminal.
+                if character.is_control() {
+                    write!(f, "{}", character.escape_default())?;
+                } else {
+                    f.write_char(character)?;
+                }
+            }
+            f.write_str(")")?;
         }
         Ok(())
     }
@@ -321,6 +330,19 @@ mod tests {
             codes
                 .iter()
                 .all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+        );
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_move_the_cursor() {
+        let document = Document::parse(b"1700000000\nversion=\x1b[2J\x07\nk\x1b=\r\xc2\x9b\n");
+        let report = crate::spec(&document, None);
+        assert!(report.count(Severity::Error) > 0);
+        let text = report.display(&document).to_string();
+        assert!(text.contains(r"(\u{1b}[2J\u{7})"), "{text:?}");
+        assert!(
+            text.chars().all(|c| c == '\n' || !c.is_control()),
+            "{text:?}"
         );
     }
 
