@@ -92,6 +92,12 @@ fn classify(error: &anyhow::Error) -> Exit {
                 _ => Exit::Store,
             };
         }
+        if let Some(error) = cause.downcast_ref::<bw_aggregate::Error>() {
+            return match error.kind() {
+                bw_aggregate::ErrorKind::NothingMeasured => Exit::NotGoodEnough,
+                _ => Exit::Store,
+            };
+        }
         if cause.is::<bw_results::Error>() {
             return Exit::Store;
         }

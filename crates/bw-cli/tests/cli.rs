@@ -279,6 +279,26 @@ fn results_move_to_another_store_each_once() {
 }
 
 #[test]
+fn nothing_measured_leaves_the_old_file_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    // The only measurement is much older than the days that count.
+    write_store(&directory.path().join("results.sqlite"));
+    std::fs::create_dir(directory.path().join("v3bw")).unwrap();
+    std::fs::write(directory.path().join("v3bw/latest.v3bw"), "old").unwrap();
+    let (code, text) = refusal(&["generate", "--days", "1", "--data-dir", data]);
+    assert_eq!(code, 1, "{text}");
+    let left: Vec<_> = std::fs::read_dir(directory.path().join("v3bw"))
+        .unwrap()
+        .collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!(
+        std::fs::read(directory.path().join("v3bw/latest.v3bw")).unwrap(),
+        b"old"
+    );
+}
+
+#[test]
 fn results_of_sbws_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path().join("sbws");

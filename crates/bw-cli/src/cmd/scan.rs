@@ -177,6 +177,7 @@ async fn rounds(
         let begin = Instant::now();
         let round = scanner.round(&client, progress, cancel).await;
         let (scan, report) = match round {
+            Err(_) if cancel.is_cancelled() => return Ok(Exit::Interrupted),
             Err(error) if args.continuous && is_passing(&error) => {
                 progress.say(&format!("{error}; next try in a minute"));
                 if sleep(Duration::from_secs(60), cancel).await {
