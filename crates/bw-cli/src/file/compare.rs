@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::input::read_one;
+use super::style::printable;
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArgs {
@@ -40,9 +41,9 @@ pub(super) fn run(args: &DiffArgs, output: &mut Output<'_>) -> anyhow::Result<bo
         writeln!(
             output.out,
             "header {}: {} -> {}",
-            change.key,
-            change.before.clone().unwrap_or_else(none),
-            change.after.clone().unwrap_or_else(none)
+            printable(&change.key),
+            change.before.as_deref().map_or_else(none, printable),
+            change.after.as_deref().map_or_else(none, printable)
         )?;
     }
     for (sign, changes) in [("-", &diff.lost), ("+", &diff.gained), ("~", &diff.changed)] {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Output;
 use super::check::now;
 use super::input::read_one;
+use super::style::printable;
 
 #[derive(Args, Debug)]
 pub(super) struct DigestArgs {
@@ -60,7 +61,7 @@ pub(super) fn run(args: &DigestArgs, output: &mut Output<'_>) -> anyhow::Result<
         output.json_line(&digested)?;
         return Ok(well);
     }
-    writeln!(output.out, "{}", digested.headers)?;
+    writeln!(output.out, "{}", printable(&digested.headers))?;
     if let Some(digest) = &digested.digest {
         writeln!(output.out, "{digest}")?;
     }

@@ -8,6 +8,8 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use bw_file::{Document, ReaderBuilder, decompress, for_each_member, is_archive};
 
+use super::style::printable;
+
 fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
     if path == Path::new("-") {
         return Ok(Box::new(std::io::stdin()));
@@ -16,7 +18,8 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
     Ok(Box::new(file))
 }
 
-/// Calls `visit` with the name and each document of a path.
+/// Calls `visit` with the name and each document of a path; where there is
+/// nothing at all, with an empty document.
 pub(super) fn for_each_document(
     path: &Path,
     mut visit: impl FnMut(&str, &Document<'_>) -> anyhow::Result<()>,
@@ -27,17 +30,19 @@ pub(super) fn for_each_document(
     let mut failure = None;
     let mut read = |name: &str, content: &mut dyn Read| -> Result<(), bw_file::Error> {
         let mut reader = ReaderBuilder::new().from_reader(content);
-        while let Some(document) = reader.next_document()? {
+        let mut next = Some(reader.next_document()?.unwrap_or_default());
+        while let Some(document) = next {
             if let Err(error) = visit(name, &document) {
                 failure = Some(error);
                 return Err(std::io::Error::other("stopped").into());
             }
+            next = reader.next_document()?;
         }
         Ok(())
     };
     let result = if is_archive(&mut source).with_context(context)? {
         for_each_member(source, |name, content| {
-            read(&format!("{shown}:{name}"), content)
+            read(&format!("{shown}:{}", printable(name)), content)
         })
     } else {
         let mut content = decompress(source).with_context(context)?;
@@ -53,9 +58,8 @@ pub(super) fn for_each_document(
 pub(super) fn read_one(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = bw_file::Limits::default().file_bytes;
-    let count = decompress(open(path)?)?
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
+    let count = decompress(open(path)?)
+        .and_then(|source| source.take(limit.saturating_add(1)).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(
         u64::try_from(count)? <= limit,

@@ -16,6 +16,8 @@ use clap::{Args, Subcommand};
 
 use style::ColorChoice;
 
+use crate::exit::{UsageError, is_broken_pipe};
+
 /// Looks at bandwidth files: plain, compressed, or archives of them.
 #[derive(Args, Debug)]
 pub(crate) struct FileArgs {
@@ -62,21 +64,41 @@ pub(crate) fn run(args: FileArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
         json: args.json,
         color: args.color.enabled(),
     };
-    let well = match args.command {
-        FileCommand::Check(args) => check::run(&args, &mut output)?,
-        FileCommand::Show(args) => table::show(&args, &mut output)?,
-        FileCommand::Diff(args) => compare::run(&args, &mut output)?,
-        FileCommand::Digest(args) => digest::run(&args, &mut output)?,
-        FileCommand::Convert(args) => table::convert(&args, &mut output)?,
-        FileCommand::Stats(args) => table::stats(&args, &mut output)?,
+    let result = match args.command {
+        FileCommand::Check(args) => check::run(&args, &mut output),
+        FileCommand::Show(args) => table::show(&args, &mut output),
+        FileCommand::Diff(args) => compare::run(&args, &mut output),
+        FileCommand::Digest(args) => digest::run(&args, &mut output),
+        FileCommand::Convert(args) => table::convert(&args, &mut output),
+        FileCommand::Stats(args) => table::stats(&args, &mut output),
     };
-    Ok(well)
+    result.map_err(unreadable)
+}
+
+/// An error that ends the process with 2, the error of a closed pipe as it is.
+fn unreadable(error: anyhow::Error) -> anyhow::Error {
+    if is_broken_pipe(&error) {
+        return error;
+    }
+    let mut text = String::new();
+    for cause in error.chain() {
+        let part = cause.to_string();
+        // An error of bw-file says what its cause says.
+        if !text.contains(&part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&part);
+        }
+    }
+    UsageError(text).into()
 }
 
 impl Output<'_> {
     /// Writes a value as one line of JSON.
     fn json_line(&mut self, value: &impl serde::Serialize) -> anyhow::Result<()> {
-        serde_json::to_writer(&mut *self.out, value)?;
+        // As an error of input and output, so that a closed pipe is known for one.
+        serde_json::to_writer(&mut *self.out, value).map_err(std::io::Error::from)?;
         writeln!(self.out)?;
         Ok(())
     }

@@ -46,3 +46,14 @@ pub(super) fn paint(line: &str, color: bool) -> String {
         _ => line.to_owned(),
     }
 }
+
+/// What a file says, so that it cannot move the cursor of a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control().then(|| character.escape_default());
+            let plain = escaped.is_none().then_some(character);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::input::{for_each_document, read_one};
+use super::style::printable;
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
@@ -96,7 +97,7 @@ pub(super) fn show(args: &ShowArgs, output: &mut Output<'_>) -> anyhow::Result<b
             shown(relay.fingerprint().map(|id| id.to_string())),
             shown(relay.bandwidth().map(|bw| bw.value().to_string())),
             if relay.is_voted() { "yes" } else { "no" },
-            relay.nick().value().unwrap_or_default()
+            printable(&relay.nick().value().unwrap_or_default())
         )?;
     }
     Ok(true)

@@ -1,0 +1,452 @@
+//! `bwscan file …` on small files and standard input: exit codes, text,
+//! colours, JSON.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const A: &str = "ABABABABABABABABABABABABABABABABABABABAB";
+const B: &str = "0123456789012345678901234567890123456789";
+const NOW: &str = "1700003600";
+
+/// A file that nothing is wrong with.
+fn good() -> String {
+    format!(
+        "1700000000\nversion=1.9.0\nsoftware=bwscan\n=====\n\
+         bw=760 nick=First node_id=${A}\n\
+         bw=1 nick=Second node_id=${B} unmeasured=1 vote=0\n"
+    )
+}
+
+/// A file with an error, a warning and a note.
+fn bad() -> String {
+    format!(
+        "1700000000\nversion=1.9.0\n=====\n\
+         bw=fast nick=First node_id=${A}\n\
+         bw=7  node_id=${B} unheard_of=1\n"
+    )
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path: PathBuf = self.0.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.into_os_string().into_string().unwrap()
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bwscan"));
+    command.env_remove("BWSCAN_LOG").env_remove("NO_COLOR");
+    command.arg("file").args(arguments);
+    command.stdin(Stdio::null());
+    command
+}
+
+fn said(output: Output) -> (i32, String, String) {
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Exit code, standard output and standard error.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    said(command(arguments).output().unwrap())
+}
+
+/// The same with something on standard input.
+fn run_with(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut child = command(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    said(child.wait_with_output().unwrap())
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn check_of_a_good_file() {
+    let folder = Folder::new();
+    let path = folder.file("good", good());
+    let (code, text, errors) = run(&["check", &path, "--now", NOW]);
+    assert_eq!((code, errors.as_str()), (0, ""), "{text}");
+    for judgement in ["spec", "tor", "lint"] {
+        let line = format!("{path}: {judgement}: 0 errors, 0 warnings, 0 notes\n");
+        assert!(text.contains(&line), "{text}");
+    }
+    let last = format!("{path}: tor uses 1 lines, skips 1 for vote=0\n");
+    assert!(text.ends_with(&last), "{text}");
+    // The same on standard input.
+    let (code, piped, _) = run_with(&["check", "-", "--now", NOW], good().as_bytes());
+    assert_eq!((code, piped), (0, text.replace(&path, "-")));
+}
+
+#[test]
+fn check_of_a_bad_file() {
+    let folder = Folder::new();
+    let (good, bad) = (folder.file("good", good()), folder.file("bad", bad()));
+    let (code, text, errors) = run(&["check", &bad, "--now", NOW]);
+    assert_eq!((code, errors.as_str()), (1, ""), "{text}");
+    assert!(
+        text.contains("\n4:4: error[invalid-bandwidth]: ")
+            && text.contains(&format!(
+                "\n    bw=fast nick=First node_id=${A}\n       ^^^^\n"
+            ))
+            && text.contains(": warning[white-space]: "),
+        "{text}"
+    );
+    assert!(!text.contains(": note["), "{text}");
+    let (code, notes, _) = run(&["check", &bad, "--now", NOW, "--notes"]);
+    assert_eq!(code, 1);
+    assert!(notes.contains("5:57: note[unknown-key]: "), "{notes}");
+    // One bad file among good ones is enough.
+    assert_eq!(run(&["check", &good, &bad, "--now", NOW]).0, 1);
+    assert_eq!(run(&["check", &good, &good, "--now", NOW]).0, 0);
+}
+
+#[test]
+fn check_of_an_empty_file_says_so() {
+    let folder = Folder::new();
+    let empty = folder.file("empty", "");
+    for (path, input) in [(empty.as_str(), ""), ("-", "")] {
+        let (code, text, _) = run_with(&["check", path], input.as_bytes());
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("error[missing-timestamp]"), "{text}");
+        assert!(text.contains("error[tor-refuses-file]"), "{text}");
+    }
+}
+
+#[test]
+fn check_takes_the_time_and_the_versions_to_judge_by() {
+    let folder = Folder::new();
+    let path = folder.file("good", good());
+    let later = ["check", &path, "--now", "1800000000"];
+    let (code, text, _) = run(&later);
+    assert_eq!(code, 1);
+    assert!(text.contains("error[tor-refuses-file]"), "{text}");
+    let bare = folder.file("bare", good().replace('$', ""));
+    assert_eq!(run(&["check", &bare, "--now", NOW]).0, 0);
+    let old = ["check", &bare, "--now", NOW, "--spec-version", "1.4.0"];
+    let (code, text, _) = run(&old);
+    assert_eq!(code, 1);
+    assert!(text.contains("error[dollar-missing]"), "{text}");
+    let (_, text, _) = run(&["check", &bare, "--now", NOW, "--tor-version", "0.4.7.1"]);
+    assert!(text.contains("tor uses 0 lines"), "{text}");
+}
+
+#[test]
+fn colours_are_all_that_they_change() {
+    let folder = Folder::new();
+    let bad = folder.file("bad", bad());
+    let arguments = ["check", &bad, "--now", NOW, "--notes"];
+    let (_, plain, _) = run(&arguments);
+    assert!(!plain.contains('\x1b'));
+    assert_eq!(
+        run(&[&arguments[..], &["--color", "never"]].concat()).1,
+        plain
+    );
+    let (code, coloured, _) = run(&[&arguments[..], &["--color", "always"]].concat());
+    assert_eq!(code, 1);
+    for (start, severity) in [("31", "error"), ("33", "warning"), ("36", "note")] {
+        let painted = coloured.lines().any(|line| {
+            line.starts_with(&format!("\x1b[{start}m"))
+                && line.contains(&format!(": {severity}["))
+                && line.ends_with("\x1b[0m")
+        });
+        assert!(painted, "{severity}: {coloured}");
+    }
+    let mut bare = coloured;
+    for code in ["\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[0m"] {
+        bare = bare.replace(code, "");
+    }
+    assert_eq!(bare, plain);
+}
+
+#[test]
+fn check_as_json() {
+    let folder = Folder::new();
+    let (good, bad) = (folder.file("good", good()), folder.file("bad", bad()));
+    let (code, text, _) = run(&["check", &good, &bad, "--now", NOW, "--json"]);
+    assert_eq!(code, 1);
+    let files = json_lines(&text);
+    assert_eq!(files.len(), 2);
+    assert_eq!(files[0]["file"], good.as_str());
+    assert_eq!(files[0]["casts_vote"], true);
+    assert_eq!(files[0]["lines_used"], 1);
+    assert_eq!(files[0]["spec"]["errors"], 0);
+    assert_eq!(files[1]["spec"]["errors"], 1);
+    let found = &files[1]["spec"]["diagnostics"][0];
+    assert_eq!(found["code"], "invalid-bandwidth");
+    assert_eq!(found["severity"], "error");
+    assert_eq!(found["position"]["line"], 4);
+}
+
+#[test]
+fn show() {
+    let folder = Folder::new();
+    let path = folder.file("good", good());
+    let (code, text, _) = run(&["show", &path]);
+    assert_eq!(code, 0);
+    assert!(text.contains("software = bwscan\n"), "{text}");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with(A) || line.starts_with(B))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows, [[A, "760", "yes", "First"], [B, "1", "no", "Second"]]);
+    assert_eq!(run_with(&["show", "-"], good().as_bytes()).1, text);
+
+    let (code, text, _) = run(&["show", &path, B]);
+    assert_eq!(code, 0);
+    assert!(
+        text.contains("nick = Second\n") && !text.contains("First"),
+        "{text}"
+    );
+    let unknown = "F".repeat(40);
+    assert_eq!(
+        run(&["show", &path, &unknown]),
+        (1, String::new(), String::new())
+    );
+
+    let (code, text, _) = run(&["show", &path, "--json"]);
+    assert_eq!(code, 0);
+    let lines = json_lines(&text);
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["timestamp"], 1_700_000_000);
+    assert_eq!(lines[0]["header"]["software"], "bwscan");
+    assert_eq!(lines[2]["nick"], "Second");
+    let (_, text, _) = run(&["show", &path, A, "--json"]);
+    assert_eq!(json_lines(&text)[0]["bw"], 760);
+}
+
+#[test]
+fn what_a_file_says_cannot_move_the_cursor() {
+    let folder = Folder::new();
+    let file = format!("1700000000\nsoftware=\x1b[2J\n=====\nbw=5 node_id=${A} nick=\x1b[2Jx\n");
+    let path = folder.file("good", good());
+    for arguments in [
+        &["check", "-", "--notes"][..],
+        &["show", "-"],
+        &["show", "-", A],
+        &["diff", &path, "-"],
+        &["digest", "-", "--now", NOW],
+    ] {
+        let (_, text, _) = run_with(arguments, file.as_bytes());
+        assert!(text.contains(r"\u{1b}[2J"), "{arguments:?}: {text:?}");
+        assert!(!text.contains('\x1b'), "{arguments:?}: {text:?}");
+    }
+}
+
+#[test]
+fn diff() {
+    let folder = Folder::new();
+    let before = folder.file("before", good());
+    let after = folder.file(
+        "after",
+        good()
+            .replace("bw=760", "bw=800")
+            .replace("1700000000", "1700003600"),
+    );
+    let (code, text, _) = run(&["diff", &before, &before]);
+    assert_eq!(code, 0);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let (code, text, _) = run(&["diff", &before, &after]);
+    assert_eq!(code, 1);
+    assert!(
+        text.contains("header timestamp: 1700000000 -> 1700003600\n"),
+        "{text}"
+    );
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with(&format!("~ {A} 760"))),
+        "{text}"
+    );
+    assert_eq!(run_with(&["diff", "-", &after], good().as_bytes()).1, text);
+
+    let fewer = folder.file(
+        "fewer",
+        good().lines().take(5).collect::<Vec<_>>().join("\n"),
+    );
+    let (code, text, _) = run(&["diff", &before, &fewer]);
+    assert_eq!(code, 1);
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with(&format!("- {B} "))),
+        "{text}"
+    );
+    let (code, text, _) = run(&["diff", &fewer, &before, "--json"]);
+    assert_eq!(code, 1);
+    let json = &json_lines(&text)[0];
+    assert_eq!(json["diff"]["gained"][0]["relay"], B);
+    assert_eq!(json["network"]["common"], 1);
+    assert_eq!(run(&["diff", &before, &before, "--json"]).0, 0);
+}
+
+#[test]
+fn digest() {
+    let folder = Folder::new();
+    let path = folder.file("good", good());
+    let (code, text, _) = run(&["digest", &path, "--now", NOW]);
+    assert_eq!(code, 0);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[0],
+        "bandwidth-file-headers timestamp=1700000000 version=1.9.0 software=bwscan"
+    );
+    assert!(
+        lines[1].starts_with("bandwidth-file-digest sha256="),
+        "{text}"
+    );
+    assert_eq!(lines.len(), 2);
+    let (_, piped, _) = run_with(&["digest", "-", "--now", NOW], good().as_bytes());
+    assert_eq!(piped, text);
+
+    // What the command says is what a vote says.
+    let vote = folder.file("vote", &text);
+    let arguments = ["digest", &path, "--now", NOW, "--vote", &vote];
+    assert_eq!(run(&arguments), (0, text.clone(), String::new()));
+    let other = folder.file("other", text.replace("bwscan", "sbws"));
+    let arguments = ["digest", &path, "--now", NOW, "--vote", &other];
+    let (code, said, _) = run(&arguments);
+    assert_eq!(code, 1);
+    assert!(said.ends_with("bandwidth-file-headers differs\n"), "{said}");
+    let (code, said, _) = run(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(code, 1);
+    let json = &json_lines(&said)[0];
+    assert_eq!(json["headers"], lines[0]);
+    assert_eq!(json["mismatches"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn convert() {
+    let folder = Folder::new();
+    let path = folder.file("good", good());
+    let (code, csv, _) = run(&["convert", &path, "--to", "csv"]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        csv,
+        format!("bw,nick,node_id,unmeasured,vote\n760,First,${A},,\n1,Second,${B},1,0\n")
+    );
+    let (code, text, _) = run(&["convert", &path, "--to", "jsonl"]);
+    assert_eq!(code, 0);
+    let relays = json_lines(&text);
+    assert_eq!(relays.len(), 2);
+    assert_eq!(relays[0]["nick"], "First");
+    let input = good();
+    assert_eq!(
+        run_with(&["convert", "-", "--to", "csv"], input.as_bytes()).1,
+        csv
+    );
+    assert_eq!(run(&["convert", &path]).0, 2);
+    assert_eq!(run(&["convert", &path, "--to", "xml"]).0, 2);
+}
+
+#[test]
+fn stats() {
+    let folder = Folder::new();
+    let path = folder.file("good", good());
+    let (code, text, _) = run(&["stats", &path, &path]);
+    assert_eq!(code, 0);
+    assert_eq!(text.lines().count(), 2);
+    assert!(
+        text.starts_with(&format!("{path}: 2 relays, 1 voted, total 760")),
+        "{text}"
+    );
+    // Several files in one stream are told apart.
+    let annotated = format!("@type bandwidth-file 1.0\n{}", good());
+    let (code, text, _) = run_with(&["stats", "-", "--json"], annotated.repeat(3).as_bytes());
+    assert_eq!(code, 0);
+    let files = json_lines(&text);
+    assert_eq!(files.len(), 3);
+    for file in files {
+        assert_eq!(file["relays"], 2);
+        assert_eq!(file["total"], 760);
+    }
+}
+
+#[test]
+fn what_cannot_be_read() {
+    let folder = Folder::new();
+    let missing = folder.0.path().join("missing");
+    let missing = missing.to_str().unwrap();
+    let directory = folder.0.path().to_str().unwrap();
+    // A gzip stream that ends too soon.
+    let cut = folder.file("cut", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b");
+    for path in [missing, directory, &cut] {
+        for arguments in [
+            &["check", path][..],
+            &["show", path],
+            &["diff", path, path],
+            &["digest", path],
+            &["convert", path, "--to", "csv"],
+            &["convert", path, "--to", "jsonl"],
+            &["stats", path],
+            &["stats", path, "--json"],
+        ] {
+            let (code, text, errors) = run(arguments);
+            assert_eq!((code, text.as_str()), (2, ""), "{arguments:?}: {errors}");
+            assert!(errors.contains(path), "{arguments:?}: {errors}");
+            assert!(!errors.contains("panicked"), "{errors}");
+        }
+    }
+    let path = folder.file("good", good());
+    for arguments in [
+        &["digest", &path, "--vote", missing][..],
+        &["show", &path, "no-fingerprint"],
+        &["check", &path, "--now", "noon"],
+        &["check"],
+        &[],
+    ] {
+        assert_eq!(run(arguments).0, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn whoever_has_read_enough_may_go() {
+    let folder = Folder::new();
+    let mut file = good();
+    for number in 0..20_000 {
+        file += &format!("bw=x{number} nick=relay{number} node_id=$zz unheard_of=1\n");
+    }
+    let path = folder.file("large", file);
+    for arguments in [
+        &["check", &path, "--notes"][..],
+        &["check", &path, "--json"],
+        &["show", &path],
+        &["show", &path, "--json"],
+        &["convert", &path, "--to", "csv"],
+        &["convert", &path, "--to", "jsonl"],
+    ] {
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = [0; 1];
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut first).unwrap();
+        drop(stdout);
+        let (code, _, errors) = said(child.wait_with_output().unwrap());
+        assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
+    }
+}
