@@ -89,13 +89,13 @@ struct Row {
 pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let cancel = cancel_on_signal()?;
     // Dropping the work ends the network's processes.
-    match cancel.run_until_cancelled(demo(args, &cancel)).await {
+    match cancel.run_until_cancelled(demo(args)).await {
         Some(result) => result,
         None => Ok(Exit::Interrupted),
     }
 }
 
-async fn demo(args: &DemoArgs, cancel: &CancellationToken) -> anyhow::Result<Exit> {
+async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     let output = prepare(&args.output)?;
     let style = if args.json {
         Style::Quiet
@@ -103,8 +103,10 @@ async fn demo(args: &DemoArgs, cancel: &CancellationToken) -> anyhow::Result<Exi
         Style::Human
     };
     let progress = Progress::new(style);
-    let stop_server = cancel.child_token();
-    let (destination, tls) = serve(args, &output, &stop_server).await?;
+    let server = CancellationToken::new();
+    // However this ends, the server ends with it.
+    let _stop_server = server.clone().drop_guard();
+    let (destination, tls) = serve(args, &output, &server).await?;
 
     progress.say("bringing up a private Tor network");
     let plan = plan(&args.network, |builder| {
@@ -115,7 +117,7 @@ async fn demo(args: &DemoArgs, cancel: &CancellationToken) -> anyhow::Result<Exi
 
     let data = DataDir::at(output.join("data"));
     let begin = Instant::now();
-    let bytes = scan(&network, &data, destination, tls, &progress, cancel).await?;
+    let bytes = scan(&network, &data, destination, tls, &progress).await?;
     let scan_time = begin.elapsed().as_secs_f64();
     progress.finish();
 
@@ -142,7 +144,6 @@ async fn demo(args: &DemoArgs, cancel: &CancellationToken) -> anyhow::Result<Exi
         relays,
     };
     network.down().await?;
-    stop_server.cancel();
     std::fs::write(
         output.join("report.json"),
         serde_json::to_string_pretty(&report)?,
@@ -204,7 +205,6 @@ async fn scan(
     destination: Destination,
     tls: Tls,
     progress: &Progress,
-    cancel: &CancellationToken,
 ) -> anyhow::Result<u64> {
     data.create()?;
     let config = data.path().join("arti.toml");
@@ -218,7 +218,7 @@ async fn scan(
     settings.bootstrap_timeout = Duration::from_secs(60);
     let client = bootstrap(&settings, progress).await?;
     let (_, report) = Scanner::open(&settings)?
-        .round(&client, progress, cancel)
+        .round(&client, progress, &CancellationToken::new())
         .await?;
     Ok(report.bytes)
 }
