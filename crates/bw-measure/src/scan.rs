@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bw_file::Fingerprint;
-use bw_results::{Failure, FailureKind, NetworkSnapshot, Outcome, RelayFacts, Stage};
+use bw_results::{Blame, Failure, FailureKind, NetworkSnapshot, Outcome, RelayFacts, Stage};
 use rand::seq::IndexedRandom;
 use tokio_util::sync::CancellationToken;
 
@@ -39,10 +39,11 @@ pub struct ScanOptions {
     /// How often a relay is tried before it is given up for this scan.
     /// Default 3.
     pub attempts: u32,
-    /// After how many failures in a row behind the circuit (at
-    /// [`Stage::Begin`] or later) the scan stops, its other relays still to be
-    /// measured: then it is not the relays that fail. Default 10.
-    pub destination_patience: u32,
+    /// After how many failures in a row, of whatever relays, it is tried
+    /// whether anything works at all: a few of the fastest relays are measured
+    /// without being recorded. If none can be, the scan stops, its other
+    /// relays still to be measured. Default 10.
+    pub patience: u32,
 }
 
 impl ScanOptions {
@@ -51,7 +52,7 @@ impl ScanOptions {
         Self {
             destinations,
             attempts: 3,
-            destination_patience: 10,
+            patience: 10,
         }
     }
 }
@@ -85,8 +86,9 @@ struct Pending {
 /// transfer under way is dropped, and what is left is in the report.
 ///
 /// # Errors
-/// [`ErrorKind::Directory`] if there is no consensus at the start,
-/// [`ErrorKind::Destination`] if no destination seems to work,
+/// [`ErrorKind::Directory`] if there is no consensus at the start or no
+/// circuit can be built any more, [`ErrorKind::Destination`] if circuits can
+/// be built but nothing be measured through them,
 /// [`ErrorKind::Results`] if an outcome cannot be kept. Everything recorded
 /// until then stays valid.
 #[expect(clippy::too_many_arguments, reason = "each is a part of its own")]
@@ -126,7 +128,7 @@ where
         targets: queue.len(),
     });
     let mut report = ScanReport::default();
-    let mut patience = options.destination_patience;
+    let mut patience = options.patience;
     // Whether something was measured against each destination in this scan.
     let mut proven = HashSet::new();
 
@@ -157,20 +159,17 @@ where
             Outcome::Measured(measurement) => {
                 report.measured += 1;
                 report.bytes += measurement.bytes();
-                patience = options.destination_patience;
+                patience = options.patience;
                 proven.insert(destination);
                 true
             }
             Outcome::Failed(failure) => {
                 report.bytes += failure.bytes;
-                // The circuit stood: it may have been the destination. That
-                // counts against a relay only if the destination works for
-                // others, or if there are not enough others to tell.
-                let suspect = failure.stage >= Stage::Begin;
-                if suspect {
-                    patience = patience.saturating_sub(1);
-                }
-                let excused = suspect && !proven.contains(destination) && queue.len() > 1;
+                patience = patience.saturating_sub(1);
+                // Our connection or the destination may be at fault. That
+                // counts against a relay only if they work for others, or if
+                // there are not enough others to tell.
+                let excused = !proven.contains(destination) && queue.len() > 1;
                 is_final(failure) || (pending.attempts >= options.attempts && !excused)
             }
         };
@@ -187,7 +186,18 @@ where
                 queue.push_back(pending);
             }
             if patience == 0 && !queue.is_empty() {
-                return Err(no_destination(options, &failure));
+                let works = anything_works(measurer, &snapshot, destination, rng);
+                match cancel.run_until_cancelled(works).await {
+                    Some(true) => {
+                        proven.insert(destination);
+                        patience = options.patience;
+                    }
+                    Some(false) => return Err(nothing_works(options, &failure)),
+                    None => {
+                        report.left = queue.len();
+                        break;
+                    }
+                }
             }
         }
     }
@@ -224,28 +234,73 @@ async fn current(
 
 /// Whether trying again in this scan cannot help.
 fn is_final(failure: &Failure) -> bool {
-    matches!(
-        failure.kind,
-        FailureKind::UnknownRelay | FailureKind::NoHelper
-    )
+    match failure.kind {
+        FailureKind::NoHelper => true,
+        // A helper that has just left the consensus is no reason.
+        FailureKind::UnknownRelay => failure.blame == Blame::Target,
+        _ => false,
+    }
 }
 
-fn no_destination(options: &ScanOptions, last: &Failure) -> Error {
-    let urls: Vec<&str> = options
-        .destinations
+/// How many relays are tried to see whether anything works.
+const CONTROLS: usize = 3;
+
+/// Whether some fast relay can be measured against `destination`.
+async fn anything_works<C, P, F, E>(
+    measurer: &Measurer<C, P, F>,
+    snapshot: &NetworkSnapshot,
+    destination: &Destination,
+    rng: &mut (impl rand::Rng + Send),
+) -> bool
+where
+    C: Circuits,
+    P: HelperPolicy,
+    F: Fn(&RelayFacts) -> E + Send + Sync,
+    E: Estimator,
+{
+    let mut relays: Vec<&RelayFacts> = snapshot
+        .relays
         .iter()
-        .map(Destination::as_str)
+        .filter(|relay| relay.flags.running && !relay.flags.authority)
         .collect();
+    relays.sort_by_key(|relay| std::cmp::Reverse(relay.consensus_weight));
+    // The fastest tenth, so that it is not always the same few.
+    relays.truncate((relays.len() / 10).max(CONTROLS));
+    let controls: Vec<_> = relays.sample(rng, CONTROLS).copied().collect();
+    for relay in controls {
+        let assignment = Assignment::new(snapshot, relay.fingerprint, destination);
+        let outcome = measurer.measure(&assignment, rng, &()).await;
+        if matches!(outcome, Outcome::Measured(_)) {
+            return true;
+        }
+    }
+    false
+}
+
+fn nothing_works(options: &ScanOptions, last: &Failure) -> Error {
+    // If circuits stand, it is what is behind them.
+    let (kind, suspect) = if last.stage >= Stage::Begin {
+        let urls: Vec<&str> = options
+            .destinations
+            .iter()
+            .map(Destination::as_str)
+            .collect();
+        let suspect = format!(
+            "the destination ({}): check that it is up and answers Range requests",
+            urls.join(", ")
+        );
+        (ErrorKind::Destination, suspect)
+    } else {
+        let suspect = "the connection to the Tor network: check that it is up";
+        (ErrorKind::Directory, suspect.to_owned())
+    };
     Error::new(
-        ErrorKind::Destination,
+        kind,
         format!(
-            "{} attempts in a row failed although their circuits stood: the destination ({}) does \
-             not seem to work; the last one at stage {}: {}. Check that it is up and answers Range requests, then scan again: the \
-             scan goes on where it stopped",
-            options.destination_patience,
-            urls.join(", "),
-            last.stage,
-            last.detail
+            "{} attempts in a row failed, and the fastest relays cannot be measured either; the \
+             last one failed at stage {}: {}. Suspected is {suspect}, then scan again: the scan \
+             goes on where it stopped",
+            options.patience, last.stage, last.detail
         ),
     )
 }

@@ -346,6 +346,32 @@ async fn an_exit_that_blames_the_destination_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_dead_relays_in_a_row_do_not_stop_a_scan() {
+    let dead: Vec<_> = (1..=20).map(|number| (number, Nature::Silent)).collect();
+    let network = network(&dead, 40);
+    let cancel = CancellationToken::new();
+    let (report, _) = run(&network, 1..=40, &cancel).await;
+    let report = report.unwrap();
+    assert_eq!((report.measured, report.failed), (20, 20));
+    // Also when they are all that an interrupted scan has left.
+    let (report, outcomes) = run(&network, 1..=20, &cancel).await;
+    assert_eq!(report.unwrap().failed, 20);
+    // Relays measured only to see whether anything works are not recorded.
+    let recorded = |(outcome, _): &(Outcome, bool)| matches!(outcome, Outcome::Measured(_));
+    assert!(!outcomes.iter().any(recorded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_goes_away_stops_the_scan_and_settles_nobody() {
+    let dead: Vec<_> = (1..=30).map(|number| (number, Nature::Silent)).collect();
+    let network = network(&dead, 30);
+    let (report, outcomes) = run(&network, 1..=30, &CancellationToken::new()).await;
+    assert_eq!(report.unwrap_err().kind(), ErrorKind::Directory);
+    assert_eq!(outcomes.len(), 10);
+    assert!(outcomes.iter().all(|(_, settled)| !settled));
+}
+
+#[tokio::test(start_paused = true)]
 async fn cancelling_loses_only_the_transfer_in_flight() {
     let network = network(&[], 12);
     let cancel = CancellationToken::new();
