@@ -33,12 +33,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Exit> {
     }
 }
 
-/// `bwscan file`: its exit codes are 0, 1 and, for files that cannot be read, 2.
+/// `bwscan file`: 1 if something is wrong with a file, 2 if it cannot be read.
 fn file(args: crate::file::FileArgs) -> anyhow::Result<Exit> {
-    match crate::file::run(args, &mut std::io::stdout().lock()) {
-        Ok(true) => Ok(Exit::Success),
-        Ok(false) => Ok(Exit::NotGoodEnough),
-        Err(error) if crate::exit::is_broken_pipe(&error) => Ok(Exit::Success),
-        Err(error) => Err(error.context(crate::exit::UsageError("bandwidth file".to_owned()))),
-    }
+    let well = crate::file::run(args, &mut std::io::stdout().lock())?;
+    Ok(if well {
+        Exit::Success
+    } else {
+        Exit::NotGoodEnough
+    })
 }

@@ -55,6 +55,13 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read our output has seen enough.
         return Exit::Success.into();
     }
+    let text = text(error);
+    let _ = writeln!(std::io::stderr(), "bwscan: {text}");
+    classify(error).into()
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let part = cause.to_string();
@@ -66,8 +73,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
             text.push_str(&part);
         }
     }
-    let _ = writeln!(std::io::stderr(), "bwscan: {text}");
-    classify(error).into()
+    text
 }
 
 /// Whether whoever read our output has gone away.

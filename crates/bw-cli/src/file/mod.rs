@@ -80,18 +80,7 @@ fn unreadable(error: anyhow::Error) -> anyhow::Error {
     if is_broken_pipe(&error) {
         return error;
     }
-    let mut text = String::new();
-    for cause in error.chain() {
-        let part = cause.to_string();
-        // An error of bw-file says what its cause says.
-        if !text.contains(&part) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&part);
-        }
-    }
-    UsageError(text).into()
+    UsageError(crate::exit::text(&error)).into()
 }
 
 impl Output<'_> {
