@@ -511,7 +511,13 @@ impl Document<'_> {
     fn terminate_last(&mut self) {
         let ending = self.usual_ending();
         if let Some(last) = self.lines.last_mut() {
+            // A carriage return at the very end becomes part of the ending,
+            // which can make another kind of line of it.
+            let changes = last.content().ends_with(b"\r");
             last.terminate(ending);
+            if changes {
+                self.classify_all();
+            }
         }
     }
 
@@ -632,6 +638,18 @@ mod tests {
         let mut document = Document::parse(b"1\n=====\nnode_id=x");
         document.remove_relay_key(2, "node_id").unwrap();
         assert_eq!(document, Document::parse(b"1\n=====\n"));
+    }
+
+    #[test]
+    fn a_last_carriage_return_becomes_part_of_the_ending() {
+        let relay = RelayLine::new(format!("bw=1 node_id=${}", "A".repeat(40))).unwrap();
+        for last in ["\r", "=====\r", "k=v\r"] {
+            let text = format!("1\nsoftware=x\n{last}");
+            let mut document = Document::parse(text.as_bytes());
+            document.push_relay(&relay).unwrap();
+            let bytes = document.to_bytes();
+            assert_eq!(Document::parse(&bytes), document, "{last:?}");
+        }
     }
 
     #[test]
