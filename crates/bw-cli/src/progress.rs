@@ -34,7 +34,6 @@ struct State {
     targets: u64,
     done: u64,
     failed: u64,
-    bytes: u64,
     /// The attempt under way: its start and the bytes when it was last shown.
     current: Option<(Instant, u64)>,
 }
@@ -120,12 +119,8 @@ impl Progress {
         if settled {
             state.done += 1;
         }
-        match outcome {
-            Outcome::Measured(measurement) => state.bytes += measurement.bytes(),
-            Outcome::Failed(failure) => {
-                state.bytes += failure.bytes;
-                state.failed += u64::from(settled);
-            }
+        if settled && matches!(outcome, Outcome::Failed(_)) {
+            state.failed += 1;
         }
         self.bar.set_position(state.done);
         match self.style {

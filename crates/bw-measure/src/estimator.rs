@@ -59,7 +59,7 @@ impl LevelHalf {
     fn is_level(&self, slices: &[Slice]) -> bool {
         let later = &slices[self.warm_up(slices)..];
         let (first, second) = later.split_at(later.len() / 2);
-        match (rate(first), rate(second)) {
+        match (Slice::rate_of(first), Slice::rate_of(second)) {
             (Some(a), Some(b)) => (a - b).abs() <= self.tolerance * (a + b) / 2.0,
             _ => false,
         }
@@ -81,13 +81,6 @@ impl Estimator for LevelHalf {
     fn warm_up(&self, slices: &[Slice]) -> usize {
         slices.len() / 2
     }
-}
-
-/// Bytes per second over `slices`, `None` without time or bytes.
-fn rate(slices: &[Slice]) -> Option<f64> {
-    let bytes: u64 = slices.iter().map(|slice| slice.bytes).sum();
-    let micros: u64 = slices.iter().map(|slice| slice.micros).sum();
-    (bytes > 0 && micros > 0).then(|| bytes as f64 * 1e6 / micros as f64)
 }
 
 #[cfg(test)]

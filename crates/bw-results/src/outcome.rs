@@ -239,6 +239,13 @@ impl Slice {
             bytes,
         }
     }
+
+    /// Bytes per second over `slices`; `None` if they hold no time or no byte.
+    pub fn rate_of(slices: &[Self]) -> Option<f64> {
+        let bytes: u64 = slices.iter().map(|slice| slice.bytes).sum();
+        let micros: u64 = slices.iter().map(|slice| slice.micros).sum();
+        (bytes > 0 && micros > 0).then(|| bytes as f64 * 1e6 / micros as f64)
+    }
 }
 
 impl Transfer {
@@ -259,9 +266,7 @@ impl Transfer {
     /// Bytes per second over the slices that count: bytes received over time,
     /// never bytes asked for. `None` if they hold no time or no byte.
     pub fn rate(&self) -> Option<f64> {
-        let bytes: u64 = self.counted().iter().map(|slice| slice.bytes).sum();
-        let micros: u64 = self.counted().iter().map(|slice| slice.micros).sum();
-        (bytes > 0 && micros > 0).then(|| bytes as f64 * 1e6 / micros as f64)
+        Slice::rate_of(self.counted())
     }
 
     /// The same as [`rate`](Self::rate), rounded to whole bytes per second.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
-use bw_aggregate::{Answer, FileFacts, Scaled};
+use bw_aggregate::Scaled;
 use bw_file::{Fingerprint, KilobytesPerSecond, TorJudge, UnixTime, VoteLines};
 use bw_measure::{Destination, Tls};
 use bw_testnet::{Network, Role, StatusDocument};
@@ -19,7 +19,7 @@ use super::generate::{self, Generated};
 use super::scan::{Scanner, Settings, bootstrap};
 use super::serve::self_signed;
 use super::testnet::{bring_up, plan};
-use crate::args::{Args, Command, DemoArgs, GenerateArgs};
+use crate::args::{Args, Command, DemoArgs};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
@@ -230,8 +230,7 @@ fn write_file(data: &DataDir, output: &Path) -> anyhow::Result<Generated> {
     let Command::Generate(args) = Args::try_parse_from(line)?.command else {
         bail!("the command line of generate has changed");
     };
-    let args: GenerateArgs = args;
-    let facts: FileFacts = generate::facts(&args)?;
+    let facts = generate::facts(&args)?;
     generate::write(&data.store(), &args, facts, &output.join("v3bw"))
 }
 
@@ -339,9 +338,8 @@ fn compare(network: &Network, scaled: &Scaled, consensus: &StatusDocument) -> Ve
 }
 
 fn weights(scaled: &Scaled) -> BTreeMap<Fingerprint, KilobytesPerSecond> {
-    let weight = |relay: &bw_aggregate::ScaledRelay| match &relay.answer {
-        Answer::Weight(explanation) => Some((relay.aggregate.fingerprint, explanation.weight)),
-        _ => None,
+    let weight = |relay: &bw_aggregate::ScaledRelay| {
+        Some((relay.aggregate.fingerprint, relay.answer.weight()?))
     };
     scaled.relays.iter().filter_map(weight).collect()
 }
