@@ -405,6 +405,11 @@ pub enum FailureKind {
     Content,
     /// Too few bytes or too little time to make a rate of.
     TooShort,
+    /// The helpers, not the target, limited the rate.
+    Limited,
+    /// The rate contradicts another measurement of the relay; one through
+    /// other helpers decides.
+    Disputed,
     /// Something in the scanner itself.
     Local,
 }
@@ -464,7 +469,7 @@ named!(FailureKind {
     NoHelper => "no_helper", NoDestination => "no_destination", UnknownRelay => "unknown_relay",
     Timeout => "timeout", Refused => "refused", Closed => "closed", Protocol => "protocol",
     Status => "status", Range => "range", Length => "length", Content => "content",
-    TooShort => "too_short", Local => "local",
+    TooShort => "too_short", Limited => "limited", Disputed => "disputed", Local => "local",
 });
 named!(Blame {
     Target => "target", Helper => "helper", Path => "path", Destination => "destination",
