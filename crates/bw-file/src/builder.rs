@@ -9,7 +9,7 @@ use crate::keys::{KeyInfo, for_header_keys, for_relay_keys, value_type};
 use crate::relay::{RelayLine, check_pair};
 use crate::time::{DateTime, UnixTime};
 use crate::units::KilobytesPerSecond;
-use crate::value::FieldValue;
+use crate::value::{FieldValue, is_nickname};
 use crate::version::{FormatVersion, TorVersion};
 use crate::writer::Writer;
 
@@ -254,14 +254,18 @@ impl RelayBuilder {
 
 /// Whether a value is of its key's type; unknown keys take any.
 pub(crate) fn check_type(info: Option<&KeyInfo>, key: &str, value: &str) -> Result<(), Error> {
-    match info {
-        Some(info) if !info.accepts(value.as_bytes()) => Err(Error::new(ErrorKind::InvalidValue {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            expected: info.expected,
-        })),
-        _ => Ok(()),
-    }
+    let expected = match info {
+        Some(info) if !info.accepts(value.as_bytes()) => info.expected,
+        Some(info) if info.is_nickname() && !is_nickname(value.as_bytes()) => {
+            "1 to 19 letters and digits"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::InvalidValue {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        expected,
+    }))
 }
 
 /// Builds a bandwidth file that tor takes and the specification allows, or
@@ -487,7 +491,13 @@ mod tests {
         use ErrorKind as K;
         type Edit = fn(&mut FileBuilder);
         type Expected = fn(&K) -> bool;
-        let cases: [(Edit, Expected); 17] = [
+        let cases: [(Edit, Expected); 18] = [
+            (
+                |b| {
+                    b.dirauth_nickname("dirauth_nickname");
+                },
+                |k| matches!(k, K::InvalidValue { .. }),
+            ),
             (
                 |b| {
                     b.push_relay(relay(1, 0));

@@ -42,6 +42,11 @@ impl KeyInfo {
         (self.accepts)(value)
     }
 
+    /// Whether the values are nicknames, of which `accepts` takes any text.
+    pub(crate) fn is_nickname(&self) -> bool {
+        matches!(self.name, "nick" | "dirauth_nickname")
+    }
+
     /// Looks up a key of header lines.
     pub fn header(key: &[u8]) -> Option<&'static Self> {
         lookup(HEADER_KEYS, key)

@@ -8,6 +8,7 @@ use crate::relay::RelayLineRef;
 use crate::report::{Code, Report};
 use crate::time::UnixTime;
 use crate::tor::{MAX_FILE_AGE_SECONDS, TorJudgement, TorWarningKind};
+use crate::value::CountryCode;
 
 /// What a file is compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +42,13 @@ pub fn lint(document: &Document<'_>, context: LintContext) -> Report {
     let fields = HeaderFields::new(document);
     // Once: finding it passes over all annotations.
     let timestamp = document.timestamp().value();
+    let is_sbws = fields
+        .software
+        .as_value()
+        .is_some_and(|name| name == "sbws");
     let mut at = Position::START;
-    let mut voted = 0_u64;
+    let mut relays = Eligibility::default();
+    let mut long_lines = LongLines::default();
     for line in document.lines() {
         let content = line.content();
         match line.kind() {
@@ -54,25 +60,94 @@ pub fn lint(document: &Document<'_>, context: LintContext) -> Report {
             }
             LineKind::Relay => {
                 let relay = RelayLineRef::new(content);
-                voted += u64::from(relay.is_voted());
+                relays.count(relay);
                 above_rate(&mut report, relay, at);
+                if is_sbws && is_bare_unmeasured(relay) {
+                    report.push(Code::BareUnmeasured, at, content.len(), String::new());
+                }
             }
             _ => {}
         }
-        if content.len() > 1022 {
-            report.push(Code::LongLine, at, 0, content.len().to_string());
-        }
+        long_lines.see(&mut report, content.len(), at);
         at = Position::new(at.byte + wide(line.as_bytes().len()), at.line + 1, 1);
     }
-    if let Some(&eligible) = fields.number_eligible_relays.as_value() {
-        let no_diagnostic_lines = voted > 0 || eligible == 0;
-        if no_diagnostic_lines && eligible != voted {
-            let detail = format!("{eligible} in the header, {voted} lines");
-            report.push(Code::EligibleCount, Position::START, 0, detail);
-        }
-    }
+    long_lines.report(&mut report);
+    relays.report(&mut report, &fields);
     report.sort();
     report
+}
+
+/// Which relay lines are eligible: to be voted for, or not only because the
+/// whole file has too few.
+#[derive(Default)]
+struct Eligibility {
+    lines: u64,
+    voted: u64,
+    eligible: u64,
+}
+
+impl Eligibility {
+    fn count(&mut self, relay: RelayLineRef<'_>) {
+        let voted = relay.is_voted();
+        let held_back =
+            relay.get(b"under_min_report") == Some(b"1") && relay.get(b"unmeasured") != Some(b"1");
+        self.lines += 1;
+        self.voted += u64::from(voted);
+        self.eligible += u64::from(voted || held_back);
+    }
+
+    fn report(&self, report: &mut Report, fields: &HeaderFields<'_>) {
+        let Some(&declared) = fields.number_eligible_relays.as_value() else {
+            return;
+        };
+        // Before 1.4.0, a file with too few eligible relays has no lines.
+        if self.lines > 0 && declared != self.eligible {
+            let detail = format!("{declared} in the header, {} lines", self.eligible);
+            report.push(Code::EligibleCount, Position::START, 0, detail);
+        }
+        let minimum = fields.minimum_number_eligible_relays.as_value();
+        if let Some(minimum) = minimum.filter(|&&minimum| declared < minimum && self.voted > 0) {
+            let detail = format!(
+                "{declared} eligible, minimum {minimum}, {} voted",
+                self.voted
+            );
+            report.push(Code::BelowMinimum, Position::START, 0, detail);
+        }
+    }
+}
+
+/// Lines beyond 510 bytes are told of once: every file since 1.4.0 is full of
+/// them.
+#[derive(Default)]
+struct LongLines {
+    first: Option<Position>,
+    count: u64,
+}
+
+impl LongLines {
+    fn see(&mut self, report: &mut Report, length: usize, at: Position) {
+        if length > 1022 {
+            report.push(Code::LongLine, at, 0, length.to_string());
+        }
+        if length > 510 {
+            self.first.get_or_insert(at);
+            self.count += 1;
+        }
+    }
+
+    fn report(&self, report: &mut Report) {
+        if let Some(first) = self.first {
+            report.push(Code::LineOver510, first, 0, format!("{} lines", self.count));
+        }
+    }
+}
+
+/// Whether a line is `bw=1` and an identity, nothing else.
+fn is_bare_unmeasured(relay: RelayLineRef<'_>) -> bool {
+    relay.get(b"bw") == Some(b"1")
+        && relay
+            .pairs()
+            .all(|pair| matches!(pair.key, b"bw" | b"node_id" | b"master_key_ed25519"))
 }
 
 fn age(
@@ -115,6 +190,38 @@ fn header_line(
         (b"scanner_country", b"AA") | (b"dirauth_nickname", b"dirauth_nickname") => {
             push(Code::DefaultNotEdited, String::new());
         }
+        (b"scanner_country", value) | (b"destinations_countries", value) => {
+            let mut countries = value.split(|&byte| byte == b',');
+            if let Some(unknown) = countries.find(|&country| is_unknown(country)) {
+                push(
+                    Code::UnknownCountry,
+                    String::from_utf8_lossy(unknown).into_owned(),
+                );
+            }
+        }
+        (b"muf", _) if fields.muf.as_value() < fields.mu.as_value() => {
+            push(Code::MeansOutOfOrder, String::new());
+        }
+        (b"recent_measurement_attempt_count", _) => {
+            let attempts = fields.recent_measurement_attempt_count.as_value();
+            let relays = fields.recent_priority_relay_count.as_value();
+            if let (Some(attempts), Some(relays)) = (attempts, relays) {
+                if attempts != relays {
+                    let detail = format!("{relays} expected: recent_priority_relay_count");
+                    push(Code::CountOutOfRange, detail);
+                }
+            }
+        }
+        (b"recent_measurement_failure_count", _) => {
+            let failures = fields.recent_measurement_failure_count.as_value();
+            let attempts = fields.recent_measurement_attempt_count.as_value();
+            if let (Some(&failures), Some(&attempts)) = (failures, attempts) {
+                if u64::try_from(failures).is_ok_and(|failures| failures > attempts) {
+                    let detail = format!("at most {attempts} expected");
+                    push(Code::CountOutOfRange, detail);
+                }
+            }
+        }
         (b"percent_eligible_relays", _) => {
             let expected = (|| {
                 let eligible = *fields.number_eligible_relays.as_value()?;
@@ -155,6 +262,24 @@ fn header_line(
         }
         _ => {}
     }
+}
+
+/// The country codes that ISO 3166-1 assigns (2025), and `ZZ` for unknown.
+const COUNTRIES: &[u8] = b"AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI \
+    BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE \
+    DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS \
+    GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW \
+    KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW \
+    MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO \
+    RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM \
+    TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW ZZ";
+
+/// Whether something has the form of a country code but is none.
+fn is_unknown(country: &[u8]) -> bool {
+    CountryCode::parse(country).is_some()
+        && !COUNTRIES
+            .split(|&byte| byte == b' ')
+            .any(|known| known == country)
 }
 
 fn off_by_more_than_1(
@@ -227,6 +352,87 @@ impl TorJudgement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn codes(text: &str) -> Vec<(Code, u64)> {
+        let document = Document::parse(text.as_bytes());
+        lint(&document, LintContext::default()).counts().collect()
+    }
+
+    fn relay(pairs: &str) -> String {
+        format!("node_id=${} {pairs}\n", "AB".repeat(20))
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_each_other() {
+        let codes = |headers: &str| codes(&format!("1700000000\n{headers}\n=====\n"));
+        for (headers, expected) in [
+            ("mu=5\nmuf=4", Some(Code::MeansOutOfOrder)),
+            ("mu=5\nmuf=5", None),
+            ("scanner_country=UK", Some(Code::UnknownCountry)),
+            (
+                "destinations_countries=ZZ,DE,QQ",
+                Some(Code::UnknownCountry),
+            ),
+            ("destinations_countries=ZZ,DE,AX", None),
+            ("destinations_countries=00", None),
+            (
+                "recent_measurement_attempt_count=8000\nrecent_priority_relay_count=8001",
+                Some(Code::CountOutOfRange),
+            ),
+            (
+                "recent_measurement_attempt_count=8\nrecent_measurement_failure_count=9",
+                Some(Code::CountOutOfRange),
+            ),
+            (
+                "recent_measurement_attempt_count=8\nrecent_measurement_failure_count=-9",
+                None,
+            ),
+        ] {
+            let expected: Vec<_> = expected.into_iter().map(|code| (code, 1)).collect();
+            assert_eq!(codes(headers), expected, "{headers}");
+        }
+        assert_eq!(COUNTRIES.split(|&byte| byte == b' ').count(), 249 + 1);
+    }
+
+    #[test]
+    fn eligible_lines_are_counted() {
+        let file = |headers: &str, lines: &[&str]| {
+            let lines: String = lines.iter().map(|pairs| relay(pairs)).collect();
+            codes(&format!("1700000000\n{headers}\n=====\n{lines}"))
+        };
+        let few = "number_eligible_relays=2\nminimum_number_eligible_relays=3";
+        let held_back = "bw=5 under_min_report=1 vote=0";
+        let unmeasured = "bw=1 under_min_report=1 unmeasured=1 vote=0";
+        assert_eq!(file(few, &[held_back, held_back, unmeasured]), []);
+        assert_eq!(file(few, &[]), []);
+        assert_eq!(file(few, &["bw=5", held_back]), [(Code::BelowMinimum, 1)]);
+        let two = "number_eligible_relays=2";
+        assert_eq!(
+            file(two, &["bw=5", "bw=6 vote=0"]),
+            [(Code::EligibleCount, 1)]
+        );
+        assert_eq!(file(two, &["bw=5", "bw=6"]), []);
+    }
+
+    #[test]
+    fn lines_that_tell_who_wrote_them() {
+        let file = |software: &str, pairs: &str| {
+            codes(&format!(
+                "1700000000\nsoftware={software}\n=====\n{}",
+                relay(pairs)
+            ))
+        };
+        assert_eq!(file("sbws", "bw=1"), [(Code::BareUnmeasured, 1)]);
+        assert_eq!(file("sbws", "bw=2"), []);
+        assert_eq!(file("sbws", "bw=1 vote=0"), []);
+        assert_eq!(file("x", "bw=1"), []);
+        let padded = |length: usize| format!("bw=5 nick={}", "x".repeat(length));
+        assert_eq!(file("x", &padded(500)), [(Code::LineOver510, 1)]);
+        assert_eq!(
+            file("x", &padded(1022)),
+            [(Code::LineOver510, 1), (Code::LongLine, 1)]
+        );
+    }
 
     #[test]
     fn implausible_files() {

@@ -1,5 +1,6 @@
 //! Diagnostics: what is wrong with a file, where, and what to do about it.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use crate::document::Document;
@@ -65,8 +66,11 @@ codes! {
     Annotation "annotation" Note "A line with `@` comes before the timestamp: CollecTor's form, which tor refuses.";
     BandwidthAboveRate "bandwidth-above-rate" Warning "The bandwidth is above the relay's rate, which must limit it.";
     BandwidthTooLarge "bandwidth-too-large" Error "The bandwidth is above 2147483647: tor can be kept from voting at all.";
+    BareUnmeasured "bare-unmeasured" Warning "A line has bw=1 and nothing else, as sbws before 2.0 wrote for relays that were not measured: tor votes 1 for it.";
     BareWord "bare-word" Warning "A word without `=` is in a relay line: readers must ignore it, some refuse the file.";
+    BelowMinimum "below-minimum" Warning "Relays are to be voted for, although fewer than the minimum are eligible.";
     BlankLine "blank-line" Warning "A line is blank: tor warns, other readers lose the file.";
+    BooleanForm "boolean-form" Warning "A truth value is neither 0 nor 1 (in `consensus_bandwidth_is_unmeasured`: True or False).";
     ByteOrderMark "byte-order-mark" Error "The file begins with a byte-order mark: tor refuses it.";
     CarriageReturn "carriage-return" Error "A line ends in a carriage return: tor refuses the file, or the line.";
     CountOutOfRange "count-out-of-range" Note "A count is outside of what a healthy scanner has.";
@@ -83,9 +87,9 @@ codes! {
     FutureTimestamp "future-timestamp" Warning "The timestamp is in the future: tor remembers such values for its flags until it restarts.";
     HeaderAfterRelays "stray-line" Warning "A line is neither header nor relay: tor warns and ignores it.";
     HeaderBudget "header-budget" Error "The header is larger than tor takes into a vote: 50 entries, 1024 bytes.";
-    HeaderInRelay "header-key-in-relay" Note "A header's key is in a relay line.";
+    HeaderInRelay "header-key-in-relay" Error "A header's key is in a relay line.";
     HeaderWithoutEquals "header-without-equals" Warning "A header line has no key and value: readers should ignore it.";
-    InvalidBandwidth "invalid-bandwidth" Error "The bandwidth is no whole number: tor refuses the line.";
+    InvalidBandwidth "invalid-bandwidth" Error "The bandwidth is not made of digits alone, or too large: tor refuses most such lines.";
     InvalidFingerprint "invalid-fingerprint" Error "The fingerprint is not 40 hexadecimal digits: tor refuses the line.";
     InvalidIdentity "invalid-identity" Error "The Ed25519 key is not 43 characters of base64.";
     InvalidKey "invalid-key" Error "A key has characters other than letters, digits, `-` and `_`.";
@@ -93,7 +97,9 @@ codes! {
     InvalidValue "invalid-value" Error "A value is not of its key's type.";
     KeyNewerThanVersion "key-newer-than-version" Note "A key is newer than the version that the file declares.";
     LatestBandwidth "latest-bandwidth" Error "latest_bandwidth is not the timestamp.";
-    LongLine "long-line" Note "A line is longer than 1022 bytes, where sbws warns.";
+    LineOver510 "line-over-510" Note "Lines are longer than 510 bytes, where tor before 0.3.5.1 cuts them; the first is shown.";
+    LongLine "long-line" Warning "A line is longer than 1022 bytes, where sbws warns.";
+    MeansOutOfOrder "means-out-of-order" Note "The mean of the filtered bandwidths, muf, is below that of all, mu.";
     MissingBandwidth "missing-bandwidth" Error "A relay line has no bandwidth: tor ignores it.";
     MissingFinalLineFeed "missing-final-line-feed" Error "The last line has no line feed: tor drops it.";
     MissingNodeId "missing-node-id" Error "A relay line has no fingerprint: tor ignores it.";
@@ -101,6 +107,7 @@ codes! {
     MissingTimestamp "missing-timestamp" Error "There is no timestamp: tor refuses the file.";
     MisspeltKey "misspelt-key" Note "A key is one that the specification once had by mistake.";
     NegativeCount "negative-count" Warning "A count is negative.";
+    NicknameForm "nickname-form" Warning "A nickname is not 1 to 19 letters and digits.";
     NonAscii "non-ascii" Error "A byte is not printable ASCII.";
     NotNewer "not-newer" Warning "The timestamp is not newer than the previous file's: tor keeps the old values for its flags.";
     Nul "nul" Error "A NUL byte hides the rest of its line from tor, and from the digest.";
@@ -112,10 +119,12 @@ codes! {
     SpaceInHeader "space-in-header" Error "A header's value has a space: tor leaves it out of the vote.";
     Stale "stale" Warning "The timestamp is more than three days old: tor refuses the file.";
     TimesOutOfOrder "times-out-of-order" Note "Times of the header are not in the order that they should have.";
+    TorflowScannerFile "torflow-scanner-file" Error "This is a file of Torflow's scanners or of bwscanner, another format: it has `strm_bw` and `filt_bw`, and is to be aggregated first.";
     TorWarns "tor-warns" Warning "tor warns of the line when it reads it.";
     TorRefuses "tor-refuses-file" Error "tor refuses the whole file.";
     TorCastsNoVote "tor-casts-no-vote" Error "tor cannot parse its own vote, and casts none.";
     TorEmptyHeaders "tor-empty-headers" Error "tor votes with an empty header line.";
+    UnknownCountry "unknown-country" Note "A country code is not one that ISO 3166-1 assigns, nor ZZ.";
     UnknownKey "unknown-key" Note "A key is in no version of the format.";
     UnknownVersion "unknown-version" Note "The version is not one of 1.0.0 to 1.9.0.";
     UnmeasuredBandwidth "unmeasured-bandwidth" Error "A relay has unmeasured=1 with a bandwidth other than 1.";
@@ -183,13 +192,14 @@ impl fmt::Display for Diagnostic {
 }
 
 /// All that is wrong with a file, by one judgement.
+///
+/// As JSON (feature `serde`): an object with `diagnostics`; `errors`,
+/// `warnings` and `notes`, their numbers; and `codes`, the number of each
+/// code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Report {
     diagnostics: Vec<Diagnostic>,
-    errors: u64,
-    warnings: u64,
-    notes: u64,
+    counts: BTreeMap<Code, u64>,
 }
 
 /// Diagnostics that a report keeps; the rest is counted only, so that a
@@ -197,31 +207,34 @@ pub struct Report {
 const MAX_KEPT: usize = 10_000;
 
 impl Report {
-    /// The diagnostics in order of their place, the first 10,000.
+    /// The diagnostics in order of their place: the first 10,000.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
     }
 
     /// How many there are of a severity, kept or not.
     pub fn count(&self, severity: Severity) -> u64 {
-        match severity {
-            Severity::Error => self.errors,
-            Severity::Warning => self.warnings,
-            Severity::Note => self.notes,
-        }
+        let counts = self.counts();
+        counts
+            .filter(|(code, _)| code.severity() == severity)
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// How many there are of each code, kept or not; codes that there are
+    /// none of are left out.
+    pub fn counts(&self) -> impl Iterator<Item = (Code, u64)> {
+        self.counts.iter().map(|(&code, &count)| (code, count))
     }
 
     /// Whether there is nothing of this severity or worse.
     pub fn is_clean_of(&self, severity: Severity) -> bool {
-        [Severity::Error, Severity::Warning, Severity::Note]
-            .into_iter()
-            .filter(|&other| other >= severity)
-            .all(|other| self.count(other) == 0)
+        self.counts().all(|(code, _)| code.severity() < severity)
     }
 
-    /// Whether there is a diagnostic with this code.
+    /// Whether there is a diagnostic with this code, kept or not.
     pub fn has(&self, code: Code) -> bool {
-        self.diagnostics.iter().any(|found| found.code == code)
+        self.counts.contains_key(&code)
     }
 
     /// The report for people: for each diagnostic the line that it is about,
@@ -233,8 +246,7 @@ impl Report {
         }
     }
 
-    /// The report as JSON: an object with `diagnostics`, `errors`,
-    /// `warnings`, and `notes`.
+    /// The report as JSON, as described [above](Self).
     ///
     /// # Errors
     /// None that are known of: the types can all be written.
@@ -244,16 +256,11 @@ impl Report {
     }
 
     pub(crate) fn push(&mut self, code: Code, position: Position, length: usize, detail: String) {
-        let severity = code.severity();
-        match severity {
-            Severity::Error => self.errors += 1,
-            Severity::Warning => self.warnings += 1,
-            Severity::Note => self.notes += 1,
-        }
+        *self.counts.entry(code).or_default() += 1;
         if self.diagnostics.len() < MAX_KEPT {
             self.diagnostics.push(Diagnostic {
                 code,
-                severity,
+                severity: code.severity(),
                 position,
                 length: wide(length),
                 detail,
@@ -263,6 +270,20 @@ impl Report {
 
     pub(crate) fn sort(&mut self) {
         self.diagnostics.sort_by_key(|found| found.position);
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut report = serializer.serialize_struct("Report", 5)?;
+        report.serialize_field("diagnostics", &self.diagnostics)?;
+        report.serialize_field("errors", &self.count(Severity::Error))?;
+        report.serialize_field("warnings", &self.count(Severity::Warning))?;
+        report.serialize_field("notes", &self.count(Severity::Note))?;
+        report.serialize_field("codes", &self.counts)?;
+        report.end()
     }
 }
 
@@ -300,8 +321,8 @@ impl fmt::Display for Human<'_> {
             writeln!(f, "    {shown}")?;
             writeln!(f, "    {}{}", " ".repeat(at - from), "^".repeat(carets))?;
         }
-        let hidden = self.report.errors + self.report.warnings + self.report.notes
-            - wide(self.report.diagnostics.len());
+        let all: u64 = self.report.counts().map(|(_, count)| count).sum();
+        let hidden = all - wide(self.report.diagnostics.len());
         if hidden > 0 {
             writeln!(f, "and {hidden} more")?;
         }
@@ -326,11 +347,10 @@ mod tests {
     fn codes_are_unique_and_in_kebab_case() {
         let codes: std::collections::HashSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
         assert_eq!(codes.len(), Code::ALL.len());
-        assert!(
-            codes
-                .iter()
-                .all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
-        );
+        assert!(codes.iter().all(|c| {
+            c.bytes()
+                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        }));
     }
 
     #[test]
@@ -344,6 +364,20 @@ mod tests {
             text.chars().all(|c| c == '\n' || !c.is_control()),
             "{text:?}"
         );
+    }
+
+    #[test]
+    fn what_is_not_kept_is_counted() {
+        let mut text = b"1700000000\n=====\n".to_vec();
+        text.extend_from_slice(&b"bw=1 node_id=x k=v\n".repeat(10_000));
+        text.extend_from_slice(b"bw=0 node_id=x\n");
+        let report = crate::spec(&Document::parse(&text), None);
+        assert_eq!(report.diagnostics().len(), MAX_KEPT);
+        assert!(report.has(Code::ZeroBandwidth) && !report.has(Code::BlankLine));
+        let counts: BTreeMap<Code, u64> = report.counts().collect();
+        assert_eq!(counts[&Code::InvalidFingerprint], 10_001);
+        assert_eq!(report.count(Severity::Warning), 1);
+        assert!(!report.is_clean_of(Severity::Warning));
     }
 
     #[test]

@@ -13,7 +13,9 @@ use crate::relay::RelayLineRef;
 use crate::report::{Code, Report};
 use crate::time::{DateTime, UnixTime};
 use crate::tor::{MAX_VOTE_HEADER_BYTES, MAX_VOTE_HEADERS};
-use crate::value::{CountryCode, Field, FieldValue, is_key, parse_unsigned};
+use crate::value::{
+    CountryCode, Field, FieldValue, PythonBool, is_key, is_nickname, parse_unsigned,
+};
 use crate::version::FormatVersion;
 
 /// Judges a document by bandwidth-file-spec, for the version that it declares
@@ -347,9 +349,17 @@ impl<'a> Judge<'a> {
         {
             Code::NegativeCount
         } else if info.accepts(value) {
-            return;
+            // sbws's default has an underscore: that is for `lint` to tell.
+            if !info.is_nickname() || is_nickname(value) || value == b"dirauth_nickname" {
+                return;
+            }
+            Code::NicknameForm
         } else if is(<DateTime as FieldValue<'_>>::EXPECTED) {
             Code::DateTimeForm
+        } else if is(<bool as FieldValue<'_>>::EXPECTED)
+            || is(<PythonBool as FieldValue<'_>>::EXPECTED)
+        {
+            Code::BooleanForm
         } else if is(<CountryCode as FieldValue<'_>>::EXPECTED)
             || is(<Vec<CountryCode> as FieldValue<'_>>::EXPECTED)
         {
@@ -361,6 +371,9 @@ impl<'a> Judge<'a> {
     }
 
     fn end(&mut self, document: &Document<'_>, at: Position) {
+        if is_torflow_scanner_file(document) {
+            self.push(Code::TorflowScannerFile, Position::START, 0, 0, b"");
+        }
         if document.timestamp() == Field::Absent {
             self.push(Code::MissingTimestamp, at, 0, 0, b"");
         }
@@ -372,6 +385,15 @@ impl<'a> Judge<'a> {
             self.push(Code::HeaderBudget, Position::START, 0, 0, detail.as_bytes());
         }
     }
+}
+
+/// Whether this is what Torflow's scanners and bwscanner write for each slice
+/// of relays: the number of the slice, a time, and relays with other keys.
+fn is_torflow_scanner_file(document: &Document<'_>) -> bool {
+    let mut start = document.lines().iter().take(5).map(Line::content);
+    start.any(|line| {
+        line.starts_with(b"slicenum=") || RelayLineRef::new(line).get(b"strm_bw").is_some()
+    })
 }
 
 /// Where a relay line has white space other than single spaces between
@@ -390,6 +412,40 @@ fn odd_white_space(content: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_torflows_scanners_are_recognised() {
+        for file in [
+            "slicenum=3\n1700000000\n",
+            "0\n1700000000\nnode_id=$00 nick=a strm_bw=5 filt_bw=6\n",
+        ] {
+            let report = spec(&Document::parse(file.as_bytes()), None);
+            assert!(report.has(Code::TorflowScannerFile), "{file}");
+        }
+    }
+
+    #[test]
+    fn forms_of_values() {
+        let found = |pair: &str| {
+            let id = "AB".repeat(20);
+            let file = format!("1700000000\nversion=1.9.0\n=====\nbw=1 node_id=${id} {pair}\n");
+            let report = spec(&Document::parse(file.as_bytes()), None);
+            report.counts().map(|(code, _)| code).collect::<Vec<_>>()
+        };
+        let no_nickname = format!("nick={}", "x".repeat(20));
+        for (pair, expected) in [
+            ("vote=2", Code::BooleanForm),
+            ("consensus_bandwidth_is_unmeasured=1", Code::BooleanForm),
+            ("nick=a-b", Code::NicknameForm),
+            (&no_nickname, Code::NicknameForm),
+            ("software=x", Code::HeaderInRelay),
+            ("time=2020-01-01", Code::DateTimeForm),
+            ("rtt=x", Code::InvalidValue),
+        ] {
+            assert_eq!(found(pair), [expected], "{pair}");
+        }
+        assert_eq!(found("nick=Relay19 vote=1"), []);
+    }
 
     #[test]
     fn only_numbers_can_be_negative_counts() {

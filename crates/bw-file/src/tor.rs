@@ -46,6 +46,7 @@ pub struct TorJudge {
     now: UnixTime,
     version: TorVersion,
     known: Option<HashSet<Fingerprint>>,
+    authorities: HashSet<Fingerprint>,
 }
 
 /// Something that tor warns of when it reads a file.
@@ -95,6 +96,24 @@ pub enum TorWarningKind {
 }
 
 impl TorWarningKind {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::BandwidthTwice,
+        Self::EmptyFile,
+        Self::EmptyLine,
+        Self::HeadersTooLong,
+        Self::IncompleteLine,
+        Self::InvalidBandwidth,
+        Self::InvalidLine,
+        Self::InvalidNodeId,
+        Self::NoFile,
+        Self::NodeIdTwice,
+        Self::NonIntegerTime,
+        Self::Stale,
+        Self::TruncatedTime,
+        Self::UnreadableVote,
+    ];
+
     /// How tor's message begins.
     pub fn tor_says(self) -> &'static str {
         match self {
@@ -168,6 +187,7 @@ impl TorJudge {
             now,
             version: TorVersion::CHECKED,
             known: None,
+            authorities: HashSet::new(),
         }
     }
 
@@ -183,6 +203,14 @@ impl TorJudge {
     /// are read, but have no effect.
     pub fn known_relays(mut self, relays: impl IntoIterator<Item = Fingerprint>) -> Self {
         self.known = Some(relays.into_iter().collect());
+        self
+    }
+
+    /// These relays are authorities themselves. From 0.4.7.11, what the file
+    /// says of them goes into the vote as `MeasuredButAuthority=`, which
+    /// nothing uses and which cannot spoil the vote.
+    pub fn authorities(mut self, relays: impl IntoIterator<Item = Fingerprint>) -> Self {
+        self.authorities = relays.into_iter().collect();
         self
     }
 
@@ -217,7 +245,7 @@ impl TorJudge {
                         fingerprint,
                         bw,
                     };
-                    if self.knows(&fingerprint) {
+                    if self.measures(&fingerprint) {
                         judgement.measured.insert(fingerprint, used.printed());
                     }
                     judgement.used.push(used);
@@ -260,13 +288,18 @@ impl TorJudge {
         }
     }
 
-    fn knows(&self, fingerprint: &Fingerprint) -> bool {
-        self.known
+    /// Whether the vote has a `Measured=` of this relay.
+    fn measures(&self, relay: &Fingerprint) -> bool {
+        let known = self
+            .known
             .as_ref()
-            .is_none_or(|known| known.contains(fingerprint))
+            .is_none_or(|known| known.contains(relay));
+        let apart = self.version.measures_authorities_apart() && self.authorities.contains(relay);
+        known && !apart
     }
 
-    fn read_timestamp(&self, line: Option<&[u8]>) -> Result<i64, TorWarningKind> {
+    /// The timestamp as the vote shows it.
+    fn read_timestamp(&self, line: Option<&[u8]>) -> Result<u64, TorWarningKind> {
         let line = up_to_nul(line.ok_or(TorWarningKind::EmptyFile)?);
         let text = line
             .strip_suffix(b"\n")
@@ -275,11 +308,13 @@ impl TorJudge {
         if !rest.is_empty() {
             return Err(TorWarningKind::NonIntegerTime);
         }
+        // As tor computes it, with numbers that have a sign and wrap around: a
+        // timestamp of 2^63 is not stale.
         let timestamp = i64::from_le_bytes(number.to_le_bytes());
-        if timestamp < self.now.seconds().saturating_sub(MAX_FILE_AGE_SECONDS) {
+        if self.now.seconds().wrapping_sub(timestamp) > MAX_FILE_AGE_SECONDS {
             return Err(TorWarningKind::Stale);
         }
-        Ok(timestamp)
+        Ok(number)
     }
 }
 
@@ -613,6 +648,28 @@ mod tests {
         assert_eq!(at("18446744073709551616\n", 0), Some(K::NonIntegerTime));
         assert_eq!(at(" \x0b+5\n", 0), None);
         assert_eq!(at("+-5\n", 0), Some(K::NonIntegerTime));
+        // Found by comparing with tor 0.4.9.11.
+        assert_eq!(at("18446744073709551615\n", 1_700_000_000), Some(K::Stale));
+        assert_eq!(at("9223372036854775808\n", 1_700_000_000), None);
+        let judgement = TorJudge::new(UnixTime::new(1)).judge(b"9223372036854775808\n");
+        assert_eq!(
+            judgement.headers_line(),
+            b"bandwidth-file-headers timestamp=9223372036854775808"
+        );
+    }
+
+    #[test]
+    fn authorities_are_measured_apart() {
+        let id: Fingerprint = ID.parse().unwrap();
+        let file = format!("1700000000\nnode_id={ID} bw=2147483648\n");
+        let judge = TorJudge::new(UnixTime::new(1_700_000_000)).authorities([id]);
+        let verdict = judge.judge(file.as_bytes());
+        assert!(verdict.casts_vote() && verdict.measured().is_empty());
+        assert_eq!(verdict.used().len(), 1);
+        let old = judge.version("0.4.7.10".parse().unwrap());
+        // That version wants a `$`.
+        let file = file.replace("node_id=", "node_id=$");
+        assert!(!old.judge(file.as_bytes()).casts_vote());
     }
 
     #[test]

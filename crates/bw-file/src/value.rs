@@ -207,6 +207,12 @@ pub(crate) fn is_value(raw: &[u8]) -> bool {
     !raw.is_empty() && raw.iter().all(u8::is_ascii_graphic)
 }
 
+/// Whether the bytes can be a relay's nickname: 1 to 19 letters and digits
+/// (dir-spec).
+pub(crate) fn is_nickname(raw: &[u8]) -> bool {
+    (1..=19).contains(&raw.len()) && raw.iter().all(u8::is_ascii_alphanumeric)
+}
+
 /// Whether the bytes can be a key.
 pub(crate) fn is_key(raw: &[u8]) -> bool {
     !raw.is_empty()

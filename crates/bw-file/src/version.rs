@@ -148,6 +148,12 @@ impl TorVersion {
         self.numbers >= [0, 4, 0, 4]
     }
 
+    /// Whether what a file says of authorities is voted as
+    /// `MeasuredButAuthority=`: from 0.4.7.11.
+    pub fn measures_authorities_apart(&self) -> bool {
+        *self >= Self::release(0, 4, 7, 11)
+    }
+
     /// Whether `node_id` is understood at the end of a line: from 0.3.4.1.
     pub fn takes_trailing_node_id(&self) -> bool {
         self.numbers >= [0, 3, 4, 1]

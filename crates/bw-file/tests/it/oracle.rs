@@ -226,23 +226,9 @@ fn three_numbers(text: &str) -> Option<(usize, usize, usize)> {
 
 #[test]
 fn every_warning_is_told_apart_by_its_message() {
-    use TorWarningKind as K;
-    let all = [
-        K::BandwidthTwice,
-        K::EmptyFile,
-        K::EmptyLine,
-        K::HeadersTooLong,
-        K::IncompleteLine,
-        K::InvalidBandwidth,
-        K::InvalidLine,
-        K::InvalidNodeId,
-        K::NoFile,
-        K::NodeIdTwice,
-        K::NonIntegerTime,
-        K::Stale,
-        K::TruncatedTime,
-        K::UnreadableVote,
-    ];
-    let messages: BTreeSet<_> = all.iter().map(|kind| kind.tor_says()).collect();
-    assert_eq!(messages.len(), all.len());
+    let messages: BTreeSet<_> = TorWarningKind::ALL
+        .iter()
+        .map(|kind| kind.tor_says())
+        .collect();
+    assert_eq!(messages.len(), TorWarningKind::ALL.len());
 }

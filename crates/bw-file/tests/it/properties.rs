@@ -40,7 +40,7 @@ fn builder() -> impl Strategy<Value = FileBuilder> {
         any::<[u8; 20]>(),
         1_u64..=2_147_483_647,
         any::<bool>(),
-        "[!-~&&[^N]]{1,20}",
+        "[0-9A-Za-z]{1,19}",
     );
     (
         0_i64..=4_000_000_000,
