@@ -4,7 +4,7 @@ use bw_file::{
     BytesPerSecond, CountryCode, DateTime, FileBuilder, KilobytesPerSecond, Percent, PythonBool,
     RelayBuilder, Seconds, UnixTime,
 };
-use bw_results::{FailureKind, Stage, UnixMillis};
+use bw_results::{SbwsKind, UnixMillis};
 
 use crate::error::Error;
 use crate::reason::Reason;
@@ -217,15 +217,14 @@ fn relay_line(relay: &ScaledRelay, network: &NetworkFigures) -> Result<RelayBuil
 /// The counts of attempts: failures by sbws's classes, and what was left out.
 fn write_counts(line: &mut RelayBuilder, relay: &ScaledRelay) {
     let counts = &relay.aggregate.counts;
-    let class = |wanted: &'static str| {
-        counts.failures_where(|stage, kind| sbws_class(stage, kind) == wanted)
-    };
+    let class =
+        |wanted| counts.failures_where(|stage, kind| SbwsKind::of_failure(stage, kind) == wanted);
     line.success(counts.measured)
-        .error_circ(class("circ"))
-        .error_destination(class("destination"))
-        .error_misc(class("misc"))
-        .error_second_relay(class("second_relay"))
-        .error_stream(class("stream"))
+        .error_circ(class(SbwsKind::Circuit))
+        .error_destination(class(SbwsKind::Destination))
+        .error_misc(class(SbwsKind::Misc))
+        .error_second_relay(class(SbwsKind::SecondRelay))
+        .error_stream(class(SbwsKind::Stream))
         .relay_recent_measurement_attempt_count(counts.measured + counts.failed);
     if counts.failed > 0 {
         line.relay_recent_measurements_excluded_error_count(counts.failed);
@@ -238,18 +237,6 @@ fn write_counts(line: &mut RelayBuilder, relay: &ScaledRelay) {
     }
     if counts.too_few > 0 {
         line.relay_recent_measurements_excluded_few_count(counts.too_few);
-    }
-}
-
-/// Under which of sbws's kinds of error a failure is counted.
-fn sbws_class(stage: Stage, kind: FailureKind) -> &'static str {
-    match (stage, kind) {
-        (_, FailureKind::NoHelper) => "second_relay",
-        (_, FailureKind::NoDestination) => "destination",
-        (_, FailureKind::Local | FailureKind::UnknownRelay) => "misc",
-        (Stage::Channel | Stage::Create | Stage::Extend, _) => "circ",
-        (Stage::Begin | Stage::Tls | Stage::Http | Stage::Transfer | Stage::Content, _) => "stream",
-        _ => "misc",
     }
 }
 

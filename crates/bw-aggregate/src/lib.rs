@@ -6,6 +6,7 @@ mod file;
 mod reason;
 mod rounding;
 mod rows;
+mod sbws;
 mod scale;
 mod statistics;
 
@@ -15,6 +16,7 @@ pub use file::FileFacts;
 pub use reason::Reason;
 pub use rounding::{round_half_even, round_significant};
 pub use rows::{ScanRow, scan_rows};
+pub use sbws::{SbwsError, SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 pub use scale::{
     Answer, Explanation, Method, NetworkFigures, ScaleOptions, Scaled, ScaledRelay, scale,
 };

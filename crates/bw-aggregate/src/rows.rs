@@ -4,7 +4,7 @@ use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
 use serde::Serialize;
 
 use crate::aggregate::Aggregates;
-use crate::statistics::{at_least, mean};
+use crate::statistics::{at_least, exact_mean};
 
 /// The figures of one relay over the outcomes that were aggregated.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,8 +41,8 @@ pub fn scan_rows(aggregates: &Aggregates) -> Vec<ScanRow> {
     aggregates
         .in_consensus()
         .filter_map(|relay| {
-            let mean_rate = mean(&relay.rates)?.floor();
-            let filtered = mean(at_least(&relay.rates, mean_rate))?.floor();
+            let mean_rate = exact_mean(&relay.rates)?.floor();
+            let filtered = exact_mean(at_least(&relay.rates, mean_rate))?.floor();
             let attempts = relay.counts.measured + relay.counts.failed;
             Some(ScanRow {
                 fingerprint: relay.fingerprint,

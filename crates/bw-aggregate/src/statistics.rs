@@ -35,14 +35,9 @@ impl Statistics {
     /// The same of rates in ascending order, so that the order in which they
     /// came makes no difference to the sums.
     pub(crate) fn of_sorted(rates: &[f64]) -> Option<Self> {
-        let mean = round_half_even(mean(rates)?);
-        let middle = rates.len() / 2;
-        let median = if rates.len() % 2 == 1 {
-            rates[middle]
-        } else {
-            (rates[middle - 1] + rates[middle]) / 2.0
-        };
-        let filtered = crate::statistics::mean(at_least(rates, mean as f64));
+        let mean = round_half_even(exact_mean(rates)?);
+        let median = median_of_sorted(rates)?;
+        let filtered = exact_mean(at_least(rates, mean as f64));
         Some(Self {
             rates: rates.len() as u64,
             mean: BytesPerSecond::new(mean),
@@ -52,9 +47,38 @@ impl Statistics {
     }
 }
 
-/// The plain mean: sum over number.
-pub(crate) fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+/// The mean, rounded once: as Python's `statistics.mean`, which computes with
+/// fractions, and unlike a plain sum in floats, which rounds at each addition.
+///
+/// Sum and rest are kept apart (Knuth's two-sum), which gives some 100 bits:
+/// exact for rates of one relay, which are within a few powers of two.
+pub(crate) fn exact_mean(values: &[f64]) -> Option<f64> {
+    if values.is_empty() {
+        return None;
+    }
+    let (mut sum, mut rest) = (0.0_f64, 0.0_f64);
+    for &value in values {
+        let next = sum + value;
+        let rounded = next - sum;
+        rest += (sum - (next - rounded)) + (value - rounded);
+        sum = next;
+    }
+    let count = values.len() as f64;
+    let quotient = (sum + rest) / count;
+    // What the first division has left over.
+    let left = (-quotient).mul_add(count, sum) + rest;
+    Some(quotient + left / count)
+}
+
+/// The median of `values`, which are ascending.
+pub(crate) fn median_of_sorted(values: &[f64]) -> Option<f64> {
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len() % 2 == 1 {
+        upper
+    } else {
+        (values[middle - 1] + upper) / 2.0
+    })
 }
 
 /// Those of the sorted `values` that are not below `bound`.
@@ -90,6 +114,15 @@ mod tests {
         assert_eq!(statistics(&[1.0, 4.0]), (2, 2, 4), "2.5 is rounded to 2");
         // Both below their rounded mean of 8: nothing is left to filter.
         assert_eq!(statistics(&[7.6, 7.8]), (8, 8, 8));
+    }
+
+    #[test]
+    fn the_mean_is_rounded_once() {
+        assert_eq!(exact_mean(&[]), None);
+        // A plain sum gives 0.09999999999999999 and 0.3333333333333333.
+        assert_eq!(exact_mean(&[0.1; 10]), Some(0.1));
+        assert_eq!(exact_mean(&[1e16, 1.0, -1e16]), Some(1.0 / 3.0));
+        assert_eq!(exact_mean(&[1e300, 1e300]), Some(1e300));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::store::{Fault, GIVEN_UP, PENDING, Writer};
-use crate::{Filter, Outcome, Scan, ScanId, Store};
+use crate::{Filter, Outcome, SbwsFacts, Scan, ScanId, Store};
 
 /// How many lines are imported in one transaction.
 const BATCH: usize = 10_000;
@@ -34,7 +34,13 @@ enum Line {
         given_up: Vec<Fingerprint>,
     },
     /// What came of one attempt.
-    Outcome { scan: ScanId, outcome: Outcome },
+    Outcome {
+        scan: ScanId,
+        outcome: Outcome,
+        /// What a result line of sbws said beyond it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sbws: Option<Box<SbwsFacts>>,
+    },
 }
 
 /// What an import did.
@@ -86,7 +92,7 @@ impl Store {
         let failed = |error| Error::io(self.path(), "exporting", error);
         let mut written = Vec::new();
         let mut count = 0;
-        let end = self.for_each_outcome(filter, |stored| {
+        let end = self.for_each_with_facts(filter, |stored| {
             let write = || -> Result<()> {
                 if !written.contains(&stored.scan) {
                     written.push(stored.scan);
@@ -97,9 +103,11 @@ impl Store {
                     };
                     write_line(writer, &line).map_err(failed)?;
                 }
+                let (outcome, facts) = stored.value;
                 let line = Line::Outcome {
                     scan: stored.scan,
-                    outcome: stored.value,
+                    outcome,
+                    sbws: facts.map(Box::new),
                 };
                 write_line(writer, &line).map_err(failed)
             };
@@ -181,7 +189,11 @@ fn import(
                 }
             }
         }
-        Line::Outcome { scan, outcome } => {
+        Line::Outcome {
+            scan,
+            outcome,
+            sbws,
+        } => {
             let found = writer
                 .transaction
                 .prepare_cached("SELECT id, scanner FROM scan WHERE identity = ?1")?
@@ -190,10 +202,12 @@ fn import(
                 })
                 .optional()?;
             match found {
-                Some((row, scanner)) if writer.insert_outcome(row, &scanner, &outcome)? => {
-                    report.added += 1;
+                Some((row, scanner)) => {
+                    match writer.insert_outcome(row, &scanner, &outcome, sbws.as_deref())? {
+                        true => report.added += 1,
+                        false => report.known += 1,
+                    }
                 }
-                Some(_) => report.known += 1,
                 None => report.bad(number, format!("scan {scan} was not announced before")),
             }
         }

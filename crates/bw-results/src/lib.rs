@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod codec;
+mod documents;
 mod error;
 mod jsonl;
 mod outcome;
@@ -16,6 +17,7 @@ mod summary;
 mod testing;
 mod time;
 
+pub use documents::DocumentError;
 pub use error::{Error, ErrorKind, Result};
 pub use jsonl::{ImportProblem, ImportReport};
 pub use outcome::{
@@ -23,7 +25,10 @@ pub use outcome::{
     StopReason, TargetFacts, Timings, Transfer,
 };
 pub use read::{Filter, Stored};
-pub use sbws::{SbwsImport, SbwsProblem};
+pub use sbws::{
+    SbwsDownload, SbwsFacts, SbwsFile, SbwsHome, SbwsImport, SbwsKind, SbwsLineError, SbwsProblem,
+    SbwsResult, SbwsState, SbwsTimes,
+};
 pub use scan::{Scan, ScanId, ScanIdError, ScanParameters};
 pub use snapshot::{DescriptorFacts, NetworkSnapshot, PortRanges, RelayFacts, RelayFlags};
 pub use snapshots::{SnapshotId, SnapshotInfo};

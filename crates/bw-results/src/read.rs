@@ -1,5 +1,6 @@
 //! Reading outcomes one by one, without a list of all of them.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
@@ -8,10 +9,10 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::codec::OutcomeCodec;
 use crate::error::Result;
-use crate::store::{Fault, read_time, time, unsigned};
+use crate::store::{Fault, decode_facts, read_time, time, unsigned};
 use crate::{
-    Blame, DescriptorFacts, FailureKind, Outcome, OutcomeId, OutcomeSummary, Position, ScanId,
-    Stage, Store, SummaryResult, UnixMillis,
+    Blame, DescriptorFacts, FailureKind, Outcome, OutcomeId, OutcomeSummary, Position, SbwsFacts,
+    SbwsResult, ScanId, Stage, Store, SummaryResult, UnixMillis,
 };
 
 /// Which outcomes to read. The default is all of them.
@@ -73,7 +74,9 @@ impl Filter {
         let mut values = Vec::new();
         if let Some(scans) = &self.scans {
             let marks = vec!["?"; scans.len()].join(",");
-            conditions.push(format!("scan.identity IN ({marks})"));
+            conditions.push(format!(
+                "outcome.scan IN (SELECT id FROM scan WHERE identity IN ({marks}))"
+            ));
             values.extend(scans.iter().map(|scan| blob(scan.as_bytes())));
         }
         for (condition, bound) in [
@@ -86,7 +89,8 @@ impl Filter {
             }
         }
         if let Some(relay) = &self.relay {
-            conditions.push("relay.fingerprint = ?".to_owned());
+            conditions
+                .push("outcome.relay = (SELECT id FROM relay WHERE fingerprint = ?)".to_owned());
             values.push(blob(relay.as_bytes()));
         }
         (conditions.join(" AND "), values)
@@ -121,23 +125,84 @@ impl Store {
     pub fn for_each_outcome<B>(
         &self,
         filter: &Filter,
-        mut visit: impl FnMut(Stored<'_, Outcome>) -> ControlFlow<B>,
+        visit: impl FnMut(Stored<'_, Outcome>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
         self.read(|connection| {
             let mut codec = OutcomeCodec::new()?;
-            for_each_row(
-                connection,
-                filter,
-                "outcome_record.data FROM outcome JOIN outcome_record USING (id)",
-                |row| {
-                    let record = row
-                        .get_ref(FIRST)?
-                        .as_blob()
-                        .map_err(rusqlite::Error::from)?;
-                    Ok(codec.decode(record)?)
-                },
-                &mut visit,
-            )
+            let selection = "data FROM outcome JOIN outcome_record USING (id)";
+            let decode = |row: &Row<'_>, _| Ok(codec.decode(bytes(row, FIRST)?)?);
+            for_each_row(connection, filter, selection, decode, visit)
+        })
+    }
+
+    /// The same with what sbws's result lines said beyond them.
+    pub(crate) fn for_each_with_facts<B>(
+        &self,
+        filter: &Filter,
+        visit: impl FnMut(Stored<'_, (Outcome, Option<SbwsFacts>)>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        self.read(|connection| {
+            let mut codec = OutcomeCodec::new()?;
+            let selection = "outcome_record.data, sbws_result.data
+                FROM outcome JOIN outcome_record USING (id) LEFT JOIN sbws_result USING (id)";
+            let decode = |row: &Row<'_>, _| {
+                let facts = optional_bytes(row, FIRST + 1)?;
+                Ok((
+                    codec.decode(bytes(row, FIRST)?)?,
+                    facts.map(decode_facts).transpose()?,
+                ))
+            };
+            for_each_row(connection, filter, selection, decode, visit)
+        })
+    }
+
+    /// Shows each selected outcome as a result of sbws, those of our own scans too.
+    ///
+    /// # Errors
+    /// If the store fails; `visit` has seen some of them then.
+    pub fn for_each_sbws_result<B>(
+        &self,
+        filter: &Filter,
+        mut visit: impl FnMut(Stored<'_, SbwsResult>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        self.for_each_with_facts(filter, |stored| {
+            let (outcome, facts) = stored.value;
+            visit(Stored {
+                id: stored.id,
+                scan: stored.scan,
+                scanner: stored.scanner,
+                value: SbwsResult::from_outcome(stored.scanner, &outcome, facts),
+            })
+        })
+    }
+
+    /// The same, several times faster, without path, destination and message.
+    ///
+    /// # Errors
+    /// If the store fails; `visit` has seen some of them then.
+    pub fn for_each_sbws_facts<B>(
+        &self,
+        filter: &Filter,
+        visit: impl FnMut(Stored<'_, (Fingerprint, SbwsFacts)>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        self.read(|connection| {
+            let mut codec = OutcomeCodec::new()?;
+            let mut record =
+                connection.prepare_cached("SELECT data FROM outcome_record WHERE id = ?1")?;
+            let selection = "sbws_result.data, outcome.id
+                FROM outcome LEFT JOIN sbws_result USING (id)";
+            let decode = |row: &Row<'_>, fingerprint| {
+                let facts = match optional_bytes(row, FIRST)? {
+                    Some(facts) => decode_facts(facts)?,
+                    None => {
+                        let id: i64 = row.get(FIRST + 1)?;
+                        let data: Vec<u8> = record.query_row([id], |row| row.get(0))?;
+                        SbwsResult::from_outcome("", &codec.decode(&data)?, None).facts
+                    }
+                };
+                Ok((fingerprint, facts))
+            };
+            for_each_row(connection, filter, selection, decode, visit)
         })
     }
 
@@ -149,19 +214,14 @@ impl Store {
     pub fn for_each_summary<B>(
         &self,
         filter: &Filter,
-        mut visit: impl FnMut(Stored<'_, OutcomeSummary>) -> ControlFlow<B>,
+        visit: impl FnMut(Stored<'_, OutcomeSummary>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
         self.read(|connection| {
-            for_each_row(
-                connection,
-                filter,
-                "relay.fingerprint, position, outcome.started, outcome.ended, bytes,
+            let selection = "position, outcome.started, outcome.ended, bytes,
                  consensus_weight_kb, unmeasured, descriptor_published, descriptor_average,
                  descriptor_burst, descriptor_observed, stage, kind, blame, rate, rates
-                 FROM outcome",
-                read_summary,
-                &mut visit,
-            )
+                 FROM outcome";
+            for_each_row(connection, filter, selection, read_summary, visit)
         })
     }
 }
@@ -173,23 +233,30 @@ fn for_each_row<T, B>(
     connection: &Connection,
     filter: &Filter,
     selection: &str,
-    mut decode: impl FnMut(&Row<'_>) -> Result<T, Fault>,
-    visit: &mut impl FnMut(Stored<'_, T>) -> ControlFlow<B>,
+    mut decode: impl FnMut(&Row<'_>, Fingerprint) -> Result<T, Fault>,
+    mut visit: impl FnMut(Stored<'_, T>) -> ControlFlow<B>,
 ) -> Result<ControlFlow<B>, Fault> {
+    // What few rows have in common is looked up once, not joined to each row;
+    // all of it is of the moment when the transaction began.
+    let transaction = connection.unchecked_transaction()?;
+    let scans = scans(&transaction)?;
+    let relays = relays(&transaction)?;
     let (clause, values) = filter.clause();
     let sql = format!(
-        "SELECT outcome.identity, scan.identity, scan.scanner, {selection}
-         JOIN scan ON scan.id = outcome.scan JOIN relay ON relay.id = outcome.relay
+        "SELECT outcome.identity, outcome.scan, outcome.relay, {selection}
          WHERE {clause} ORDER BY outcome.id"
     );
-    let mut statement = connection.prepare(&sql)?;
+    let mut statement = transaction.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
+    let missing = || std::io::Error::other("an outcome without its scan or relay");
     while let Some(row) = rows.next()? {
+        let (scan, scanner) = scans.get(&row.get(1)?).ok_or_else(missing)?;
+        let fingerprint = relays.get(&row.get(2)?).ok_or_else(missing)?;
         let stored = Stored {
             id: OutcomeId::from_bytes(row.get(0)?),
-            scan: ScanId::from_bytes(row.get(1)?),
-            scanner: row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?,
-            value: decode(row)?,
+            scan: *scan,
+            scanner,
+            value: decode(row, *fingerprint)?,
         };
         if let stop @ ControlFlow::Break(_) = visit(stored) {
             return Ok(stop);
@@ -198,53 +265,74 @@ fn for_each_row<T, B>(
     Ok(ControlFlow::Continue(()))
 }
 
-fn read_summary(row: &Row<'_>) -> Result<OutcomeSummary, Fault> {
+fn scans(connection: &Connection) -> rusqlite::Result<HashMap<i64, (ScanId, String)>> {
+    let mut statement = connection.prepare_cached("SELECT id, identity, scanner FROM scan")?;
+    let rows = statement.query_map([], |row| {
+        let scan = ScanId::from_bytes(row.get(1)?);
+        Ok((row.get(0)?, (scan, row.get(2)?)))
+    })?;
+    rows.collect()
+}
+
+fn relays(connection: &Connection) -> rusqlite::Result<HashMap<i64, Fingerprint>> {
+    let mut statement = connection.prepare_cached("SELECT id, fingerprint FROM relay")?;
+    let rows = statement.query_map([], |row| {
+        Ok((row.get(0)?, Fingerprint::from_bytes(row.get(1)?)))
+    })?;
+    rows.collect()
+}
+
+fn bytes<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r [u8]> {
+    Ok(row.get_ref(column)?.as_blob()?)
+}
+
+fn optional_bytes<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<Option<&'r [u8]>> {
+    Ok(row.get_ref(column)?.as_blob_or_null()?)
+}
+
+fn read_summary(row: &Row<'_>, fingerprint: Fingerprint) -> Result<OutcomeSummary, Fault> {
     let bandwidth = |column| -> rusqlite::Result<_> {
         let value: Option<i64> = row.get(column)?;
         Ok(BytesPerSecond::new(unsigned(value.unwrap_or(0))))
     };
-    let descriptor = match row.get::<_, Option<i64>>(FIRST + 7)? {
+    let descriptor = match row.get::<_, Option<i64>>(FIRST + 6)? {
         Some(_) => Some(DescriptorFacts {
-            published: read_time(row, FIRST + 7)?,
-            average: bandwidth(FIRST + 8)?,
-            burst: bandwidth(FIRST + 9)?,
-            observed: bandwidth(FIRST + 10)?,
+            published: read_time(row, FIRST + 6)?,
+            average: bandwidth(FIRST + 7)?,
+            burst: bandwidth(FIRST + 8)?,
+            observed: bandwidth(FIRST + 9)?,
         }),
         None => None,
     };
-    let weight: Option<i64> = row.get(FIRST + 5)?;
+    let weight: Option<i64> = row.get(FIRST + 4)?;
     Ok(OutcomeSummary {
-        fingerprint: Fingerprint::from_bytes(row.get(FIRST)?),
-        position: name(row, FIRST + 1, Position::from_name)?,
-        started: read_time(row, FIRST + 2)?,
-        ended: read_time(row, FIRST + 3)?,
-        bytes: row.get(FIRST + 4).map(unsigned)?,
+        fingerprint,
+        position: name(row, FIRST, Position::from_name)?,
+        started: read_time(row, FIRST + 1)?,
+        ended: read_time(row, FIRST + 2)?,
+        bytes: row.get(FIRST + 3).map(unsigned)?,
         consensus_weight: weight.map(|weight| KilobytesPerSecond::new(unsigned(weight))),
-        unmeasured: row.get(FIRST + 6)?,
+        unmeasured: row.get(FIRST + 5)?,
         descriptor,
         result: read_result(row)?,
     })
 }
 
 fn read_result(row: &Row<'_>) -> Result<SummaryResult, Fault> {
-    let failed: bool = row.get_ref(FIRST + 11)? != rusqlite::types::ValueRef::Null;
+    let failed: bool = row.get_ref(FIRST + 10)? != rusqlite::types::ValueRef::Null;
     if failed {
         return Ok(SummaryResult::Failed(
-            name(row, FIRST + 11, Stage::from_name)?,
-            name(row, FIRST + 12, FailureKind::from_name)?,
-            name(row, FIRST + 13, Blame::from_name)?,
+            name(row, FIRST + 10, Stage::from_name)?,
+            name(row, FIRST + 11, FailureKind::from_name)?,
+            name(row, FIRST + 12, Blame::from_name)?,
         ));
     }
-    let several: Option<&[u8]> = row
-        .get_ref(FIRST + 15)?
-        .as_blob_or_null()
-        .map_err(rusqlite::Error::from)?;
-    let rates = match several {
+    let rates = match optional_bytes(row, FIRST + 14)? {
         Some(bytes) => {
             let (rates, _) = bytes.as_chunks();
             rates.iter().map(|&rate| f64::from_le_bytes(rate)).collect()
         }
-        None => row.get::<_, Option<f64>>(FIRST + 14)?.into_iter().collect(),
+        None => row.get::<_, Option<f64>>(FIRST + 13)?.into_iter().collect(),
     };
     Ok(SummaryResult::Measured(rates))
 }

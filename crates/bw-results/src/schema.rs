@@ -15,7 +15,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What brings a store from version `n` (its index) to version `n + 1`.
 /// Published entries never change; a new version is a new entry.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 /// Opens the store at `path`, creating it if there is none, and brings its
 /// schema up to date.
@@ -198,7 +198,8 @@ mod tests {
         store.record(&scan.id, &measured(1, 1)).unwrap();
         drop(store);
 
-        let connection = open_with(&path, &[MIGRATIONS[0], NEXT]).unwrap();
+        let next: Vec<_> = MIGRATIONS.iter().copied().chain([NEXT]).collect();
+        let connection = open_with(&path, &next).unwrap();
         let note: String = connection
             .query_row("SELECT note FROM scan", [], |row| row.get(0))
             .unwrap();
@@ -212,11 +213,7 @@ mod tests {
             assert!(
                 matches!(
                     error,
-                    Error::Newer {
-                        found: 2,
-                        known: 1,
-                        ..
-                    }
+                    Error::Newer { found, known, .. } if found == known + 1
                 ),
                 "{error}"
             );
@@ -230,7 +227,7 @@ mod tests {
         let path = directory.path().join("store.db");
         drop(Store::open(&path).unwrap());
         let broken = "CREATE TABLE extra (x); SELECT nonsense;";
-        assert!(open_with(&path, &[MIGRATIONS[0], broken]).is_err());
+        assert!(open_with(&path, &[MIGRATIONS[0], MIGRATIONS[1], broken]).is_err());
         let store = Store::open(&path).unwrap();
         let extra = store
             .connection

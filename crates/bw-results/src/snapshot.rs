@@ -25,6 +25,12 @@ pub struct NetworkSnapshot {
     pub params: BTreeMap<String, i32>,
     /// The relays of the consensus, sorted by fingerprint, each once.
     pub relays: Vec<RelayFacts>,
+    /// The consensus's `bandwidth-weights`, by name, where they are known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bandwidth_weights: BTreeMap<String, i32>,
+    /// Descriptors of relays that are not in the consensus, where they are known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_descriptors: BTreeMap<Fingerprint, DescriptorFacts>,
 }
 
 impl NetworkSnapshot {
@@ -45,6 +51,16 @@ impl NetworkSnapshot {
             valid_until,
             params,
             relays,
+            bandwidth_weights: BTreeMap::new(),
+            other_descriptors: BTreeMap::new(),
+        }
+    }
+
+    /// The descriptor of this relay, whether the consensus lists it or not.
+    pub fn descriptor(&self, fingerprint: &Fingerprint) -> Option<&DescriptorFacts> {
+        match self.relay(fingerprint) {
+            Some(relay) => relay.descriptor.as_ref(),
+            None => self.other_descriptors.get(fingerprint),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The store: scans, their targets and what came of them, in one SQLite file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bw_file::Fingerprint;
@@ -9,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 use crate::codec::OutcomeCodec;
 use crate::error::{Error, Result};
 use crate::{
-    Outcome, OutcomeId, OutcomeSummary, Scan, ScanId, ScanParameters, SnapshotId, SummaryResult,
-    UnixMillis, schema,
+    Outcome, OutcomeId, OutcomeSummary, SbwsFacts, Scan, ScanId, ScanParameters, SnapshotId,
+    SummaryResult, UnixMillis, schema,
 };
 
 /// A store of scans, outcomes and network snapshots.
@@ -154,7 +155,7 @@ impl Store {
     pub fn record(&mut self, scan: &ScanId, outcome: &Outcome) -> Result<bool> {
         self.write(|writer| {
             let (row, scanner) = writer.scan_row_and_scanner(scan)?;
-            writer.insert_outcome(row, &scanner, outcome)
+            writer.insert_outcome(row, &scanner, outcome, None)
         })
     }
 
@@ -370,6 +371,8 @@ impl Store {
             let mut writer = Writer {
                 transaction,
                 codec: &mut self.codec,
+                relays: HashMap::new(),
+                measured: HashSet::new(),
             };
             let value = action(&mut writer)?;
             writer.transaction.commit()?;
@@ -398,7 +401,7 @@ impl std::fmt::Debug for Store {
 /// A failure inside an operation, before it is known at which path.
 pub(crate) enum Fault {
     Sqlite(rusqlite::Error),
-    Codec(std::io::Error),
+    Codec(io::Error),
     Store(Error),
 }
 
@@ -418,8 +421,8 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-impl From<std::io::Error> for Fault {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
         Self::Codec(error)
     }
 }
@@ -440,6 +443,39 @@ impl From<Error> for Fault {
 pub(crate) struct Writer<'s> {
     pub(crate) transaction: Transaction<'s>,
     codec: &'s mut OutcomeCodec,
+    /// Rows of relays that were looked up.
+    relays: HashMap<Fingerprint, i64>,
+    /// Targets, as scan and relay, that are known to be measured.
+    measured: HashSet<(i64, i64)>,
+}
+
+/// An outcome as it is written: what takes time is done, on whatever thread.
+pub(crate) struct Prepared {
+    id: OutcomeId,
+    summary: OutcomeSummary,
+    record: Vec<u8>,
+    /// [`SbwsFacts`], encoded.
+    facts: Option<Vec<u8>>,
+}
+
+impl Prepared {
+    pub(crate) fn new(
+        codec: &mut OutcomeCodec,
+        scanner: &str,
+        outcome: &Outcome,
+        facts: Option<&SbwsFacts>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            id: OutcomeId::new(scanner, outcome),
+            summary: outcome.into(),
+            record: codec.encode(outcome)?,
+            facts: facts.map(encode_facts).transpose()?,
+        })
+    }
+
+    pub(crate) const fn ended(&self) -> UnixMillis {
+        self.summary.ended
+    }
 }
 
 impl Writer<'_> {
@@ -493,7 +529,16 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn relay_row(&self, relay: &Fingerprint) -> Result<i64, Fault> {
+    fn relay_row(&mut self, relay: &Fingerprint) -> Result<i64, Fault> {
+        if let Some(&row) = self.relays.get(relay) {
+            return Ok(row);
+        }
+        let row = self.find_or_add_relay(relay)?;
+        self.relays.insert(*relay, row);
+        Ok(row)
+    }
+
+    fn find_or_add_relay(&self, relay: &Fingerprint) -> Result<i64, Fault> {
         let found = self
             .transaction
             .prepare_cached("SELECT id FROM relay WHERE fingerprint = ?1")?
@@ -511,7 +556,7 @@ impl Writer<'_> {
 
     /// Adds a target, or brings it from pending to `state`.
     pub(crate) fn insert_target(
-        &self,
+        &mut self,
         scan: i64,
         target: &Fingerprint,
         state: u8,
@@ -538,8 +583,19 @@ impl Writer<'_> {
         scan: i64,
         scanner: &str,
         outcome: &Outcome,
+        facts: Option<&SbwsFacts>,
     ) -> Result<bool, Fault> {
-        let summary = OutcomeSummary::from(outcome);
+        let prepared = Prepared::new(self.codec, scanner, outcome, facts)?;
+        self.insert_prepared(scan, &prepared)
+    }
+
+    /// The same of one that is prepared. A known one gets the facts that it lacks.
+    pub(crate) fn insert_prepared(
+        &mut self,
+        scan: i64,
+        prepared: &Prepared,
+    ) -> Result<bool, Fault> {
+        let summary = &prepared.summary;
         let relay = self.relay_row(&summary.fingerprint)?;
         let (rates, failure) = match &summary.result {
             SummaryResult::Measured(rates) => (rates.as_slice(), None),
@@ -564,7 +620,7 @@ impl Writer<'_> {
                     ?17, ?18)",
             )?
             .execute(params![
-                OutcomeId::new(scanner, outcome).as_bytes(),
+                prepared.id.as_bytes(),
                 scan,
                 relay,
                 time(summary.started),
@@ -586,15 +642,31 @@ impl Writer<'_> {
                 descriptor.map(|facts| signed(facts.observed.value())),
             ])?;
         if added == 0 {
+            if let Some(facts) = &prepared.facts {
+                self.transaction
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO sbws_result (id, data)
+                         SELECT id, ?2 FROM outcome WHERE identity = ?1",
+                    )?
+                    .execute(params![prepared.id.as_bytes(), facts])?;
+            }
             return Ok(false);
         }
         let row = self.transaction.last_insert_rowid();
-        let record = self.codec.encode(outcome)?;
         self.transaction
             .prepare_cached("INSERT INTO outcome_record (id, data) VALUES (?1, ?2)")?
-            .execute(params![row, record])?;
+            .execute(params![row, prepared.record])?;
+        if let Some(facts) = &prepared.facts {
+            self.transaction
+                .prepare_cached("INSERT INTO sbws_result (id, data) VALUES (?1, ?2)")?
+                .execute(params![row, facts])?;
+        }
+        if self.measured.contains(&(scan, relay)) {
+            return Ok(true);
+        }
         if failure.is_none() {
             self.set_target(scan, relay, MEASURED)?;
+            self.measured.insert((scan, relay));
         } else {
             // A failure leaves its target as it is.
             self.transaction
@@ -636,6 +708,20 @@ pub(crate) fn read_time(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMi
 fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<UnixMillis>> {
     let value: Option<i64> = row.get(column)?;
     Ok(value.map(|value| UnixMillis::new(unsigned(value))))
+}
+
+/// First byte of every record of [`SbwsFacts`].
+const FACTS_FORM: u8 = 1;
+
+fn encode_facts(facts: &SbwsFacts) -> io::Result<Vec<u8>> {
+    postcard::to_extend(facts, vec![FACTS_FORM]).map_err(io::Error::other)
+}
+
+pub(crate) fn decode_facts(record: &[u8]) -> io::Result<SbwsFacts> {
+    match record.split_first() {
+        Some((&FACTS_FORM, facts)) => postcard::from_bytes(facts).map_err(io::Error::other),
+        _ => Err(io::Error::other("facts of sbws in an unknown encoding")),
+    }
 }
 
 /// SQLite's integers are signed: what does not fit becomes the largest.

@@ -1,34 +1,37 @@
 //! Results of sbws: `datadir/YYYY-MM-DD.txt`, one JSON object a line, version 4.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod export;
+mod home;
+mod line;
+mod state;
+mod times;
 
-use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
-use flate2::bufread::MultiGzDecoder;
-use serde::Deserialize;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
+pub use home::{SbwsFile, SbwsHome};
+pub use line::{SbwsDownload, SbwsFacts, SbwsKind, SbwsLineError, SbwsResult};
+pub use state::SbwsState;
+pub use times::SbwsTimes;
+pub(crate) use times::parse_iso;
+
+use crate::codec::OutcomeCodec;
 use crate::error::{Error, Result};
 use crate::jsonl::Lines;
-use crate::store::{Fault, Writer};
-use crate::{
-    Attempt, Blame, DescriptorFacts, Failure, FailureKind, Measurement, Outcome, Position, Scan,
-    ScanId, ScanParameters, Slice, Stage, StopReason, Store, TargetFacts, Timings, Transfer,
-    UnixMillis,
-};
-
-/// The version of result lines that is read; every sbws since 0.5 writes it.
-const VERSION: u64 = 4;
-
-/// What tor takes for no limit, in bytes per second.
-const UNLIMITED: BytesPerSecond = BytesPerSecond::new(2_147_483_647);
+use crate::store::{Fault, Prepared, Writer};
+use crate::{Scan, ScanId, ScanParameters, Store, UnixMillis};
 
 /// How many bad lines are described; the others are only counted.
 const PROBLEMS_SHOWN: usize = 20;
+
+/// About how many bytes of lines are parsed at once.
+const BATCH_BYTES: usize = 1 << 22;
 
 /// What an import of sbws's results did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +50,12 @@ pub struct SbwsImport {
     pub unknown_types: u64,
     /// Results of another version than 4.
     pub other_versions: u64,
+    /// Relays of the consensus in `tor/cached-consensus`, if there is one.
+    pub consensus_relays: Option<u64>,
+    /// How many of them have a descriptor in tor's files.
+    pub descriptors: u64,
+    /// Whether there is a `state.dat`.
+    pub state: bool,
     /// The first lines that could not be used, with file and line.
     pub problems: Vec<SbwsProblem>,
 }
@@ -64,43 +73,83 @@ pub struct SbwsProblem {
 }
 
 impl Store {
-    /// Adds the results of an sbws home (or of a `datadir`), each once,
-    /// however often it is imported, and while sbws still writes.
+    /// Adds an sbws home (or just a `datadir`): results, each once, however
+    /// often it is imported, and while sbws still writes; the network as tor's
+    /// cached files show it, as a snapshot; `state.dat`.
     ///
-    /// Read are files whose name begins with a date, also gzipped ones, in
-    /// `datadir` and one directory below it. Each scanner's day becomes a
-    /// completed scan. A line that cannot be used is counted and described.
+    /// Result files are those that [`SbwsHome::files`] lists, in that order,
+    /// which is the one in which `generate` of sbws sees results. Each
+    /// scanner's day becomes a completed scan. A line or file that cannot be
+    /// used is counted and described.
     ///
-    /// Durations are kept in microseconds; round-trip times, the times of
-    /// consensuses and of priority lists are not kept.
+    /// An [`Outcome`](crate::Outcome) keeps durations in microseconds; what its
+    /// line says beyond it is kept as [`SbwsFacts`].
     ///
     /// # Errors
     /// [`Io`](Error::Io) if the directory cannot be read, or a failure of the
     /// store. A single file that cannot be read is described in the report.
     pub fn import_sbws(&mut self, home: impl AsRef<Path>) -> Result<SbwsImport> {
-        let home = home.as_ref();
-        let datadir = home.join("datadir");
-        let root = if datadir.is_dir() { &datadir } else { home };
-        let files = result_files(root)
-            .map_err(|error| Error::io(root, "reading the directory of sbws's results", error))?;
+        let home = SbwsHome::new(home);
         let mut report = SbwsImport::default();
-        for path in files {
+        for file in home.files()? {
             report.files += 1;
-            let imported = self.write(|writer| {
+            report = self.write(|writer| {
                 // One file is one transaction, so that a report of a failure is true.
                 let mut copy = report.clone();
-                match import_file(writer, &path, &mut copy) {
+                match import_file(writer, &file, &mut copy) {
                     Ok(()) => Ok(copy),
                     Err(Fault::Codec(error)) => {
-                        copy.problem(&path, 0, &error);
+                        copy.problem(&file.path, 0, &error);
                         Ok(copy)
                     }
                     Err(fault) => Err(fault),
                 }
             })?;
-            report = imported;
+        }
+        match home.network(true) {
+            Ok(None) => {}
+            Ok(Some(network)) => {
+                self.put_snapshot(&network)?;
+                let described = network.relays.iter();
+                let described = described.filter(|relay| relay.descriptor.is_some());
+                report.descriptors = described.count() as u64;
+                report.consensus_relays = Some(network.relays.len() as u64);
+            }
+            Err(error) => report.file_problem(&error),
+        }
+        match home.state() {
+            Ok(None) => {}
+            Ok(Some(state)) => {
+                self.put_sbws_state(&state)?;
+                report.state = true;
+            }
+            Err(error) => report.file_problem(&error),
         }
         Ok(report)
+    }
+
+    fn put_sbws_state(&mut self, state: &SbwsState) -> Result<()> {
+        self.write(|writer| {
+            writer.transaction.execute(
+                "INSERT INTO sbws_state (id, data) VALUES (1, ?1)
+                 ON CONFLICT DO UPDATE SET data = ?1",
+                params![serde_json::to_string(state)?],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The state of the sbws that was imported last, if one was.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn sbws_state(&self) -> Result<Option<SbwsState>> {
+        self.read(|connection| {
+            let text: Option<String> = connection
+                .query_row("SELECT data FROM sbws_state", [], |row| row.get(0))
+                .optional()?;
+            Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+        })
     }
 }
 
@@ -114,92 +163,128 @@ impl SbwsImport {
             });
         }
     }
-}
 
-/// The files of results in `root` and one level below, sorted.
-fn result_files(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in root.read_dir()? {
-        let path = entry?.path();
-        if path.is_dir() {
-            for entry in path.read_dir()? {
-                files.push(entry?.path());
-            }
-        } else {
-            files.push(path);
+    fn file_problem(&mut self, error: &Error) {
+        match error {
+            Error::Io { path, source, .. } => self.problem(path, 0, source),
+            error => self.problem(Path::new(""), 0, error),
         }
     }
-    files.retain(|path| is_result_file(path));
-    files.sort_unstable();
-    Ok(files)
+
+    fn bad(&mut self, path: &Path, line: u64, error: &SbwsLineError) {
+        match error {
+            SbwsLineError::Line(_) => self.bad_lines += 1,
+            SbwsLineError::Type(_) => self.unknown_types += 1,
+            SbwsLineError::Version(_) => self.other_versions += 1,
+        }
+        self.problem(path, line, error);
+    }
 }
 
-/// Whether the name is `YYYY-MM-DD*.txt` or the same with `.gz`.
-fn is_result_file(path: &Path) -> bool {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return false;
-    };
-    let dated = name.len() >= 10
-        && name
-            .bytes()
-            .take(10)
-            .enumerate()
-            .all(|(at, byte)| match at {
-                4 | 7 => byte == b'-',
-                _ => byte.is_ascii_digit(),
-            });
-    let plain = name.strip_suffix(".gz").unwrap_or(name);
-    dated && (plain.ends_with(".txt") || plain != name) && path.is_file()
-}
+/// What is to be written of a line: the scanner's name and the outcome.
+type Parsed = Result<(String, Prepared), SbwsLineError>;
 
-fn import_file(writer: &mut Writer<'_>, path: &Path, report: &mut SbwsImport) -> Result<(), Fault> {
-    let file = BufReader::with_capacity(1 << 17, File::open(path)?);
-    let mut reader: Box<dyn BufRead> = if path.extension().is_some_and(|end| end == "gz") {
-        Box::new(BufReader::new(MultiGzDecoder::new(file)))
-    } else {
-        Box::new(file)
-    };
-    let mut scans = BTreeMap::new();
-    let mut lines = Lines::new(&mut reader);
-    loop {
-        let number = lines.number + 1;
-        let text = match lines.read()? {
-            Some(Ok(text)) if text.trim_ascii().is_empty() => continue,
-            Some(Ok(text)) => text,
-            Some(Err(problem)) => {
-                report.bad_lines += 1;
-                report.problem(path, number, &problem);
-                continue;
+/// Lines with their numbers.
+type Batch = Vec<(u64, Parsed)>;
+
+/// Reads and parses on other threads while this one writes.
+fn import_file(
+    writer: &mut Writer<'_>,
+    file: &SbwsFile,
+    report: &mut SbwsImport,
+) -> Result<(), Fault> {
+    let (sender, batches) = sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if let Err(error) = read_batches(file, &sender) {
+                let _ = sender.send(Err(error));
             }
-            None => return Ok(()),
-        };
-        match ResultLine::parse(text).and_then(ResultLine::into_outcome) {
-            Ok((scanner, outcome)) => {
+        });
+        let mut scans = HashMap::new();
+        for batch in batches {
+            for (number, parsed) in batch? {
+                let (scanner, outcome) = match parsed {
+                    Ok(parsed) => parsed,
+                    Err(error) => {
+                        report.bad(&file.path, number, &error);
+                        continue;
+                    }
+                };
                 let day = outcome.ended().as_secs() / 86_400;
                 let key = (scanner, day);
                 let row = match scans.get(&key) {
                     Some(&row) => row,
                     None => {
                         let row = day_scan(writer, &key.0, day)?;
-                        scans.insert(key.clone(), row);
+                        scans.insert(key, row);
                         row
                     }
                 };
-                match writer.insert_outcome(row, &key.0, &outcome)? {
+                match writer.insert_prepared(row, &outcome)? {
                     true => report.added += 1,
                     false => report.known += 1,
                 }
             }
-            Err(bad) => {
-                match &bad {
-                    Bad::Line(_) => report.bad_lines += 1,
-                    Bad::Type(_) => report.unknown_types += 1,
-                    Bad::Version(_) => report.other_versions += 1,
+        }
+        Ok(())
+    })
+}
+
+/// Sends the file's lines, parsed; ends early if nobody wants them any more.
+fn read_batches(file: &SbwsFile, sender: &SyncSender<io::Result<Batch>>) -> io::Result<()> {
+    let mut reader = file.open()?;
+    let mut lines = Lines::new(&mut reader);
+    let mut texts: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let number = lines.number + 1;
+        let ended = match lines.read()? {
+            Some(Ok(text)) => {
+                if !text.trim_ascii().is_empty() {
+                    bytes += text.len();
+                    texts.push((number, text.to_vec()));
                 }
-                report.problem(path, number, &bad);
+                false
             }
+            Some(Err(problem)) => {
+                let bad = Err(SbwsLineError::Line(problem.to_owned()));
+                if sender.send(Ok(vec![(number, bad)])).is_err() {
+                    return Ok(());
+                }
+                false
+            }
+            None => true,
+        };
+        if ended || bytes >= BATCH_BYTES {
+            let batch = parse_batch(&texts)?;
+            if sender.send(Ok(batch)).is_err() || ended {
+                return Ok(());
+            }
+            texts.clear();
+            bytes = 0;
         }
     }
+}
+
+fn parse_batch(texts: &[(u64, Vec<u8>)]) -> io::Result<Batch> {
+    texts
+        .par_iter()
+        .map_init(OutcomeCodec::new, |codec, (number, text)| {
+            let codec = codec
+                .as_mut()
+                .map_err(|error| io::Error::other(error.to_string()))?;
+            let parsed = match SbwsResult::parse(text) {
+                Ok(result) => {
+                    let outcome = result.to_outcome();
+                    let facts = Some(&result.facts);
+                    let prepared = Prepared::new(codec, &result.scanner, &outcome, facts)?;
+                    Ok((result.scanner, prepared))
+                }
+                Err(error) => Err(error),
+            };
+            Ok((*number, parsed))
+        })
+        .collect()
 }
 
 /// The scan that stands for what `scanner` did on `day`.
@@ -222,174 +307,17 @@ fn day_scan(writer: &Writer<'_>, scanner: &str, day: u64) -> Result<i64, Fault> 
     }
 }
 
-/// Why a line cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum Bad {
-    #[error("{0}")]
-    Line(String),
-    #[error("a result of unknown type {0:?}")]
-    Type(String),
-    #[error("a result of version {0}, not 4")]
-    Version(u64),
-}
-
-/// What is used of a result line.
-#[derive(Debug, Deserialize)]
-struct ResultLine {
-    version: u64,
-    r#type: String,
-    time: f64,
-    fingerprint: Fingerprint,
-    #[serde(default)]
-    nickname: Option<String>,
-    #[serde(default)]
-    address: Option<String>,
-    #[serde(default)]
-    master_key_ed25519: Option<String>,
-    #[serde(default)]
-    circ: Option<Vec<Fingerprint>>,
-    #[serde(default)]
-    dest_url: Option<String>,
-    #[serde(default)]
-    scanner: Option<String>,
-    #[serde(default)]
-    msg: Option<String>,
-    #[serde(default)]
-    downloads: Option<Vec<Download>>,
-    #[serde(default)]
-    relay_average_bandwidth: Option<u64>,
-    #[serde(default)]
-    relay_burst_bandwidth: Option<u64>,
-    #[serde(default)]
-    relay_observed_bandwidth: Option<u64>,
-    #[serde(default)]
-    consensus_bandwidth: Option<u64>,
-    #[serde(default)]
-    consensus_bandwidth_is_unmeasured: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Download {
-    duration: f64,
-    amount: u64,
-}
-
-impl ResultLine {
-    fn parse(text: &[u8]) -> Result<Self, Bad> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u64,
-        }
-        serde_json::from_slice(text).map_err(|error| {
-            // A result of another version need not have our fields.
-            match serde_json::from_slice(text) {
-                Ok(Version { version }) if version != VERSION => Bad::Version(version),
-                _ => Bad::Line(error.to_string()),
-            }
-        })
-    }
-
-    /// The scanner's name, and the result as an outcome.
-    fn into_outcome(self) -> Result<(String, Outcome), Bad> {
-        if self.version != VERSION {
-            return Err(Bad::Version(self.version));
-        }
-        let ended = seconds(self.time)
-            .map(|time| UnixMillis::default().after(time))
-            .ok_or_else(|| Bad::Line(format!("impossible time {}", self.time)))?;
-        let transfers = self.transfers()?;
-        let took = transfers.iter().map(Transfer::duration).sum();
-        let attempt = self.attempt(ended.before(took));
-        let scanner = match self.scanner {
-            Some(name) if !name.is_empty() => name,
-            // sbws forgets the name in some of its errors.
-            _ => "sbws".to_owned(),
-        };
-        let (stage, kind, blame) = match self.r#type.as_str() {
-            "success" => {
-                let timings = Timings::default();
-                let measurement = Measurement::new(attempt, ended, timings, transfers);
-                return Ok((scanner, Outcome::Measured(measurement)));
-            }
-            "error-auth" => (Stage::Content, FailureKind::Content, Blame::Path),
-            "error-circ" => (Stage::Extend, FailureKind::Closed, Blame::Path),
-            "error-destination" => (Stage::Path, FailureKind::NoDestination, Blame::Destination),
-            "error-misc" => (Stage::Path, FailureKind::Local, Blame::Scanner),
-            "error-second-relay" => (Stage::Path, FailureKind::NoHelper, Blame::Scanner),
-            "error-stream" => (Stage::Http, FailureKind::Closed, Blame::Path),
-            _ => return Err(Bad::Type(self.r#type)),
-        };
-        let detail = self.msg.unwrap_or_default();
-        let failure = Failure::new(attempt, ended, stage, kind, blame, detail);
-        Ok((scanner, Outcome::Failed(failure)))
-    }
-
-    fn transfers(&self) -> Result<Vec<Transfer>, Bad> {
-        let downloads = self.downloads.as_deref().unwrap_or_default();
-        let transfer = |download: &Download| {
-            let duration = seconds(download.duration)
-                .ok_or_else(|| Bad::Line(format!("impossible duration {}", download.duration)))?;
-            let slices = vec![Slice::new(duration, download.amount)];
-            Ok(Transfer::new(slices, 0, StopReason::Complete))
-        };
-        downloads.iter().map(transfer).collect()
-    }
-
-    fn attempt(&self, started: UnixMillis) -> Attempt {
-        let mut target = TargetFacts::new(self.fingerprint);
-        target.nickname = self.nickname.clone().unwrap_or_default();
-        target.address = self
-            .address
-            .as_deref()
-            .and_then(|text| text.parse::<IpAddr>().ok());
-        target.ed25519 = self
-            .master_key_ed25519
-            .as_deref()
-            .and_then(|text| Ed25519Identity::parse(text.as_bytes()).ok());
-        target.consensus_weight = self
-            .consensus_bandwidth
-            .map(|bytes| KilobytesPerSecond::new(bytes / 1000));
-        target.unmeasured = self.consensus_bandwidth_is_unmeasured;
-        // What is not known limits nothing; without an observed bandwidth
-        // there is nothing to limit.
-        let limit = |value: Option<u64>| value.map_or(UNLIMITED, BytesPerSecond::new);
-        target.descriptor = self.relay_observed_bandwidth.map(|observed| {
-            DescriptorFacts::new(
-                UnixMillis::default(),
-                limit(self.relay_average_bandwidth),
-                limit(self.relay_burst_bandwidth),
-                BytesPerSecond::new(observed),
-            )
-        });
-        let circuit = self.circ.as_deref().unwrap_or_default();
-        let position = match circuit.first() {
-            Some(first) if *first != self.fingerprint => Position::Exit,
-            _ => Position::Entry,
-        };
-        let mut attempt = Attempt::new(target, position, started);
-        let others = circuit.iter().filter(|relay| **relay != self.fingerprint);
-        attempt.helpers = others.copied().collect();
-        attempt.destination = self.dest_url.clone().unwrap_or_default();
-        attempt
-    }
-}
-
-/// A number of seconds that makes sense: not negative, less than 10,000 years.
-fn seconds(value: f64) -> Option<Duration> {
-    (0.0..=3e11)
-        .contains(&value)
-        .then(|| Duration::try_from_secs_f64(value).ok())?
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
     use std::ops::ControlFlow;
 
+    use bw_file::{BytesPerSecond, KilobytesPerSecond};
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{Filter, OutcomeSummary, SummaryResult};
+    use crate::{Filter, OutcomeSummary, Position, SummaryResult};
 
     /// A line as sbws writes it, with `changes` to its fields.
     fn line(changes: serde_json::Value) -> String {
@@ -454,7 +382,7 @@ mod tests {
         assert_eq!(found.unmeasured, Some(true));
         let descriptor = found.descriptor.unwrap();
         assert_eq!(descriptor.observed, BytesPerSecond::new(5_000_000));
-        assert_eq!(descriptor.average, UNLIMITED);
+        assert_eq!(descriptor.average, BytesPerSecond::new(2_147_483_647));
         let scans = store.latest_completed_scans(9).unwrap();
         assert_eq!(scans.len(), 1);
         assert_eq!(scans[0].scanner, "edge");

@@ -1,0 +1,235 @@
+//! Files as sbws 1.5.2, 1.9.0 and 2.2.0 wrote them, byte for byte but for the
+//! order of lines where sbws's own depends on the file system.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use bw_aggregate::{SbwsError, SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
+use bw_file::CountryCode;
+use bw_results::{Filter, NetworkSnapshot, SbwsHome, Store, UnixMillis};
+
+/// 2026-11-20 12:30:00 UTC.
+const NOW: f64 = 1_795_177_800.0;
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sbws")
+}
+
+/// A home: one of ours, or one of sbws's own, which are not ours to
+/// distribute and are read beside the repository.
+fn home(name: &str) -> Option<PathBuf> {
+    let ours = data().join("homes").join(name);
+    let theirs = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/data/sbws/homes"
+    );
+    let theirs = Path::new(theirs).join(name);
+    [ours, theirs].into_iter().find(|path| path.is_dir())
+}
+
+fn golden(name: &str) -> Option<String> {
+    let file = std::fs::File::open(data().join(format!("golden/{name}.v3bw.gz"))).ok()?;
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file)
+        .read_to_string(&mut text)
+        .unwrap();
+    Some(text)
+}
+
+fn options(version: SbwsVersion, home: &str, option: &str) -> SbwsOptions {
+    let now = match home {
+        "edge" | "synth200" => NOW,
+        "chutney2019" => 1_553_522_400.0,
+        _ => 1_524_052_800.0,
+    };
+    let mut options = SbwsOptions::new(version, now);
+    match option {
+        "" => {}
+        "raw" => options.scaling = SbwsScaling::Raw,
+        "sbwsscale" => options.scaling = SbwsScaling::Sbws { constant: 7500 },
+        "m001r3" => {
+            options.scaling = SbwsScaling::Torflow { margin: 0.01 };
+            options.digits = 3;
+        }
+        "n2" => options.min_num = 2,
+        "min8" => options.min_num = 8,
+        "a1d" | "away1d" => options.secs_away = Some(86_400),
+        "p2d" => options.secs_recent = Some(172_800),
+        "resetip" => options.reset_ipv4 = true,
+        other => panic!("{other}"),
+    }
+    options
+}
+
+fn header(home: &SbwsHome) -> SbwsHeader {
+    let country = CountryCode::parse(b"ZZ").unwrap();
+    let mut header = SbwsHeader::default();
+    header.state = home.state().unwrap().unwrap_or_default();
+    header.scanner_country = Some(country);
+    header.destinations_countries = vec![country];
+    header.dirauth_nickname = Some("test".to_owned());
+    header
+}
+
+/// From the home's files, as sbws reads them.
+fn from_home(path: &Path, options: SbwsOptions) -> Result<String, SbwsError> {
+    let home = SbwsHome::new(path);
+    let mut generator = SbwsGenerator::new(options);
+    for file in home.files().unwrap() {
+        if !generator.options().reads(&file.date) {
+            continue;
+        }
+        file.for_each_result(|_, result| {
+            if let Ok(result) = result {
+                generator.add(result.fingerprint, result.facts);
+            }
+        })
+        .unwrap();
+    }
+    finish(generator, &header(&home), home.network(false).unwrap())
+}
+
+/// From a store into which the home was imported, twice.
+fn from_store(path: &Path, options: SbwsOptions) -> Result<String, SbwsError> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(directory.path().join("store.db")).unwrap();
+    store.import_sbws(path).unwrap();
+    store.import_sbws(path).unwrap();
+    let mut header = header(&SbwsHome::new(path));
+    header.state = store.sbws_state().unwrap().unwrap_or_default();
+    let since = UnixMillis::from_secs(options.first_day());
+    let mut generator = SbwsGenerator::new(options);
+    let end = store.for_each_sbws_facts(&Filter::all().since(since), |stored| {
+        generator.add(stored.value.0, stored.value.1);
+        ControlFlow::<()>::Continue(())
+    });
+    assert!(end.unwrap().is_continue());
+    let network = store.latest_snapshot().unwrap().map(|(_, network)| network);
+    finish(generator, &header, network)
+}
+
+fn finish(
+    generator: SbwsGenerator,
+    header: &SbwsHeader,
+    network: Option<NetworkSnapshot>,
+) -> Result<String, SbwsError> {
+    let file = generator.finish(header, network.as_ref())?;
+    Ok(String::from_utf8(file).unwrap())
+}
+
+/// The header, then the relay lines, without what says who made it when.
+fn parts(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let (header, relays) = text.split_once("=====\n").unwrap();
+    let header = header.lines().filter(|line| {
+        !line.starts_with("file_created=") && !line.starts_with("software_version=")
+    });
+    (header.collect(), relays.lines().collect())
+}
+
+/// Several files of one day, which sbws reads in whatever order.
+fn has_several_files_a_day(home: &Path) -> bool {
+    let files = SbwsHome::new(home).files().unwrap();
+    files.windows(2).any(|pair| pair[0].date == pair[1].date)
+}
+
+fn check(home_name: &str, version: SbwsVersion, option: &str) -> bool {
+    let dot = if option.is_empty() { "" } else { "." };
+    let name = format!("{home_name}.{}{dot}{option}", version.as_str());
+    let Some(expected) = golden(&name) else {
+        return false;
+    };
+    let Some(home) = home(home_name) else {
+        println!("SKIPPED {name}: the home {home_name} is not there");
+        return true;
+    };
+    for (how, made) in [
+        (
+            "home",
+            from_home(&home, options(version, home_name, option)),
+        ),
+        (
+            "store",
+            from_store(&home, options(version, home_name, option)),
+        ),
+    ] {
+        if (home_name, how) == ("results", "store") {
+            // A made-up home with the same failure twice: a store keeps one.
+            continue;
+        }
+        let made = made.unwrap_or_else(|error| panic!("{name} from {how}: {error}"));
+        let ((expected_header, mut expected_lines), (made_header, mut made_lines)) =
+            (parts(&expected), parts(&made));
+        assert_eq!(made_header, expected_header, "{name} from {how}");
+        if has_several_files_a_day(&home) {
+            let bandwidths = |lines: &[&str]| -> Vec<String> {
+                let first = lines.iter().map(|line| line.split(' ').next().unwrap());
+                first.map(str::to_owned).collect()
+            };
+            assert_eq!(
+                bandwidths(&made_lines),
+                bandwidths(&expected_lines),
+                "{name}"
+            );
+            expected_lines.sort_unstable();
+            made_lines.sort_unstable();
+        }
+        assert_eq!(made_lines.len(), expected_lines.len(), "{name} from {how}");
+        for (made, expected) in made_lines.iter().zip(&expected_lines) {
+            assert_eq!(made, expected, "{name} from {how}");
+        }
+    }
+    true
+}
+
+#[test]
+fn every_golden_file_is_made_again() {
+    let options = [
+        "",
+        "raw",
+        "sbwsscale",
+        "m001r3",
+        "n2",
+        "min8",
+        "a1d",
+        "away1d",
+        "p2d",
+        "resetip",
+    ];
+    let homes = [
+        "chutney2019",
+        "edge",
+        "results",
+        "results_0_consensus_bw",
+        "results_away",
+        "results_no_consensus_bw",
+        "results_no_desc_bw_avg",
+        "results_no_desc_bw_avg_obs",
+        "results_no_desc_bw_obs",
+        "synth200",
+    ];
+    let mut checked = 0;
+    for version in SbwsVersion::ALL {
+        for home in homes {
+            for option in options {
+                checked += usize::from(check(home, version, option));
+            }
+        }
+    }
+    let files = std::fs::read_dir(data().join("golden")).unwrap().count();
+    assert_eq!(checked, files, "every file in golden/ belongs to a case");
+}
+
+#[test]
+fn where_sbws_crashes_there_is_an_error() {
+    let home = home("edge").unwrap();
+    let error = from_home(&home, options(SbwsVersion::V1_5_2, "edge", "sbwsscale")).unwrap_err();
+    assert!(matches!(error, SbwsError::NoAverage(_)), "{error}");
+    let mut late = options(SbwsVersion::V1_5_2, "edge", "");
+    late.now += 90.0 * 86_400.0;
+    let error = from_home(&home, late).unwrap_err();
+    assert_eq!(error, SbwsError::NoResults { days: 28 });
+}

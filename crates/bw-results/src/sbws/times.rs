@@ -1,0 +1,211 @@
+//! Lists of points in time, as result lines have them: up to 120 in a line,
+//! nearly always an hour apart.
+
+use std::fmt;
+
+use bw_file::{DateTime, UnixTime};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Points in time in whole seconds, in the order of the list, as runs of equal
+/// steps: 120 hourly ones take a dozen bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SbwsTimes(Vec<Run>);
+
+/// `count` times from `first` on, `step` seconds apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Run {
+    #[serde(rename = "t")]
+    first: u64,
+    #[serde(rename = "s")]
+    step: u32,
+    #[serde(rename = "n")]
+    count: u32,
+}
+
+impl SbwsTimes {
+    /// A list of these times, in Unix seconds.
+    pub fn new(times: impl IntoIterator<Item = u64>) -> Self {
+        let mut list = Self::default();
+        for time in times {
+            list.push(time);
+        }
+        list
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|run| run.count as usize).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The times, in Unix seconds.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().flat_map(|run| {
+            (0..u64::from(run.count)).map(|index| run.first + index * u64::from(run.step))
+        })
+    }
+
+    fn push(&mut self, time: u64) {
+        if let Some(run) = self.0.last_mut() {
+            if run.count == 1
+                && let Some(step) = time.checked_sub(run.first)
+                && let Ok(step) = u32::try_from(step)
+            {
+                run.step = step;
+            }
+            let next = run.first + u64::from(run.count) * u64::from(run.step);
+            if next == time && run.count < u32::MAX {
+                run.count += 1;
+                return;
+            }
+        }
+        self.0.push(Run {
+            first: time,
+            step: 0,
+            count: 1,
+        });
+    }
+}
+
+/// A list in a result line: of ISO times, with or without `+00:00`. What is no
+/// list counts as none (releases before 1.2.0 wrote numbers), what is no time
+/// is left out.
+pub(super) fn from_line<'de, D: Deserializer<'de>>(line: D) -> Result<SbwsTimes, D::Error> {
+    line.deserialize_any(ListVisitor)
+}
+
+/// Visits what can be in a list's place.
+struct ListVisitor;
+
+/// One element: a time or anything else.
+struct Element(Option<u64>);
+
+macro_rules! anything_else {
+    ($result:expr) => {
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($result)
+        }
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($result)
+        }
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($result)
+        }
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($result)
+        }
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($result)
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok($result)
+        }
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of times")
+        }
+    };
+}
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = SbwsTimes;
+
+    anything_else!(SbwsTimes::default());
+
+    fn visit_str<E>(self, _: &str) -> Result<SbwsTimes, E> {
+        Ok(SbwsTimes::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SbwsTimes, A::Error> {
+        let mut times = SbwsTimes::default();
+        while let Some(Element(time)) = list.next_element()? {
+            if let Some(time) = time {
+                times.push(time);
+            }
+        }
+        Ok(times)
+    }
+}
+
+impl<'de> Deserialize<'de> for Element {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ElementVisitor;
+        impl<'de> Visitor<'de> for ElementVisitor {
+            type Value = Element;
+
+            anything_else!(Element(None));
+
+            fn visit_str<E>(self, text: &str) -> Result<Element, E> {
+                Ok(Element(parse_iso(text)))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Element, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Element(None))
+            }
+        }
+        deserializer.deserialize_any(ElementVisitor)
+    }
+}
+
+/// `2026-11-18T11:30:00`, possibly with a fraction or `+00:00` after it, in
+/// Unix seconds.
+pub(crate) fn parse_iso(text: &str) -> Option<u64> {
+    let time = DateTime::parse(text.as_bytes().get(..19)?).ok()?;
+    u64::try_from(UnixTime::from(time).seconds()).ok()
+}
+
+/// The same form, from Unix seconds; the last instant that has one for later ones.
+pub(crate) fn format_iso(seconds: u64) -> String {
+    /// 9999-12-31T23:59:59.
+    const LAST: i64 = 253_402_300_799;
+    let seconds = i64::try_from(seconds).unwrap_or(LAST).min(LAST);
+    DateTime::new(UnixTime::new(seconds)).map_or_else(String::new, |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> SbwsTimes {
+        from_line(&mut serde_json::Deserializer::from_str(json)).unwrap()
+    }
+
+    #[test]
+    fn every_list_is_kept_in_order() {
+        for times in [
+            vec![],
+            vec![5],
+            vec![5, 5, 5],
+            vec![9, 5, 7, 9, 11, 100, 3],
+            (0..120).map(|hour| 1_790_000_000 + hour * 3600).collect(),
+            vec![0, u64::from(u32::MAX) + 7, 1],
+        ] {
+            let list = SbwsTimes::new(times.clone());
+            assert_eq!(list.iter().collect::<Vec<_>>(), times);
+            assert_eq!(list.len(), times.len());
+            let bytes = postcard::to_stdvec(&list).unwrap();
+            assert_eq!(postcard::from_bytes::<SbwsTimes>(&bytes).unwrap(), list);
+        }
+    }
+
+    #[test]
+    fn both_forms_of_time_and_what_is_none() {
+        let naive = parse(r#"["2026-11-18T11:30:00", "2026-11-18T12:30:00"]"#);
+        let aware = parse(r#"["2026-11-18T11:30:00+00:00", "2026-11-18T12:30:00.250+00:00"]"#);
+        assert_eq!(naive, aware);
+        assert_eq!(naive.iter().next(), Some(1_795_001_400));
+        assert_eq!(format_iso(1_795_001_400), "2026-11-18T11:30:00");
+        for none in ["7", "null", "\"x\"", "{\"a\": [1]}", "true", "-1.5"] {
+            assert!(parse(none).is_empty(), "{none}");
+        }
+        let odd = parse(r#"[null, 1, "noon", [2], {"a": 1}, "2026-11-18T11:30:00"]"#);
+        assert_eq!(odd.len(), 1);
+    }
+}
