@@ -13,15 +13,56 @@ use crate::value::{FieldValue, is_nickname};
 use crate::version::{FormatVersion, TorVersion};
 use crate::writer::Writer;
 
-/// Who a file is written for.
+/// Who a file is written for: the version of the format, and the oldest tor
+/// that is to read it.
 ///
-/// By default format 1.9.0 with a `$` before fingerprints, which every tor
-/// reads. The `$` is left out, as sbws 1.9 and later do, when the format
-/// allows it (1.9.0) and the oldest tor to support understands it (0.4.8.11).
+/// By default format 1.9.0 for every tor from 0.3.5.1.
+///
+/// | what | depends on |
+/// |---|---|
+/// | headers and terminator | the format: from 1.1.0 |
+/// | `$` before fingerprints | left out, as sbws 1.9 and later do, if the format allows it (1.9.0) and the tor understands it (0.4.8.11) |
+/// | order of keys | the format: Torflow's for 1.0.0, else by name; unless [set](Self::key_order) |
+/// | `node_id` first | the tor: before 0.3.4.1 it must not be last |
+/// | length of lines | the tor: at most 254 bytes to 0.2.6.2, 510 to 0.3.4 |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub(crate) version: FormatVersion,
     pub(crate) oldest_tor: TorVersion,
+    key_order: Option<KeyOrder>,
+}
+
+/// The order of the keys in relay lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyOrder {
+    /// By name, as sbws has them.
+    ByName,
+    /// Torflow's keys in Torflow's order, `node_id` and `bw` first; then the
+    /// others by name.
+    Torflow,
+}
+
+impl KeyOrder {
+    /// The keys that come before all others.
+    fn first_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::ByName => &[],
+            Self::Torflow => &[
+                "node_id",
+                "bw",
+                "nick",
+                "measured_at",
+                "updated_at",
+                "pid_error",
+                "pid_error_sum",
+                "pid_bw",
+                "pid_delta",
+                "circ_fail",
+                "scanner",
+            ],
+        }
+    }
 }
 
 impl Default for Target {
@@ -29,12 +70,13 @@ impl Default for Target {
         Self {
             version: FormatVersion::V1_9_0,
             oldest_tor: TorVersion::OLDEST_JUDGED,
+            key_order: None,
         }
     }
 }
 
 impl Target {
-    /// A target of this format version, for every tor.
+    /// A target of this format version, for every tor from 0.3.5.1.
     pub fn new(version: FormatVersion) -> Self {
         Self {
             version,
@@ -45,6 +87,12 @@ impl Target {
     /// The oldest tor that is to read the file.
     pub fn oldest_tor(mut self, version: TorVersion) -> Self {
         self.oldest_tor = version;
+        self
+    }
+
+    /// The order of keys, whatever the version.
+    pub fn key_order(mut self, order: KeyOrder) -> Self {
+        self.key_order = Some(order);
         self
     }
 
@@ -61,6 +109,19 @@ impl Target {
     /// Whether the format has header lines and a terminator.
     pub(crate) fn has_header(&self) -> bool {
         self.version >= FormatVersion::V1_1_0
+    }
+
+    /// The keys that come before all others.
+    fn first_keys(&self) -> &'static [&'static str] {
+        let usual = if self.has_header() {
+            KeyOrder::ByName
+        } else {
+            KeyOrder::Torflow
+        };
+        match self.key_order.unwrap_or(usual).first_keys() {
+            [] if !self.oldest_tor.takes_trailing_node_id() => &["node_id"],
+            keys => keys,
+        }
     }
 }
 
@@ -188,7 +249,8 @@ impl RelayBuilder {
     /// # Errors
     /// If the bandwidth is not in 1..=2147483647; if a key or value cannot be
     /// written or is not of the key's type; if a key comes twice; if
-    /// `unmeasured=1` goes with another bandwidth than 1.
+    /// `unmeasured=1` goes with another bandwidth than 1; if the line is longer
+    /// than the target's oldest tor reads.
     pub fn build(&self, target: &Target) -> Result<RelayLine, Error> {
         let mut text = String::new();
         self.write_line(target, &mut text)?;
@@ -231,9 +293,10 @@ impl RelayBuilder {
             }
             pairs.push((key, Cow::Borrowed(value)));
         }
-        // tor before 0.3.4.1 does not find `node_id` at the end of a line.
-        let first = (!target.oldest_tor.takes_trailing_node_id()).then_some("node_id");
-        pairs.sort_unstable_by_key(|&(key, _)| (Some(key) != first, key));
+        let first = target.first_keys();
+        let place = |key: &str| first.iter().position(|&name| name == key);
+        pairs.sort_unstable_by_key(|&(key, _)| (place(key).unwrap_or(first.len()), key));
+        let start = out.len();
         for (index, (key, value)) in pairs.iter().enumerate() {
             if index > 0 {
                 if pairs[index - 1].0 == *key {
@@ -248,7 +311,15 @@ impl RelayBuilder {
             out.push('=');
             out.push_str(value);
         }
-        Ok(())
+        let bytes = out.len() - start;
+        match target.oldest_tor.longest_line() {
+            Some(maximum) if bytes > maximum => Err(Error::new(ErrorKind::LineTooLong {
+                relay,
+                bytes,
+                maximum,
+            })),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -647,6 +718,54 @@ mod tests {
         assert!(line(&older_format).contains("node_id=$CD"));
         let ancient = Target::default().oldest_tor(TorVersion::release(0, 2, 9, 1));
         assert!(line(&ancient).starts_with("node_id=$CD"));
+    }
+
+    #[test]
+    fn the_order_of_keys_depends_on_the_version() {
+        let mut relay = relay(1, 5);
+        relay
+            .scanner("/s:0.8")
+            .nick("a")
+            .pid_bw(crate::BytesPerSecond::new(7))
+            .key("aaa", "1");
+        let keys = |target: &Target| {
+            let line = relay.build(target).unwrap();
+            let keys = line.as_ref().pairs().map(|pair| pair.key.to_vec());
+            String::from_utf8(keys.collect::<Vec<_>>().join(&b' ')).unwrap()
+        };
+        let by_name = "aaa bw nick node_id pid_bw scanner";
+        let torflow = "node_id bw nick pid_bw scanner aaa";
+        let (oldest, newest) = (Target::new(FormatVersion::V1_0_0), Target::default());
+        assert_eq!(
+            (keys(&oldest), keys(&newest)),
+            (torflow.into(), by_name.into())
+        );
+        assert_eq!(keys(&oldest.key_order(KeyOrder::ByName)), by_name);
+        assert_eq!(keys(&newest.clone().key_order(KeyOrder::Torflow)), torflow);
+        let ancient = newest.oldest_tor(TorVersion::release(0, 3, 3, 1));
+        assert_eq!(keys(&ancient), "node_id aaa bw nick pid_bw scanner");
+    }
+
+    #[test]
+    fn old_tors_read_short_lines() {
+        let mut relay = relay(1, 5);
+        let shortest = relay.build(&Target::default()).unwrap().as_bytes().len();
+        relay.key("x", "y".repeat(510 - shortest - " x=".len()));
+        let built = |relay: &RelayBuilder, oldest: &str| {
+            relay.build(&Target::default().oldest_tor(oldest.parse().unwrap()))
+        };
+        assert!(built(&relay, "0.3.4.1").is_ok());
+        relay.key("z", "1");
+        assert!(built(&relay, "0.3.5.1").is_ok());
+        let error = built(&relay, "0.3.4.1").unwrap_err();
+        assert!(matches!(
+            error.kind(),
+            ErrorKind::LineTooLong {
+                bytes: 514,
+                maximum: 510,
+                ..
+            }
+        ));
     }
 
     #[test]

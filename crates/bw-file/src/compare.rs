@@ -1,19 +1,24 @@
 //! Two files side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::document::Document;
-use crate::identity::Fingerprint;
+use crate::document::{Document, timestamp_digits};
+use crate::identity::{Ed25519Identity, Fingerprint};
+use crate::line::LineKind;
 use crate::relay::RelayLineRef;
 use crate::units::KilobytesPerSecond;
 
 /// What a relay has in two files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RelayChange {
-    /// The relay.
+    /// The relay: its fingerprint in the second file, or in the first if it
+    /// was lost.
     pub relay: Fingerprint,
+    /// Its fingerprint in the first file, where that is another one: the relay
+    /// was recognised by its Ed25519 key.
+    pub relay_before: Option<Fingerprint>,
     /// Its bandwidth in the first file; `None` if it has none there.
     pub before: Option<KilobytesPerSecond>,
     /// Its bandwidth in the second file; `None` if it has none there.
@@ -22,14 +27,25 @@ pub struct RelayChange {
     pub voted_before: bool,
     /// Whether authorities are to use its line in the second file.
     pub voted_after: bool,
+    /// Other keys that differ, by name, if they were [compared](Diff::of_all_keys).
+    pub keys: Vec<KeyChange>,
 }
 
-/// What a header says in two files.
+impl RelayChange {
+    /// The second bandwidth as a multiple of the first; `None` without both,
+    /// or if the first is zero.
+    pub fn ratio(&self) -> Option<f64> {
+        let (before, after) = (self.before?.value(), self.after?.value());
+        (before > 0).then(|| float(after) / float(before))
+    }
+}
+
+/// What a key, of the header or of a relay line, says in two files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct HeaderChange {
-    /// Its key, `timestamp` for the first line.
+pub struct KeyChange {
+    /// The key; `timestamp` for the first line of the file.
     pub key: String,
     /// Its value in the first file, bytes outside UTF-8 replaced.
     pub before: Option<String>,
@@ -39,39 +55,61 @@ pub struct HeaderChange {
 
 /// How two files differ.
 ///
-/// Relays are matched by fingerprint; where a relay comes twice, its last
-/// line counts. Lines without a fingerprint are not compared.
+/// Relays are matched by fingerprint, and those that are left by Ed25519 key.
+/// Where a relay or a key comes twice, the last counts. Lines without a
+/// fingerprint are not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Diff {
     /// Headers that differ, by key.
-    pub headers: Vec<HeaderChange>,
+    pub headers: Vec<KeyChange>,
     /// Relays of the second file only, by fingerprint.
     pub gained: Vec<RelayChange>,
     /// Relays of the first file only, by fingerprint.
     pub lost: Vec<RelayChange>,
-    /// Relays whose bandwidth or `vote` differs, by fingerprint.
+    /// Relays with a difference, by fingerprint.
     pub changed: Vec<RelayChange>,
 }
 
 impl Diff {
-    /// Compares two documents.
+    /// Compares headers, and fingerprint, `bw` and `vote` of each relay: what
+    /// authorities use. The other keys differ between almost any two files.
     pub fn between(before: &Document<'_>, after: &Document<'_>) -> Self {
+        Self::compare(before, after, |_, _| Vec::new())
+    }
+
+    /// Compares headers and all keys of each relay.
+    pub fn of_all_keys(before: &Document<'_>, after: &Document<'_>) -> Self {
+        Self::compare(before, after, |old, new| {
+            let (old, new) = (pairs(old), pairs(new));
+            changes(&old, &new)
+        })
+    }
+
+    fn compare(
+        before: &Document<'_>,
+        after: &Document<'_>,
+        keys: impl Fn(RelayLineRef<'_>, RelayLineRef<'_>) -> Vec<KeyChange>,
+    ) -> Self {
         let mut diff = Self {
-            headers: header_changes(before, after),
+            headers: changes(&headers(before), &headers(after)),
             ..Self::default()
         };
-        for change in join(before, after) {
-            match (change.before_there, change.after_there) {
-                (true, false) => diff.lost.push(change.relay),
-                (false, true) => diff.gained.push(change.relay),
-                _ if change.relay.before != change.relay.after
-                    || change.relay.voted_before != change.relay.voted_after =>
-                {
-                    diff.changed.push(change.relay);
+        for joined in join(before, after) {
+            let mut change = joined.change();
+            match (joined.before, joined.after) {
+                (Some(_), None) => diff.lost.push(change),
+                (None, Some(_)) => diff.gained.push(change),
+                (Some(old), Some(new)) => {
+                    if old.as_bytes() != new.as_bytes() {
+                        change.keys = keys(old, new);
+                    }
+                    if change.is_one() {
+                        diff.changed.push(change);
+                    }
                 }
-                _ => {}
+                (None, None) => {}
             }
         }
         diff
@@ -86,80 +124,118 @@ impl Diff {
     }
 }
 
-struct Joined {
-    relay: RelayChange,
-    before_there: bool,
-    after_there: bool,
+impl RelayChange {
+    fn is_one(&self) -> bool {
+        self.before != self.after
+            || self.voted_before != self.voted_after
+            || self.relay_before.is_some()
+            || !self.keys.is_empty()
+    }
+}
+
+/// A relay's lines in two documents.
+struct Joined<'a> {
+    relay: Fingerprint,
+    relay_before: Option<Fingerprint>,
+    before: Option<RelayLineRef<'a>>,
+    after: Option<RelayLineRef<'a>>,
+}
+
+impl Joined<'_> {
+    fn change(&self) -> RelayChange {
+        let bandwidth = |side: Option<RelayLineRef<'_>>| side.and_then(|line| line.bandwidth());
+        let voted = |side: Option<RelayLineRef<'_>>| side.is_some_and(|line| line.is_voted());
+        RelayChange {
+            relay: self.relay,
+            relay_before: self.relay_before,
+            before: bandwidth(self.before),
+            after: bandwidth(self.after),
+            voted_before: voted(self.before),
+            voted_after: voted(self.after),
+            keys: Vec::new(),
+        }
+    }
 }
 
 /// All relays of two documents, by fingerprint.
-fn join(before: &Document<'_>, after: &Document<'_>) -> Vec<Joined> {
-    type Side<'a> = Option<RelayLineRef<'a>>;
-    let mut relays: BTreeMap<Fingerprint, (Side<'_>, Side<'_>)> = BTreeMap::new();
+fn join<'a>(before: &'a Document<'_>, after: &'a Document<'_>) -> Vec<Joined<'a>> {
+    let mut relays: BTreeMap<Fingerprint, Joined<'a>> = BTreeMap::new();
+    let joined = |relay| Joined {
+        relay,
+        relay_before: None,
+        before: None,
+        after: None,
+    };
     for line in before.relays() {
-        if let Some(fingerprint) = line.fingerprint() {
-            relays.entry(fingerprint).or_default().0 = Some(line);
+        if let Some(relay) = line.fingerprint() {
+            relays.entry(relay).or_insert_with(|| joined(relay)).before = Some(line);
         }
     }
     for line in after.relays() {
-        if let Some(fingerprint) = line.fingerprint() {
-            relays.entry(fingerprint).or_default().1 = Some(line);
+        if let Some(relay) = line.fingerprint() {
+            relays.entry(relay).or_insert_with(|| joined(relay)).after = Some(line);
         }
     }
-    let bandwidth = |side: Side<'_>| side.and_then(|line| line.bandwidth());
-    let voted = |side: Side<'_>| side.is_some_and(|line| line.is_voted());
-    relays
-        .into_iter()
-        .map(|(relay, (old, new))| Joined {
-            relay: RelayChange {
-                relay,
-                before: bandwidth(old),
-                after: bandwidth(new),
-                voted_before: voted(old),
-                voted_after: voted(new),
-            },
-            before_there: old.is_some(),
-            after_there: new.is_some(),
-        })
+    join_by_identity(&mut relays);
+    relays.into_values().collect()
+}
+
+/// Joins the relays that were lost with those that were gained, by Ed25519 key.
+fn join_by_identity(relays: &mut BTreeMap<Fingerprint, Joined<'_>>) {
+    let lost: HashMap<Ed25519Identity, Fingerprint> = relays
+        .values()
+        .filter(|joined| joined.after.is_none())
+        .filter_map(|joined| Some((joined.before?.identity()?, joined.relay)))
+        .collect();
+    if lost.is_empty() {
+        return;
+    }
+    let renamed: Vec<(Fingerprint, Fingerprint)> = relays
+        .values()
+        .filter(|joined| joined.before.is_none())
+        .filter_map(|joined| Some((*lost.get(&joined.after?.identity()?)?, joined.relay)))
+        .collect();
+    for (old, new) in renamed {
+        // Of several with the same key, the first takes the line.
+        if let Some(line) = relays.remove(&old).and_then(|joined| joined.before) {
+            if let Some(joined) = relays.get_mut(&new) {
+                joined.before = Some(line);
+                joined.relay_before = Some(old);
+            }
+        }
+    }
+}
+
+/// The pairs of a relay line but for those that [`RelayChange`] has anyway.
+fn pairs(line: RelayLineRef<'_>) -> BTreeMap<&[u8], &[u8]> {
+    line.pairs()
+        .filter_map(|pair| Some((pair.key, pair.value?)))
+        .filter(|(key, _)| !matches!(*key, b"bw" | b"node_id" | b"vote"))
         .collect()
 }
 
-fn header_changes(before: &Document<'_>, after: &Document<'_>) -> Vec<HeaderChange> {
-    let headers = |document: &Document<'_>| -> BTreeMap<String, String> {
-        let timestamp = document
-            .timestamp()
-            .value()
-            .map(|time| ("timestamp".to_owned(), time.to_string()));
-        document
-            .headers()
-            .map(|header| {
-                (
-                    String::from_utf8_lossy(header.key()).into_owned(),
-                    String::from_utf8_lossy(header.value()).into_owned(),
-                )
-            })
-            .chain(timestamp)
-            .collect()
-    };
-    let (mut old, new) = (headers(before), headers(after));
-    let mut changes = Vec::new();
-    for (key, after) in new {
-        let before = old.remove(&key);
-        if before.as_ref() != Some(&after) {
-            changes.push(HeaderChange {
-                key,
-                before,
-                after: Some(after),
-            });
-        }
-    }
-    changes.extend(old.into_iter().map(|(key, before)| HeaderChange {
-        key,
-        before: Some(before),
-        after: None,
-    }));
-    changes.sort_by(|a, b| a.key.cmp(&b.key));
-    changes
+fn headers<'a>(document: &'a Document<'_>) -> BTreeMap<&'a [u8], &'a [u8]> {
+    let timestamp = document.lines().iter();
+    let timestamp = timestamp.filter(|line| line.kind() == LineKind::Timestamp);
+    document
+        .headers()
+        .map(|header| (header.key(), header.value()))
+        .chain(timestamp.map(|line| (&b"timestamp"[..], timestamp_digits(line.content()))))
+        .collect()
+}
+
+fn changes(old: &BTreeMap<&[u8], &[u8]>, new: &BTreeMap<&[u8], &[u8]>) -> Vec<KeyChange> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    keys.into_iter()
+        .map(|key| (key, old.get(key), new.get(key)))
+        .filter(|(_, before, after)| before != after)
+        .map(|(key, before, after)| KeyChange {
+            key: text(key),
+            before: before.map(|value| text(value)),
+            after: after.map(|value| text(value)),
+        })
+        .collect()
 }
 
 /// How two files differ as measurements of a network: voted lines only.
@@ -188,7 +264,7 @@ impl NetworkComparison {
         let pairs: Vec<(Option<u64>, Option<u64>)> = join(before, after)
             .into_iter()
             .map(|joined| {
-                let relay = joined.relay;
+                let relay = joined.change();
                 (
                     relay
                         .before
@@ -309,6 +385,51 @@ mod tests {
             )
             .is_empty()
         );
+    }
+
+    #[test]
+    fn a_relay_with_another_fingerprint_is_known_by_its_other_key() {
+        let key = format!(
+            "master_key_ed25519={}",
+            Ed25519Identity::from_bytes([9; 32])
+        );
+        let line = |byte: u8, rest: &str| {
+            format!("node_id=${} {rest}\n", Fingerprint::from_bytes([byte; 20]))
+        };
+        let before = format!("1\n{}{}", line(1, &format!("bw=5 {key}")), line(2, "bw=7"));
+        let after = format!("1\n{}{}", line(3, &format!("bw=10 {key}")), line(2, "bw=7"));
+        let (before, after) = (
+            Document::parse(before.as_bytes()),
+            Document::parse(after.as_bytes()),
+        );
+        let diff = Diff::between(&before, &after);
+        assert!(diff.gained.is_empty() && diff.lost.is_empty());
+        assert_eq!(diff.changed.len(), 1);
+        let change = &diff.changed[0];
+        assert_eq!(change.relay, Fingerprint::from_bytes([3; 20]));
+        assert_eq!(change.relay_before, Some(Fingerprint::from_bytes([1; 20])));
+        assert_eq!(change.ratio(), Some(2.0));
+        assert_eq!(NetworkComparison::between(&before, &after).common, 2);
+    }
+
+    #[test]
+    fn other_keys_are_compared_on_request() {
+        let relay = Fingerprint::from_bytes([1; 20]);
+        let file = |rest: &str| format!("1\n=====\nbw=5 node_id=${relay} {rest}\n");
+        let (before, after) = (file("nick=a rtt=7 k=v"), file("k=v  nick=b time=x"));
+        let (before, after) = (
+            Document::parse(before.as_bytes()),
+            Document::parse(after.as_bytes()),
+        );
+        assert!(Diff::between(&before, &after).is_empty());
+        let diff = Diff::of_all_keys(&before, &after);
+        let keys: Vec<_> = diff.changed[0]
+            .keys
+            .iter()
+            .map(|key| key.key.as_str())
+            .collect();
+        assert_eq!(keys, ["nick", "rtt", "time"]);
+        assert!(Diff::of_all_keys(&after, &after).is_empty());
     }
 
     #[test]

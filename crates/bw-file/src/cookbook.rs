@@ -97,7 +97,7 @@
 //! assert_eq!((found.position.line, found.position.column), (4, 4));
 //! // For people: the place, the meaning, the line, and a caret.
 //! let text = report.display(&document).to_string();
-//! assert!(text.starts_with("4:4: error[invalid-bandwidth]: The bandwidth is no whole number"));
+//! assert!(text.starts_with("4:4: error[invalid-bandwidth]: The bandwidth is not made of digits"));
 //! ```
 //!
 //! # What tor makes of a file

@@ -10,7 +10,7 @@ use crate::identity::{Ed25519Identity, Fingerprint};
 use crate::line::{
     Classifier, HeaderLine, Line, LineEnding, LineKind, RawLines, classify_in_body, split_ending,
 };
-use crate::relay::{RelayLine, RelayLineRef, check_pair, with_key, without_key};
+use crate::relay::{RelayLine, RelayLineRef, check_pair, with_key, with_pair_at, without_key};
 use crate::time::UnixTime;
 use crate::value::{Field, FieldValue};
 use crate::version::FormatVersion;
@@ -375,6 +375,40 @@ impl Document<'_> {
         Ok(removed)
     }
 
+    /// Inserts a header so that it becomes the line with this index among all
+    /// lines. Whether the header has the key already is not looked at.
+    ///
+    /// # Errors
+    /// If the key or the value cannot be written, or the place is not after
+    /// the timestamp and before what ends the header.
+    pub fn insert_header(&mut self, line: usize, key: &str, value: &str) -> Result<(), Error> {
+        check_pair(key, value)?;
+        let timestamp = self.timestamp_index()?;
+        if line <= timestamp || line > self.lines.len() || !self.ends_header(line) {
+            return Err(no_such_place(line, "place for a header"));
+        }
+        let content = format!("{key}={value}");
+        self.insert_line(line, LineKind::Header, content.as_bytes());
+        Ok(())
+    }
+
+    /// Inserts a pair into the relay line with this index among all lines, so
+    /// that it becomes the token with the number `place` from 0, or the last.
+    ///
+    /// # Errors
+    /// If it is no relay line, or the key or the value cannot be written.
+    pub fn insert_relay_key(
+        &mut self,
+        line: usize,
+        place: usize,
+        key: &str,
+        value: &str,
+    ) -> Result<(), Error> {
+        let content = with_pair_at(self.relay_content(line)?, place, key, value)?;
+        self.replace_relay(line, &content);
+        Ok(())
+    }
+
     /// Appends a relay line after the last line. If that has no line end, it
     /// gets one.
     ///
@@ -382,11 +416,31 @@ impl Document<'_> {
     /// If there is no timestamp that it could follow, or the line would not
     /// be taken for a relay line there.
     pub fn push_relay(&mut self, relay: &RelayLine) -> Result<(), Error> {
-        self.timestamp_index()?;
-        let mut classifier = if self.has_body() {
-            Classifier::Body
-        } else {
+        self.insert_relay(self.lines.len(), relay)
+    }
+
+    /// Inserts a relay line so that it becomes the line with this index among
+    /// all lines.
+    ///
+    /// # Errors
+    /// If the place is before the end of the header, or the line would not be
+    /// taken for a relay line there.
+    pub fn insert_relay(&mut self, line: usize, relay: &RelayLine) -> Result<(), Error> {
+        let timestamp = self.timestamp_index()?;
+        let in_header = line <= self.lines.len() && self.ends_header(line);
+        // Within a header, what follows would cease to be header.
+        let splits = in_header
+            && self.lines[line..]
+                .iter()
+                .take_while(|line| line.kind() != LineKind::Relay)
+                .any(|line| line.kind() != LineKind::Blank);
+        if line <= timestamp || line > self.lines.len() || splits {
+            return Err(no_such_place(line, "place for a relay line"));
+        }
+        let mut classifier = if in_header {
             Classifier::Header
+        } else {
+            Classifier::Body
         };
         let content = relay.as_bytes();
         if classifier.classify(content) != LineKind::Relay || content.ends_with(b"\r") {
@@ -396,7 +450,7 @@ impl Document<'_> {
                 expected: "a relay line with bw and an identity",
             }));
         }
-        self.insert_line(self.lines.len(), LineKind::Relay, content);
+        self.insert_line(line, LineKind::Relay, content);
         Ok(())
     }
 
@@ -495,10 +549,6 @@ impl Document<'_> {
             .any(|line| matches!(line.kind(), LineKind::Terminator | LineKind::Relay))
     }
 
-    fn has_body(&self) -> bool {
-        !self.ends_header(self.lines.len())
-    }
-
     fn insert_line(&mut self, at: usize, kind: LineKind, content: &[u8]) {
         if at == self.lines.len() {
             self.terminate_last();
@@ -536,6 +586,10 @@ impl Document<'_> {
             line.set_kind(kind);
         }
     }
+}
+
+fn no_such_place(index: usize, expected: &'static str) -> Error {
+    Error::new(ErrorKind::NoSuchLine { index, expected })
 }
 
 impl fmt::Debug for Document<'_> {
@@ -590,6 +644,48 @@ mod tests {
             after(|d| d.set_timestamp(UnixTime::new(5)).unwrap()),
             text.replace("1700000000", "5")
         );
+    }
+
+    #[test]
+    fn inserting_adds_one_line_or_pair() {
+        let text = String::from_utf8(FILE.to_vec()).unwrap();
+        let relay = RelayLine::new("bw=3 node_id=$02").unwrap();
+        assert_eq!(
+            after(|d| d.insert_header(2, "mu", "5").unwrap()),
+            text.replace("software", "mu=5\nsoftware")
+        );
+        assert_eq!(
+            after(|d| d.insert_header(3, "mu", "5").unwrap()),
+            text.replace("=====", "mu=5\n=====")
+        );
+        assert_eq!(
+            after(|d| d.insert_relay(5, &relay).unwrap()),
+            text.replace("bw=2", "bw=3 node_id=$02\nbw=2")
+        );
+        assert_eq!(
+            after(|d| d.insert_relay_key(5, 1, "k", "v").unwrap()),
+            text.replace("bw=2 node", "bw=2 k=v node")
+        );
+        let mut document = Document::parse(FILE);
+        for line in [0, 4, 7, 99] {
+            assert!(document.insert_header(line, "a", "b").is_err(), "{line}");
+        }
+        for line in [0, 1, 2, 3, 8] {
+            assert!(document.insert_relay(line, &relay).is_err(), "{line}");
+        }
+        assert_eq!(document.to_bytes(), FILE);
+
+        // Without a terminator, the first relay line ends the header.
+        let mut document = Document::parse(b"1\na=b\n\nbw=1 node_id=x\nc");
+        assert!(document.insert_relay(1, &relay).is_err());
+        document.insert_header(3, "c", "d").unwrap();
+        document.insert_relay(4, &relay).unwrap();
+        document.insert_relay(7, &relay).unwrap();
+        assert_eq!(
+            document.to_bytes(),
+            b"1\na=b\n\nc=d\nbw=3 node_id=$02\nbw=1 node_id=x\nc\nbw=3 node_id=$02\n"
+        );
+        assert_eq!(Document::parse(&document.to_bytes()), document);
     }
 
     #[test]

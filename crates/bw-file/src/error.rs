@@ -159,6 +159,15 @@ pub enum ErrorKind {
         /// Where the limit was reached.
         position: Position,
     },
+    /// A relay's line is longer than the oldest tor to support reads.
+    LineTooLong {
+        /// The relay concerned.
+        relay: Fingerprint,
+        /// Bytes that the line would have, without its line feed.
+        bytes: usize,
+        /// Bytes that are read.
+        maximum: usize,
+    },
     /// There is no such line, or it is not of the kind asked for.
     NoSuchLine {
         /// Its index, from 0.
@@ -266,6 +275,14 @@ impl fmt::Display for Error {
             } => write!(
                 f,
                 "{position}: more than {maximum} {limit}; raise the limit if the input is to be trusted"
+            ),
+            ErrorKind::LineTooLong {
+                relay,
+                bytes,
+                maximum,
+            } => write!(
+                f,
+                "relay {relay}: the line would have {bytes} bytes, and the oldest tor to support reads {maximum}: give it fewer keys"
             ),
             ErrorKind::NoSuchLine { index, expected } => {
                 write!(f, "line {}: no {expected} there", index.saturating_add(1))

@@ -29,8 +29,8 @@ mod version;
 mod vote;
 mod writer;
 
-pub use builder::{FileBuilder, RelayBuilder, Target};
-pub use compare::{Diff, HeaderChange, NetworkComparison, RelayChange};
+pub use builder::{FileBuilder, KeyOrder, RelayBuilder, Target};
+pub use compare::{Diff, KeyChange, NetworkComparison, RelayChange};
 #[cfg(feature = "compression")]
 pub use compression::decompress;
 #[cfg(feature = "archive")]

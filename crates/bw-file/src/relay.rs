@@ -144,6 +144,17 @@ impl RelayLine {
         Ok(())
     }
 
+    /// Inserts a pair so that it becomes the token with the number `place`
+    /// from 0, or the last. Whether the line has the key already is not looked
+    /// at.
+    ///
+    /// # Errors
+    /// If the key or the value cannot be written.
+    pub fn insert(&mut self, place: usize, key: &str, value: &str) -> Result<(), Error> {
+        self.content = with_pair_at(&self.content, place, key, value)?;
+        Ok(())
+    }
+
     /// Removes all occurrences of a key, each with the white space before it,
     /// and says how many there were.
     pub fn remove(&mut self, key: &str) -> usize {
@@ -160,24 +171,36 @@ impl RelayLine {
 /// `line` with `key` set to `value`.
 pub(crate) fn with_key(line: &[u8], key: &str, value: &str) -> Result<Vec<u8>, Error> {
     check_pair(key, value)?;
-    let value = value.as_bytes();
-    let mut edited = Vec::with_capacity(line.len() + key.len() + value.len() + 2);
-    if let Some(pair) = last_pair(line, key.as_bytes()) {
-        edited.extend_from_slice(&line[..pair.value_offset()]);
-        edited.extend_from_slice(value);
-        edited.extend_from_slice(&line[pair.end()..]);
-    } else {
-        edited.extend_from_slice(line);
-        if line
-            .last()
-            .is_some_and(|byte| !matches!(byte, b' ' | b'\t'))
-        {
-            edited.push(b' ');
-        }
-        edited.extend_from_slice(key.as_bytes());
-        edited.push(b'=');
-        edited.extend_from_slice(value);
+    let Some(pair) = last_pair(line, key.as_bytes()) else {
+        return with_pair_at(line, usize::MAX, key, value);
+    };
+    let (before, after) = (&line[..pair.value_offset()], &line[pair.end()..]);
+    Ok([before, value.as_bytes(), after].concat())
+}
+
+/// `line` with a pair before the token with the number `place`, or at its end.
+pub(crate) fn with_pair_at(
+    line: &[u8],
+    place: usize,
+    key: &str,
+    value: &str,
+) -> Result<Vec<u8>, Error> {
+    check_pair(key, value)?;
+    let pair = format!("{key}={value}");
+    let (before, after) = match Pairs::new(line).nth(place) {
+        Some(token) => line.split_at(token.offset),
+        None => (line, &b""[..]),
+    };
+    let is_apart = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let mut edited = before.to_vec();
+    if !before.last().is_none_or(is_apart) {
+        edited.push(b' ');
     }
+    edited.extend_from_slice(pair.as_bytes());
+    if !after.is_empty() {
+        edited.push(b' ');
+    }
+    edited.extend_from_slice(after);
     Ok(edited)
 }
 
@@ -270,6 +293,18 @@ mod tests {
         assert_eq!(set("bw=1 bw=2 ", "bw", "300"), "bw=1 bw=300 ");
         assert_eq!(set("xbw=1", "bw", "2"), "xbw=1 bw=2");
         assert_eq!(set("", "bw", "2"), "bw=2");
+    }
+
+    #[test]
+    fn inserting_keeps_the_spacing() {
+        let insert = |text, place| edited(text, |line| line.insert(place, "k", "v").unwrap());
+        assert_eq!(insert("a=1\t b=2  word", 0), "k=v a=1\t b=2  word");
+        assert_eq!(insert("a=1\t b=2  word", 1), "a=1\t k=v b=2  word");
+        assert_eq!(insert("a=1\t b=2  word", 2), "a=1\t b=2  k=v word");
+        assert_eq!(insert("a=1\t b=2  word", 3), "a=1\t b=2  word k=v");
+        assert_eq!(insert(" a=1", 0), " k=v a=1");
+        assert_eq!(insert("a=1 ", 9), "a=1 k=v");
+        assert_eq!(insert("", 0), "k=v");
     }
 
     #[test]

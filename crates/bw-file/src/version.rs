@@ -154,6 +154,18 @@ impl TorVersion {
         *self >= Self::release(0, 4, 7, 11)
     }
 
+    /// The longest line that is read whole, in bytes without its line feed:
+    /// any from 0.3.5.1.
+    pub fn longest_line(&self) -> Option<usize> {
+        if self.numbers >= [0, 3, 5, 1] {
+            None
+        } else if self.numbers >= [0, 2, 6, 3] {
+            Some(510)
+        } else {
+            Some(254)
+        }
+    }
+
     /// Whether `node_id` is understood at the end of a line: from 0.3.4.1.
     pub fn takes_trailing_node_id(&self) -> bool {
         self.numbers >= [0, 3, 4, 1]
@@ -261,6 +273,13 @@ mod tests {
         for bad in ["0.4.8", "0.4.8.1.2", "0.4.8.x", "0.4.8.1-", ""] {
             assert!(bad.parse::<TorVersion>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn lines_were_bounded_once() {
+        assert_eq!(tor("0.2.6.2-alpha").longest_line(), Some(254));
+        assert_eq!(tor("0.3.4.11").longest_line(), Some(510));
+        assert_eq!(tor("0.3.5.1-alpha").longest_line(), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
             .get(usize::from(edit >> 4) % relays.len().max(1))
             .copied()
             .unwrap_or(0);
-        match edit & 7 {
+        match edit & 15 {
             0 => drop(document.set_header(key, "1.4.0")),
             1 => {
                 document.remove_header(key);
@@ -32,6 +32,13 @@ fuzz_target!(|input: &[u8]| {
                 drop(document.push_relay(&line));
             }
             6 => document.sort_relays_by(|relay| relay.bandwidth()),
+            7 => drop(document.insert_header(usize::from(edit >> 4), key, "x")),
+            8 => drop(document.insert_relay_key(relay, usize::from(edit >> 5), key, "8")),
+            9 => {
+                let line = RelayLine::new("node_id=y\tbw=2").expect("one line");
+                drop(document.insert_relay(usize::from(edit >> 4), &line));
+            }
+            10 => document.retain_relays(|relay| relay.bandwidth().is_some()),
             _ => drop(document.set_timestamp(UnixTime::new(i64::from(edit)))),
         }
         let bytes = document.to_bytes();

@@ -72,7 +72,7 @@ fn edit(name: &str, edits: &[u8], bytes: &[u8]) {
             .get(usize::from(edit >> 4) % relays.len().max(1))
             .copied()
             .unwrap_or(0);
-        match edit & 7 {
+        match edit & 15 {
             0 => drop(document.set_header(key, "1.4.0")),
             1 => {
                 document.remove_header(key);
@@ -85,6 +85,13 @@ fn edit(name: &str, edits: &[u8], bytes: &[u8]) {
                 drop(document.push_relay(&line));
             }
             6 => document.sort_relays_by(|relay| relay.bandwidth()),
+            7 => drop(document.insert_header(usize::from(edit >> 4), key, "x")),
+            8 => drop(document.insert_relay_key(relay, usize::from(edit >> 5), key, "8")),
+            9 => {
+                let line = RelayLine::new("node_id=y\tbw=2").unwrap();
+                drop(document.insert_relay(usize::from(edit >> 4), &line));
+            }
+            10 => document.retain_relays(|relay| relay.bandwidth().is_some()),
             _ => drop(document.set_timestamp(UnixTime::new(i64::from(edit)))),
         }
         assert_eq!(
@@ -102,8 +109,8 @@ fn edits_leave_what_parsing_gives() {
             edit(&name, edits, rest);
         }
         // Each edit alone and after another, on the whole input.
-        for first in 0..8 {
-            for second in 0..8 {
+        for first in 0..12 {
+            for second in 0..12 {
                 edit(&name, &[first, second | 0x10], &bytes);
                 edit(&name, &[first | 0x50, second], &bytes);
             }
