@@ -8,7 +8,6 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "this is a test")]
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use bw_file::{
@@ -47,30 +46,38 @@ async fn a_real_tor_judges_generated_files_as_we_do() {
         let cases = generator.cases(&network, round == 0);
         let votes = collect(&network, &cases, due).await;
         for ((case, vote), authority) in cases.iter().zip(votes).zip(network.authorities()) {
-            compared += 1;
-            if let Err(difference) = case.compare(vote.as_deref(), &authority) {
-                failures.push(format!(
+            match case.compare(vote.as_deref(), &authority) {
+                Ok(seen) => compared += usize::from(seen),
+                Err(difference) => failures.push(format!(
                     "{difference}\n  file {}\n  judged {:?}",
                     case.shown(),
                     case.verdict
-                ));
+                )),
             }
         }
     }
     network.down().await.unwrap();
-    println!("{compared} files compared");
+    println!("{compared} files agree");
     assert!(
         failures.is_empty(),
-        "BWSCAN_SEED={seed}: {} of {compared} files differ\n{}",
+        "BWSCAN_SEED={seed}: {} files differ\n{}",
         failures.len(),
         failures.join("\n")
     );
+    // On a busy machine some votes come too late to be seen.
+    let given = rounds * AUTHORITIES;
+    assert!(2 * compared > given, "{compared} of {given} seen");
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .unwrap()
         .as_secs()
+}
+
+/// How many lines of a log have this text.
+fn count(log: &str, text: &str) -> usize {
+    log.lines().filter(|line| line.contains(text)).count()
 }
 
 /// The first consensus after `due` whose votes are some seconds away.
@@ -93,25 +100,24 @@ struct Case {
 
 impl Case {
     /// Compares a vote, if there was one, and what the authority has logged
-    /// since it was given the file.
-    fn compare(&self, vote: Option<&[u8]>, authority: &Authority<'_>) -> Result<(), String> {
+    /// since it was given the file; false if it did neither in time.
+    fn compare(&self, vote: Option<&[u8]>, authority: &Authority<'_>) -> Result<bool, String> {
         let log = std::fs::read(authority.log_file()).unwrap();
-        let log = String::from_utf8_lossy(&log[self.log_start..]).into_owned();
-        self.compare_vote(vote)?;
-        self.compare_warnings(&log)
+        let log = String::from_utf8_lossy(&log[self.log_start..]);
+        let votes = count(&log, "Time to vote.");
+        let spoiled = count(&log, TorWarningKind::UnreadableVote.tor_says()) > 0;
+        match vote {
+            _ if votes == 0 => return Ok(false),
+            None if !spoiled => return Ok(false),
+            Some(vote) if self.verdict.casts_vote() => self.compare_vote(vote)?,
+            None if !self.verdict.casts_vote() => {}
+            _ => return Err(format!("vote cast: {}", vote.is_some())),
+        }
+        self.compare_warnings(&log, votes)?;
+        Ok(true)
     }
 
-    fn compare_vote(&self, vote: Option<&[u8]>) -> Result<(), String> {
-        let Some(vote) = vote else {
-            return if self.verdict.casts_vote() {
-                Err("tor cast no vote".to_owned())
-            } else {
-                Ok(())
-            };
-        };
-        if !self.verdict.casts_vote() {
-            return Err("tor cast a vote".to_owned());
-        }
+    fn compare_vote(&self, vote: &[u8]) -> Result<(), String> {
         let (said, expected) = (VoteLines::parse(vote), self.verdict.vote_lines());
         if said.headers != expected.headers {
             let text = said.headers.unwrap_or_default();
@@ -120,32 +126,27 @@ impl Case {
         if said.digest != expected.digest {
             return Err(format!("digest: {:?}", said.digest));
         }
-        let known = |measured: &BTreeMap<Fingerprint, u32>| -> Vec<_> {
-            self.relays
-                .iter()
-                .map(|id| measured.get(id).copied())
-                .collect()
-        };
-        if known(&said.measured) != known(&expected.measured) || said.measured.len() > 3 {
+        let mut expected = expected.measured;
+        expected.retain(|relay, _| self.relays.contains(relay));
+        if said.measured != expected {
             return Err(format!("measured: {:?}", said.measured));
         }
         Ok(())
     }
 
-    fn compare_warnings(&self, log: &str) -> Result<(), String> {
+    /// tor reads a file twice for a vote; a late vote it makes twice.
+    fn compare_warnings(&self, log: &str, votes: usize) -> Result<(), String> {
         for &kind in TorWarningKind::ALL {
             // tor has the place in its source after "Bug:".
-            let says = kind.tor_says().trim_start_matches("Bug: ");
-            let found = log.lines().filter(|line| line.contains(says)).count();
+            let found = count(log, kind.tor_says().trim_start_matches("Bug: "));
             let warnings = self.verdict.warnings().iter();
             let expected = warnings.filter(|warning| warning.kind == kind).count();
             let agree = match kind {
-                // Of the vote, not of a reading; the first comes with a
-                // backtrace, and tor may try to vote more than once.
+                // Of the vote, not of a reading, and more than one message.
                 TorWarningKind::HeadersTooLong | TorWarningKind::UnreadableVote => {
                     (found > 0) == (expected > 0)
                 }
-                _ => found == 2 * expected,
+                _ => found == 2 * votes * expected,
             };
             if !agree {
                 return Err(format!(

@@ -93,6 +93,11 @@ fn push_cell(cell: &[u8], row: &mut Vec<u8>) {
     }
 }
 
+/// JSON Schema (2020-12) of all JSON that this crate writes: a line of
+/// [`write_json_lines`] as the schema itself, the other types in its `$defs`
+/// as `header`, `report`, `judgement`, `diff`, and `comparison`.
+pub const JSON_SCHEMA: &str = include_str!("../schema/bw-file.schema.json");
+
 /// Writes the relay lines as JSON Lines: for each an object as
 /// [`RelayFields`](crate::RelayFields) describes.
 ///

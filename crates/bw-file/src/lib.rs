@@ -35,9 +35,9 @@ pub use compare::{Diff, KeyChange, NetworkComparison, RelayChange};
 pub use compression::decompress;
 #[cfg(feature = "archive")]
 pub use compression::{for_each_member, is_archive};
-pub use convert::write_csv;
 #[cfg(feature = "json")]
 pub use convert::write_json_lines;
+pub use convert::{JSON_SCHEMA, write_csv};
 pub use digest::{DigestError, FileDigest};
 pub use document::{Document, Limits, RelayIndex};
 pub use error::{Error, ErrorKind, Limit, Position};

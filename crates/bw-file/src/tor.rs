@@ -51,6 +51,7 @@ pub struct TorJudge {
 
 /// Something that tor warns of when it reads a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TorWarning {
     /// Number of the line, from 1; the last one for what concerns the file.
@@ -61,6 +62,8 @@ pub struct TorWarning {
 
 /// What tor complains of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum TorWarningKind {
     /// `bw=` twice in a line: the line is refused.
@@ -145,6 +148,7 @@ impl fmt::Display for TorWarningKind {
 
 /// A line that tor uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct UsedLine {
     /// Number of the line, from 1.
@@ -165,6 +169,9 @@ impl UsedLine {
 }
 
 /// What tor makes of a file.
+///
+/// As JSON (feature `serde`): an object with what the methods give, the header
+/// line with bytes outside UTF-8 replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TorJudgement {
     version: TorVersion,
@@ -421,6 +428,28 @@ impl TorJudgement {
     fn refuse(&mut self, kind: TorWarningKind, line: u64) {
         self.refused = true;
         self.warn(kind, line);
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for TorJudgement {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let (entries, bytes) = self.header_budget();
+        let headers = String::from_utf8_lossy(&self.headers_line()).into_owned();
+        let mut judgement = serializer.serialize_struct("TorJudgement", 11)?;
+        judgement.serialize_field("tor_version", &self.version)?;
+        judgement.serialize_field("casts_vote", &self.casts_vote())?;
+        judgement.serialize_field("refused", &self.refused)?;
+        judgement.serialize_field("headers_line", &headers)?;
+        judgement.serialize_field("digest_line", &self.digest_line())?;
+        judgement.serialize_field("header_entries", &entries)?;
+        judgement.serialize_field("header_bytes", &bytes)?;
+        judgement.serialize_field("skipped", &self.skipped)?;
+        judgement.serialize_field("warnings", &self.warnings)?;
+        judgement.serialize_field("used", &self.used)?;
+        judgement.serialize_field("measured", &self.measured)?;
+        judgement.end()
     }
 }
 

@@ -84,6 +84,12 @@ pub trait FieldValue<'a>: Sized + sealed::Sealed {
 
     /// Appends the value's spelling.
     fn write_field(&self, out: &mut String);
+
+    /// Whether JSON can have the value: all but infinities and NaN.
+    #[doc(hidden)]
+    fn is_json(&self) -> bool {
+        true
+    }
 }
 
 mod sealed {
@@ -326,13 +332,25 @@ field_value!(
     },
     |v| if v.0 { &"True" } else { &"False" }
 );
-field_value!(
-    f64,
-    "a decimal number",
-    |raw| std::str::from_utf8(raw).ok()?.parse().ok(),
-    |v| v
-);
 field_value!(CountryCode, "two upper-case letters", Self::parse, |v| v);
+
+impl sealed::Sealed for f64 {}
+
+impl FieldValue<'_> for f64 {
+    const EXPECTED: &'static str = "a decimal number";
+
+    fn parse_field(raw: &[u8]) -> Option<Self> {
+        std::str::from_utf8(raw).ok()?.parse().ok()
+    }
+
+    fn write_field(&self, out: &mut String) {
+        out.push_str(&self.to_string());
+    }
+
+    fn is_json(&self) -> bool {
+        self.is_finite()
+    }
+}
 
 impl sealed::Sealed for Vec<CountryCode> {}
 
@@ -375,12 +393,12 @@ impl<'a> FieldValue<'a> for Cow<'a, str> {
 
 #[cfg(feature = "serde")]
 mod with_serde {
-    use super::{Cow, Field};
+    use super::{Cow, Field, FieldValue};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     /// `null` for `None`, `{"invalid": "text"}` for what is not of the type
-    /// (bytes outside UTF-8 replaced), else the value. Absent fields are left
-    /// out by the structs that hold them.
+    /// (bytes outside UTF-8 replaced) or not a number of JSON's, else the
+    /// value. Absent fields are left out by the structs that hold them.
     #[derive(Serialize, Deserialize)]
     #[serde(untagged)]
     enum Form<T> {
@@ -388,16 +406,19 @@ mod with_serde {
         Value(T),
     }
 
-    impl<T: Serialize> Serialize for Field<'_, T> {
+    impl<'a, T: Serialize + FieldValue<'a>> Serialize for Field<'a, T> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            match self {
-                Self::Absent | Self::WrittenNone => serializer.serialize_none(),
-                Self::Invalid(raw) => Form::<()>::Invalid {
-                    invalid: String::from_utf8_lossy(raw).into_owned(),
+            let invalid = match self {
+                Self::Absent | Self::WrittenNone => return serializer.serialize_none(),
+                Self::Value(value) if value.is_json() => return value.serialize(serializer),
+                Self::Value(value) => {
+                    let mut text = String::new();
+                    value.write_field(&mut text);
+                    text
                 }
-                .serialize(serializer),
-                Self::Value(value) => value.serialize(serializer),
-            }
+                Self::Invalid(raw) => String::from_utf8_lossy(raw).into_owned(),
+            };
+            Form::<()>::Invalid { invalid }.serialize(serializer)
         }
     }
 

@@ -8,4 +8,6 @@ mod interop;
 mod oracle;
 mod properties;
 mod replay;
+#[cfg(feature = "json")]
+mod schema;
 mod shared;
