@@ -230,16 +230,31 @@ impl TorJudge {
 
     /// What tor does with a file.
     pub fn judge(&self, file: &[u8]) -> TorJudgement {
+        self.judge_after(0, file)
+    }
+
+    /// What tor has done with a file from CollecTor's archive: as
+    /// [`judge`](Self::judge), but for the lines with `@` that were put before
+    /// it, which count as lines and for nothing else.
+    pub fn judge_archived(&self, file: &[u8]) -> TorJudgement {
+        let annotations = RawLines::new(file).take_while(|line| line.first() == Some(&b'@'));
+        let (lines, bytes) = annotations.fold((0, 0), |(lines, bytes), line| {
+            (lines + 1, bytes + line.len())
+        });
+        self.judge_after(lines, &file[bytes..])
+    }
+
+    fn judge_after(&self, annotations: u64, file: &[u8]) -> TorJudgement {
         let mut judgement = self.blank(FileDigest::as_tor_computes(file));
         let mut lines = RawLines::new(file);
+        let mut number = annotations + 1;
         match self.read_timestamp(lines.next()) {
             Ok(timestamp) => judgement.add_header(format!("timestamp={timestamp}").as_bytes()),
             Err(kind) => {
-                judgement.refuse(kind, 1);
+                judgement.refuse(kind, number);
                 return judgement;
             }
         }
-        let mut number = 1;
         let mut after_header = false;
         for raw in lines {
             number += 1;
@@ -699,6 +714,20 @@ mod tests {
         // That version wants a `$`.
         let file = file.replace("node_id=", "node_id=$");
         assert!(!old.judge(file.as_bytes()).casts_vote());
+    }
+
+    #[test]
+    fn annotations_count_as_lines_only() {
+        let file = format!("1700000000\nnode_id={ID} bw=1\n");
+        let archived = format!("@type bandwidth-file 1.0\n@source x\n{file}");
+        let judge = TorJudge::new(UnixTime::new(1_700_000_000));
+        assert!(judge.judge(archived.as_bytes()).refused());
+        let verdict = judge.judge_archived(archived.as_bytes());
+        assert_eq!(verdict.digest(), FileDigest::of(file.as_bytes()));
+        assert_eq!(verdict.used()[0].line, 4);
+        let plain = judge.judge_archived(file.as_bytes());
+        assert_eq!(plain, judge.judge(file.as_bytes()));
+        assert_eq!(plain.vote_lines(), verdict.vote_lines());
     }
 
     #[test]
