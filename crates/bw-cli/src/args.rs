@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bw_file::Fingerprint;
+use bw_measure::Window;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
@@ -47,7 +48,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Measure relays.
-    Scan(ScanArgs),
+    Scan(Box<ScanArgs>),
     /// List the scans in the store.
     List(ListArgs),
     /// Combine the latest completed scans, relay by relay.
@@ -79,6 +80,22 @@ pub(crate) enum Command {
         /// Where to write them.
         directory: Option<PathBuf>,
     },
+}
+
+/// A number of things of which there must be one.
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("not a number of at least 1".to_owned()),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// More than nothing, at most everything.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
+        _ => Err("not a number of percent above 0, at most 100".to_owned()),
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -157,11 +174,51 @@ pub(crate) struct ScanArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100),
           value_name = "N")]
     pub(crate) attempts: u32,
-    /// The shortest download.
-    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration,
+    /// What of this machine's link measurements may take, per second.
+    #[arg(
+        long,
+        default_value = "12.5MB",
+        env = "BWSCAN_LINK_RATE",
+        value_name = "SIZE"
+    )]
+    pub(crate) link_rate: ByteSize,
+    /// What each destination may be asked for, per second [default: no limit].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) destination_rate: Option<ByteSize>,
+    /// The most circuits at a time.
+    #[arg(long, default_value_t = 100, value_parser = parse_count, value_name = "N")]
+    pub(crate) circuits: usize,
+    /// The most circuits begun in a second.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..),
+          value_name = "N")]
+    pub(crate) circuits_per_second: u32,
+    /// The most helpers of one measurement: a relay faster than any helper is
+    /// measured through several.
+    #[arg(long, default_value_t = 8, value_parser = parse_count, value_name = "N")]
+    pub(crate) helpers: usize,
+    /// The most bytes of payload in 24 hours [default: no limit].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) bytes_per_day: Option<ByteSize>,
+    /// The time of day (UTC) in which measurements begin, such as 22:00-06:00.
+    #[arg(long, value_name = "FROM-TO")]
+    pub(crate) window: Option<Window>,
+    /// How long nothing may work before the scan ends, once something has worked.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) outage: Duration,
+    /// A download ends when its rate is known to this many percent, with 95 %
+    /// confidence.
+    #[arg(long, default_value_t = 5.0, value_parser = parse_percent, value_name = "PERCENT")]
+    pub(crate) precision: f64,
+    /// The shortest time that counts, after the beginning that is left out.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration,
           value_name = "TIME")]
     pub(crate) min_time: Duration,
-    /// The longest download.
+    /// The time that counts after which a download ends although its rate is known less well.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) sample_time: Duration,
+    /// The longest download, with the beginning that is left out.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration,
           value_name = "TIME")]
     pub(crate) max_time: Duration,

@@ -1,9 +1,11 @@
 //! Showing how a scan goes: bars on a terminal, plain lines elsewhere.
 
+use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use bw_file::Fingerprint;
 use bw_measure::{Event, Observer};
 use bw_results::{Attempt, Outcome};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -34,8 +36,11 @@ struct State {
     targets: u64,
     done: u64,
     failed: u64,
-    /// The attempt under way: its start and the bytes when it was last shown.
-    current: Option<(Instant, u64)>,
+    /// Bytes of the attempts under way, each by its target.
+    running: HashMap<Fingerprint, u64>,
+    /// Bytes since the rate was last shown, and when that was.
+    recent: u64,
+    shown: Option<Instant>,
 }
 
 impl Progress {
@@ -75,13 +80,13 @@ impl Progress {
 
     fn started(&self, targets: usize) {
         let mut state = self.lock();
-        *state = State {
-            targets: targets as u64,
-            ..State::default()
-        };
+        if state.done == state.targets {
+            *state = State::default();
+            self.bar.reset_eta();
+        }
+        state.targets += targets as u64;
         self.bar.set_length(state.targets);
-        self.bar.set_position(0);
-        self.bar.reset_eta();
+        self.bar.set_position(state.done);
         // A fixed template: it cannot be wrong at run time only.
         if let Ok(style) = ProgressStyle::with_template(
             "{elapsed_precise} [{bar:30}] {pos}/{len} relays, {eta} left  {msg}",
@@ -91,31 +96,30 @@ impl Progress {
     }
 
     fn attempt(&self, attempt: &Attempt) {
-        self.lock().current = Some((Instant::now(), 0));
-        self.bar
-            .set_message(format!("{}: connecting", attempt.target.nickname));
+        let mut state = self.lock();
+        state.running.insert(attempt.target.fingerprint, 0);
+        state.shown.get_or_insert_with(Instant::now);
     }
 
     fn progress(&self, attempt: &Attempt, bytes: u64) {
         let mut state = self.lock();
-        if let Some((since, before)) = state.current {
-            let seconds = since.elapsed().as_secs_f64();
-            if seconds > 0.3 {
-                let rate = bytes.saturating_sub(before) as f64 / seconds;
-                let name = &attempt.target.nickname;
-                let failed = state.failed;
-                self.bar
-                    .set_message(format!("{name}: {} kB/s, {failed} failed", kilobytes(rate)));
-                state.current = Some((Instant::now(), bytes));
-            }
-        } else {
-            state.current = Some((Instant::now(), bytes));
+        let before = state.running.insert(attempt.target.fingerprint, bytes);
+        state.recent += bytes.saturating_sub(before.unwrap_or(0));
+        let seconds = state
+            .shown
+            .map_or(0.0, |shown| shown.elapsed().as_secs_f64());
+        if seconds >= 1.0 {
+            let rate = kilobytes(state.recent as f64 / seconds);
+            let (running, failed) = (state.running.len(), state.failed);
+            self.bar
+                .set_message(format!("{running} at a time, {rate} kB/s, {failed} failed"));
+            (state.recent, state.shown) = (0, Some(Instant::now()));
         }
     }
 
     fn ended(&self, outcome: &Outcome, settled: bool) {
         let mut state = self.lock();
-        state.current = None;
+        state.running.remove(&outcome.attempt().target.fingerprint);
         if settled {
             state.done += 1;
         }

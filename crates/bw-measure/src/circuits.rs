@@ -1,10 +1,9 @@
 //! Circuits of two chosen relays, and streams through them.
 
-use std::time::Duration;
-
-use bw_file::Fingerprint;
-use bw_results::{Blame, FailureKind, Position, Stage, Timings};
+use bw_results::Timings;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{PathError, StageTimeouts, TwoHops};
 
 /// A way to build circuits of two chosen relays.
 ///
@@ -18,14 +17,14 @@ pub trait Circuits: Send + Sync {
     /// in `timeouts`, and notes in `timings` how long each step took.
     ///
     /// # Errors
-    /// The stage that failed ([`Stage::Channel`], [`Stage::Create`] or
-    /// [`Stage::Extend`]), how, and which end is at fault.
+    /// The stage that failed ([`Stage::Channel`](bw_results::Stage::Channel), [`Stage::Create`](bw_results::Stage::Create) or
+    /// [`Stage::Extend`](bw_results::Stage::Extend)), how, and which end is at fault.
     fn build(
         &self,
         path: TwoHops,
         timeouts: &StageTimeouts,
         timings: &mut Timings,
-    ) -> impl Future<Output = Result<Self::Circuit, CircuitError>> + Send;
+    ) -> impl Future<Output = Result<Self::Circuit, PathError>> + Send;
 }
 
 /// An open circuit.
@@ -37,153 +36,11 @@ pub trait Circuit: Send + Sync {
     /// resolves it) within [`StageTimeouts::begin`].
     ///
     /// # Errors
-    /// A failure of [`Stage::Begin`].
+    /// A failure of [`Stage::Begin`](bw_results::Stage::Begin).
     fn connect(
         &self,
         host: &str,
         port: u16,
         timeouts: &StageTimeouts,
-    ) -> impl Future<Output = Result<Self::Stream, CircuitError>> + Send;
-}
-
-/// The two relays of a circuit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_structs, reason = "two hops are two hops")]
-pub struct TwoHops {
-    /// The first hop.
-    pub entry: Fingerprint,
-    /// The second hop, from which streams leave.
-    pub exit: Fingerprint,
-}
-
-impl TwoHops {
-    /// The circuit in which `target` is in `position` and `helper` in the other.
-    pub const fn new(target: Fingerprint, position: Position, helper: Fingerprint) -> Self {
-        match position {
-            Position::Exit => Self {
-                entry: helper,
-                exit: target,
-            },
-            _ => Self {
-                entry: target,
-                exit: helper,
-            },
-        }
-    }
-}
-
-/// A circuit or a stream that could not be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{stage}: {kind}: {detail}")]
-#[non_exhaustive]
-pub struct CircuitError {
-    /// The stage that failed.
-    pub stage: Stage,
-    /// How it failed.
-    pub kind: FailureKind,
-    /// Which end is at fault.
-    pub fault: Fault,
-    /// The cause in words.
-    pub detail: String,
-}
-
-impl CircuitError {
-    /// A failure of `stage`.
-    pub fn new(stage: Stage, kind: FailureKind, fault: Fault, detail: impl Into<String>) -> Self {
-        Self {
-            stage,
-            kind,
-            fault,
-            detail: detail.into(),
-        }
-    }
-}
-
-/// Which end of a circuit is at fault, as those who build it see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The first hop.
-    Entry,
-    /// The second hop.
-    Exit,
-    /// One of the two; which cannot be told.
-    Either,
-    /// The web server behind the exit.
-    Destination,
-    /// The scanner itself.
-    Scanner,
-}
-
-impl Fault {
-    /// The same seen from the measurement in which the target is in `position`.
-    pub const fn blame(self, position: Position) -> Blame {
-        match (self, position) {
-            (Self::Entry, Position::Entry) | (Self::Exit, Position::Exit) => Blame::Target,
-            (Self::Entry | Self::Exit, _) => Blame::Helper,
-            (Self::Either, _) => Blame::Path,
-            (Self::Destination, _) => Blame::Destination,
-            (Self::Scanner, _) => Blame::Scanner,
-        }
-    }
-}
-
-/// How long each stage of an attempt may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StageTimeouts {
-    /// Opening the channel to the first hop: TCP and TLS. Default 20 s.
-    pub channel: Duration,
-    /// The first hop. Default 20 s.
-    pub create: Duration,
-    /// The second hop, to which the first may have to connect. Default 30 s.
-    pub extend: Duration,
-    /// The stream: the exit resolves the name and connects. Default 20 s.
-    pub begin: Duration,
-    /// The TLS handshake with the web server. Default 20 s.
-    pub tls: Duration,
-    /// From sending the request to the head of the response. Default 20 s.
-    pub response: Duration,
-    /// The longest silence within the body. Default 10 s, as sbws's `http_timeout`.
-    pub stall: Duration,
-}
-
-impl Default for StageTimeouts {
-    fn default() -> Self {
-        Self {
-            channel: Duration::from_secs(20),
-            create: Duration::from_secs(20),
-            extend: Duration::from_secs(30),
-            begin: Duration::from_secs(20),
-            tls: Duration::from_secs(20),
-            response: Duration::from_secs(20),
-            stall: Duration::from_secs(10),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_put_the_target_where_it_belongs() {
-        let (target, helper) = (
-            Fingerprint::from_bytes([1; 20]),
-            Fingerprint::from_bytes([2; 20]),
-        );
-        let as_exit = TwoHops::new(target, Position::Exit, helper);
-        assert_eq!((as_exit.entry, as_exit.exit), (helper, target));
-        let as_entry = TwoHops::new(target, Position::Entry, helper);
-        assert_eq!((as_entry.entry, as_entry.exit), (target, helper));
-    }
-
-    #[test]
-    fn blame_follows_the_position() {
-        assert_eq!(Fault::Entry.blame(Position::Entry), Blame::Target);
-        assert_eq!(Fault::Entry.blame(Position::Exit), Blame::Helper);
-        assert_eq!(Fault::Exit.blame(Position::Entry), Blame::Helper);
-        assert_eq!(Fault::Exit.blame(Position::Exit), Blame::Target);
-        assert_eq!(Fault::Either.blame(Position::Exit), Blame::Path);
-    }
+    ) -> impl Future<Output = Result<Self::Stream, PathError>> + Send;
 }

@@ -1,49 +1,229 @@
-//! Which relay helps to measure which.
+//! Which relays help to measure which.
 
 use bw_file::Fingerprint;
 use bw_results::{NetworkSnapshot, Position, RelayFacts};
-use rand::seq::IndexedRandom;
+use rand::RngExt;
+use rand::seq::{IndexedRandom, SliceRandom};
 
-/// Chooses where in the circuit a target is measured, and which relay helps.
-pub trait HelperPolicy: Send + Sync {
-    /// The position and the helper for measuring `target` against a web
-    /// server on `port`; `None` if no relay can help. A relay of `avoid`
-    /// (helpers of earlier tries) is taken only when there is no other.
+/// Chooses where in the circuits a target is measured, and which relays help.
+pub trait HelperPolicy: Send {
+    /// The position and the helpers for a measurement; `None` if no relay can
+    /// help now.
     fn choose(
-        &self,
-        snapshot: &NetworkSnapshot,
-        target: &RelayFacts,
-        port: u16,
-        avoid: &[Fingerprint],
+        &mut self,
+        request: &HelperRequest<'_>,
         rng: &mut dyn rand::Rng,
     ) -> Option<HelperChoice>;
 }
 
-/// A position for the target and the relay in the other one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A measurement that needs helpers.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct HelperRequest<'a> {
+    /// The network.
+    pub snapshot: &'a NetworkSnapshot,
+    /// The relay to measure.
+    pub target: &'a RelayFacts,
+    /// The positions in which it may be measured, the preferred one first.
+    pub positions: &'a [Position],
+    /// The port of the web server.
+    pub port: u16,
+    /// What the helpers must be able to carry together, in bytes per second,
+    /// so that the target is the one that limits.
+    pub need: f64,
+    /// What a relay can carry beside what is planned already, in bytes per
+    /// second, by its index in the snapshot; 0 if it must not help.
+    pub room: &'a dyn Fn(usize) -> f64,
+    /// Helpers of earlier tries: taken only if there is no other.
+    pub avoid: &'a [Fingerprint],
+    /// The most helpers that may be taken.
+    pub most: usize,
+}
+
+impl std::fmt::Debug for HelperRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HelperRequest")
+            .field("target", &self.target.fingerprint)
+            .field("need", &self.need)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HelperRequest<'_> {
+    /// Whether the target can be measured in `position` at all.
+    fn allows(&self, position: Position) -> bool {
+        match position {
+            Position::Exit => can_exit(self.snapshot, self.target, self.port),
+            _ => true,
+        }
+    }
+
+    /// Whether `relay` may help a target in `position`: it runs, is no
+    /// authority and no BadExit, is neither the target nor of its family or
+    /// network, and exits to the port where it has to.
+    fn eligible(&self, relay: &RelayFacts, position: Position) -> bool {
+        is_usable(relay)
+            && match position {
+                // Exits are scarce: they do not help as entries.
+                Position::Exit => !relay.flags.exit,
+                _ => can_exit(self.snapshot, relay, self.port),
+            }
+            && relay.fingerprint != self.target.fingerprint
+            && !relay.same_family(self.target)
+            && !same_network(relay, self.target)
+    }
+
+    /// The relays that may help a target in `position` and have room.
+    fn candidates(&self, position: Position) -> Vec<Candidate<'_>> {
+        let relays = self.snapshot.relays.iter().enumerate();
+        relays
+            .filter(|(_, relay)| self.eligible(relay, position))
+            .map(|(index, relay)| Candidate {
+                relay,
+                room: (self.room)(index),
+            })
+            .filter(|candidate| candidate.room > 0.0)
+            .collect()
+    }
+
+    fn is_fresh(&self, candidate: &Candidate<'_>) -> bool {
+        !self.avoid.contains(&candidate.relay.fingerprint)
+    }
+}
+
+/// A relay that may help.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    relay: &'a RelayFacts,
+    room: f64,
+}
+
+/// A position for the target and the relays in the other one.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HelperChoice {
     /// Where the target is.
     pub position: Position,
-    /// The relay in the other position.
-    pub helper: Fingerprint,
+    /// The relays in the other position, one for each circuit; not empty.
+    pub helpers: Vec<Fingerprint>,
 }
 
 impl HelperChoice {
-    /// `helper` beside a target in `position`.
-    pub const fn new(position: Position, helper: Fingerprint) -> Self {
-        Self { position, helper }
+    /// `helpers` beside a target in `position`.
+    pub const fn new(position: Position, helpers: Vec<Fingerprint>) -> Self {
+        Self { position, helpers }
     }
 }
 
-/// sbws's choice, made safe: the target is the exit when it can be, and the
-/// entry otherwise; the helper is drawn at random among the relays with at
+/// Helpers drawn at random among those with room enough; several of them,
+/// from different families and networks, if none has enough alone.
+///
+/// A single helper is preferred, since each further one is another chance to
+/// fail. If the helpers together cannot offer what is needed, those that can
+/// offer most are taken as long as it is [`least`](Self::least) of the need.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SpareHelpers {
+    /// The share of the need below which it is better to wait. Default 0.6.
+    pub least: f64,
+}
+
+impl Default for SpareHelpers {
+    fn default() -> Self {
+        Self { least: 0.6 }
+    }
+}
+
+impl HelperPolicy for SpareHelpers {
+    fn choose(
+        &mut self,
+        request: &HelperRequest<'_>,
+        rng: &mut dyn rand::Rng,
+    ) -> Option<HelperChoice> {
+        let allowed = request.positions.iter().copied();
+        allowed
+            .filter(|&position| request.allows(position))
+            .find_map(|position| {
+                let helpers = one(request, position, rng)
+                    .or_else(|| several(request, position, self.least, rng))?;
+                Some(HelperChoice::new(position, helpers))
+            })
+    }
+}
+
+/// A fresh helper that has room for all that is needed. Starting at a random
+/// place makes each equally likely if eligible relays lie scattered, as they
+/// do: relays are sorted by fingerprint.
+fn one(
+    request: &HelperRequest<'_>,
+    position: Position,
+    rng: &mut dyn rand::Rng,
+) -> Option<Vec<Fingerprint>> {
+    let relays = &request.snapshot.relays;
+    if relays.is_empty() {
+        return None;
+    }
+    let start = rng.random_range(0..relays.len());
+    (start..relays.len())
+        .chain(0..start)
+        .find(|&index| {
+            let relay = &relays[index];
+            request.eligible(relay, position)
+                && !request.avoid.contains(&relay.fingerprint)
+                && (request.room)(index) >= request.need
+        })
+        .map(|index| vec![relays[index].fingerprint])
+}
+
+/// Helpers that together have room for what is needed, or for the most there
+/// is if that is at least the share `least` of it.
+fn several(
+    request: &HelperRequest<'_>,
+    position: Position,
+    least: f64,
+    rng: &mut dyn rand::Rng,
+) -> Option<Vec<Fingerprint>> {
+    let mut candidates = request.candidates(position);
+    candidates.shuffle(rng);
+    // Few large ones rather than many small ones, those tried before last.
+    let worth = |candidate: &Candidate<'_>| {
+        let share = candidate.room * request.most as f64 >= request.need;
+        (request.is_fresh(candidate), share)
+    };
+    candidates.sort_by(|a, b| {
+        worth(b).cmp(&worth(a)).then_with(|| {
+            if worth(a).1 {
+                std::cmp::Ordering::Equal
+            } else {
+                b.room.total_cmp(&a.room)
+            }
+        })
+    });
+    let mut chosen: Vec<Candidate<'_>> = Vec::new();
+    let mut offered = 0.0;
+    for candidate in candidates {
+        if (offered >= request.need && !chosen.is_empty()) || chosen.len() >= request.most {
+            break;
+        }
+        let apart = chosen.iter().all(|other| {
+            !other.relay.same_family(candidate.relay) && !same_network(other.relay, candidate.relay)
+        });
+        if apart {
+            offered += candidate.room;
+            chosen.push(candidate);
+        }
+    }
+    (offered >= request.need * least && !chosen.is_empty())
+        .then(|| chosen.iter().map(|one| one.relay.fingerprint).collect())
+}
+
+/// sbws's choice, made safe: one helper, drawn at random among the relays with at
 /// least twice the target's consensus weight; if there is none, 1.75, 1.5,
 /// 1.25 times, or as much; if there is none, the one with the most weight.
 ///
-/// Beyond sbws, a helper is never of the target's family, never a BadExit,
-/// never an authority, and always Running and Valid; an exit's policy must
-/// allow the destination's port. As in sbws no helper is slower than a
+/// Beyond sbws, a helper is never of the target's family or network, never a
+/// BadExit, never an authority, and always Running and Valid; an exit's policy
+/// must allow the destination's port. As in sbws no helper is slower than a
 /// quarter of its kind (exits, or the others) as long as one is not, and with
 /// congestion control on (`cc_alg=2`) the exit is one that speaks it if
 /// `bwscanner_cc` is at least 1, and one that does not if it is 0.
@@ -56,56 +236,54 @@ const FACTORS: [f64; 5] = [2.0, 1.75, 1.5, 1.25, 1.0];
 
 impl HelperPolicy for FasterHelper {
     fn choose(
-        &self,
-        snapshot: &NetworkSnapshot,
-        target: &RelayFacts,
-        port: u16,
-        avoid: &[Fingerprint],
+        &mut self,
+        request: &HelperRequest<'_>,
         rng: &mut dyn rand::Rng,
     ) -> Option<HelperChoice> {
-        let can_exit = |relay: &RelayFacts| relay.exits_to(port) && flow_control(snapshot, relay);
-        let as_exit = can_exit(target).then_some(Position::Exit);
-        // An exit for which no entry can be found is still measured as entry.
-        as_exit
-            .into_iter()
-            .chain([Position::Entry])
+        let allowed = request.positions.iter().copied();
+        allowed
+            .filter(|&position| request.allows(position))
             .find_map(|position| {
-                let helps_as_exit = position == Position::Entry;
-                let candidates: Vec<&RelayFacts> = snapshot
-                    .relays
-                    .iter()
-                    .filter(|relay| is_usable(relay) && relay.fingerprint != target.fingerprint)
-                    .filter(|relay| !relay.same_family(target))
-                    .filter(|relay| match position {
-                        Position::Exit => !relay.flags.exit,
-                        _ => can_exit(relay),
-                    })
-                    .collect();
-                let floor = lower_quartile(snapshot, helps_as_exit);
-                let fresh: Vec<&RelayFacts> = candidates
-                    .iter()
-                    .copied()
-                    .filter(|relay| !avoid.contains(&relay.fingerprint))
-                    .collect();
-                let helper = draw(&fresh, target, floor, rng)
-                    .or_else(|| draw(&candidates, target, floor, rng))?;
-                Some(HelperChoice::new(position, helper.fingerprint))
+                let candidates = request.candidates(position);
+                let floor = lower_quartile(request.snapshot, position == Position::Entry);
+                let relays = candidates.iter().map(|candidate| candidate.relay);
+                let fresh = candidates.iter().filter(|one| request.is_fresh(one));
+                let fresh: Vec<_> = fresh.map(|candidate| candidate.relay).collect();
+                let helper = draw(&fresh, request.target, floor, rng)
+                    .or_else(|| draw(&relays.collect::<Vec<_>>(), request.target, floor, rng))?;
+                Some(HelperChoice::new(position, vec![helper.fingerprint]))
             })
     }
 }
 
 /// Whether `relay` may help at all.
-fn is_usable(relay: &RelayFacts) -> bool {
+const fn is_usable(relay: &RelayFacts) -> bool {
     let flags = relay.flags;
     flags.running && flags.valid && !flags.bad_exit && !flags.authority
 }
 
-/// Whether an exit's flow control is the one that the consensus asks scanners
+/// Whether `relay` can be the exit of a measurement: its policy allows the
+/// port, and its flow control is the one that the consensus asks scanners
 /// to use (parameters `cc_alg` and `bwscanner_cc`, param-spec).
-fn flow_control(snapshot: &NetworkSnapshot, relay: &RelayFacts) -> bool {
-    match snapshot.param("cc_alg") {
-        Some(2) => relay.flow_control_2 == (snapshot.param("bwscanner_cc").unwrap_or(0) >= 1),
-        _ => true,
+fn can_exit(snapshot: &NetworkSnapshot, relay: &RelayFacts, port: u16) -> bool {
+    relay.exits_to(port)
+        && match snapshot.param("cc_alg") {
+            Some(2) => relay.flow_control_2 == (snapshot.param("bwscanner_cc").unwrap_or(0) >= 1),
+            _ => true,
+        }
+}
+
+/// Whether both relays are in the same IPv4 /16 or IPv6 /32, as tor's path
+/// selection understands networks (path-spec). Addresses of private networks
+/// tell nothing.
+fn same_network(a: &RelayFacts, b: &RelayFacts) -> bool {
+    use std::net::IpAddr::{V4, V6};
+    match (a.address, b.address) {
+        (Some(V4(a)), Some(V4(b))) => {
+            !a.is_loopback() && !a.is_private() && a.octets()[..2] == b.octets()[..2]
+        }
+        (Some(V6(a)), Some(V6(b))) => !a.is_loopback() && a.segments()[..2] == b.segments()[..2],
+        _ => false,
     }
 }
 
@@ -183,14 +361,20 @@ mod tests {
         (0..200)
             .map(|seed| {
                 let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
-                FasterHelper
-                    .choose(snapshot, target, 443, avoid, &mut rng)
-                    .map(|choice| {
-                        (
-                            choice.position == Position::Exit,
-                            choice.helper.as_bytes()[0],
-                        )
-                    })
+                let request = HelperRequest {
+                    snapshot,
+                    target,
+                    positions: &[Position::Exit, Position::Entry],
+                    port: 443,
+                    need: 0.0,
+                    room: &|_| 1.0,
+                    avoid,
+                    most: 1,
+                };
+                FasterHelper.choose(&request, &mut rng).map(|choice| {
+                    let exit = choice.position == Position::Exit;
+                    (exit, choice.helpers[0].as_bytes()[0])
+                })
             })
             .collect()
     }

@@ -1,30 +1,44 @@
 #![doc = include_str!("../README.md")]
 
-mod attempt;
+mod assignment;
 mod circuits;
 mod destination;
 mod directory;
 mod error;
 mod estimator;
 mod helper;
+mod http;
+mod measurer;
 mod meter;
 mod observer;
 mod partition;
+mod path;
 mod scan;
+mod schedule;
+mod sustained;
 mod tls;
 pub mod tor;
-mod transfer;
+mod transport;
+mod window;
 
-pub use attempt::{Assignment, Measurer, WallClock};
-pub use circuits::{Circuit, CircuitError, Circuits, Fault, StageTimeouts, TwoHops};
+pub use assignment::Assignment;
+pub use circuits::{Circuit, Circuits};
 pub use destination::Destination;
 pub use directory::Directory;
 pub use error::{Error, ErrorKind};
 pub use estimator::{Estimator, LevelHalf};
-pub use helper::{FasterHelper, HelperChoice, HelperPolicy};
+pub use helper::{FasterHelper, HelperChoice, HelperPolicy, HelperRequest, SpareHelpers};
+pub use http::{HttpFlow, HttpTransport};
+pub use measurer::{Control, Measurer, TransferOptions, WallClock};
 pub use meter::Meter;
 pub use observer::{Event, Observer};
 pub use partition::Partition;
-pub use scan::{Recorder, ScanOptions, ScanReport, scan};
+pub use path::{Fault, PathError, StageTimeouts, TwoHops};
+pub use scan::{Recorder, ScanReport, scan};
+pub use schedule::{
+    Correction, DestinationReport, Ended, Limits, Placement, RunId, Scheduler, Step,
+};
+pub use sustained::{Estimate, Sustained};
 pub use tls::Tls;
-pub use transfer::{TransferError, TransferOptions, download};
+pub use transport::{Flow, Order, Transport};
+pub use window::Window;

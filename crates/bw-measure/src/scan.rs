@@ -1,19 +1,25 @@
 //! The scan loop: every target gets a value or a cause.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bw_file::Fingerprint;
-use bw_results::{Blame, Failure, FailureKind, NetworkSnapshot, Outcome, RelayFacts, Stage};
-use rand::seq::IndexedRandom;
+use bw_results::{
+    Attempt, Blame, Failure, FailureKind, NetworkSnapshot, Outcome, Position, Slice, Stage,
+    TargetFacts, UnixMillis,
+};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Assignment, Circuits, Destination, Directory, Error, ErrorKind, Estimator, Event, HelperPolicy,
-    Measurer, Observer,
+    Control, DestinationReport, Directory, Error, ErrorKind, Estimator, Event, HelperPolicy,
+    Measurer, Observer, RunId, Scheduler, Step, Transport, Window,
 };
 
-/// Where the outcomes of a scan go.
+/// Where the outcomes of a scan go, and where its relays come from.
 ///
 /// Called from within the scan loop, once for each attempt, as it ends.
 pub trait Recorder: Send + Sync {
@@ -23,42 +29,31 @@ pub trait Recorder: Send + Sync {
     /// [`ErrorKind::Results`] if it cannot be kept, which ends the scan.
     fn network(&self, snapshot: &NetworkSnapshot) -> Result<(), Error>;
 
-    /// Keeps `outcome`; `settled` says that the relay is done with in this scan.
+    /// Keeps `outcome`; `settled` says that the relay is done with in this round.
     ///
     /// # Errors
     /// [`ErrorKind::Results`] if it cannot be kept, which ends the scan.
     fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error>;
-}
 
-/// How a scan goes on when something fails.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ScanOptions {
-    /// The web servers; one is drawn at random for each attempt.
-    pub destinations: Vec<Destination>,
-    /// How often a relay is tried before it is given up for this scan.
-    /// Default 3.
-    pub attempts: u32,
-    /// After how many failures in a row, of whatever relays, it is tried
-    /// whether anything works at all: a few of the fastest relays are measured
-    /// without being recorded. If none can be, the scan stops, its other
-    /// relays still to be measured. Default 10.
-    pub patience: u32,
-}
-
-impl ScanOptions {
-    /// A scan against `destinations`.
-    pub const fn new(destinations: Vec<Destination>) -> Self {
-        Self {
-            destinations,
-            attempts: 3,
-            patience: 10,
-        }
+    /// Further relays to measure, with the time (in any unit) of their last
+    /// measurement: those that joined the network, or the next round's.
+    /// Asked when the network changed and when no relay waits any more, so
+    /// that a round begins while the last relays of the one before run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Results`], which ends the scan.
+    fn more(
+        &self,
+        snapshot: &NetworkSnapshot,
+        waiting: usize,
+    ) -> Result<Vec<(Fingerprint, Option<u64>)>, Error> {
+        let _ = (snapshot, waiting);
+        Ok(Vec::new())
     }
 }
 
 /// How a scan ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ScanReport {
     /// Relays measured.
@@ -67,224 +62,219 @@ pub struct ScanReport {
     pub failed: usize,
     /// Relays not dealt with, because the scan was cancelled.
     pub left: usize,
-    /// Payload bytes received, those of failures included.
+    /// Payload bytes moved, those of failures included.
     pub bytes: u64,
+    /// How each destination did.
+    pub destinations: Vec<DestinationReport>,
 }
 
-/// A relay that is still to be measured in this scan.
-struct Pending {
-    target: Fingerprint,
-    attempts: u32,
-    helpers: Vec<Fingerprint>,
-}
+/// How often the directory is asked whether the network changed.
+const REFRESH: Duration = Duration::from_secs(10);
 
-/// Measures `targets`, in their order, one at a time; a relay whose attempt
-/// fails goes to the end of the queue and is tried again with another helper.
+/// Measures the relays of `scheduler`, as many at a time as it allows.
 ///
 /// Every outcome is given to `recorder` as it comes. The scan ends when every
-/// target is measured or given up, or when `cancel` is called: then the
-/// transfer under way is dropped, and what is left is in the report.
+/// relay is measured or given up, or when `cancel` is called: then the
+/// transfers under way are dropped, and what is left is in the report.
+/// Outside of `window` no measurement begins.
 ///
 /// # Errors
-/// [`ErrorKind::Directory`] if there is no consensus at the start or no
-/// circuit can be built any more, [`ErrorKind::Destination`] if circuits can
-/// be built but nothing be measured through them,
-/// [`ErrorKind::Results`] if an outcome cannot be kept. Everything recorded
-/// until then stays valid.
-#[expect(clippy::too_many_arguments, reason = "each is a part of its own")]
-pub async fn scan<D, C, P, F, E>(
+/// [`ErrorKind::Directory`] if no circuit can be built any more,
+/// [`ErrorKind::Destination`] if circuits can be built but nothing be measured
+/// through them, [`ErrorKind::Results`] if an outcome cannot be kept. Everything
+/// recorded until then stays valid.
+pub async fn scan<D, T, F, E, P>(
     directory: &D,
-    measurer: &Measurer<C, P, F>,
-    targets: Vec<Fingerprint>,
-    options: &ScanOptions,
+    measurer: &Measurer<T, F>,
+    scheduler: Scheduler<P>,
+    window: Option<Window>,
     recorder: &impl Recorder,
     observer: &impl Observer,
-    rng: &mut (impl rand::Rng + Send),
     cancel: &CancellationToken,
 ) -> Result<ScanReport, Error>
 where
     D: Directory,
-    C: Circuits,
-    P: HelperPolicy,
-    F: Fn(&RelayFacts) -> E + Send + Sync,
+    T: Transport,
+    F: Fn(&TargetFacts) -> E + Send + Sync,
     E: Estimator,
+    P: HelperPolicy,
 {
-    if options.destinations.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Configuration,
-            "a scan needs at least one destination",
-        ));
-    }
-    let mut network: Option<Arc<NetworkSnapshot>> = None;
-    let mut queue: VecDeque<Pending> = targets
-        .into_iter()
-        .map(|target| Pending {
-            target,
-            attempts: 0,
-            helpers: Vec::new(),
-        })
-        .collect();
+    let begin = Instant::now();
+    let now = || begin.elapsed();
+    let mut snapshot = scheduler.network();
+    recorder.network(&snapshot)?;
+    observer.observe(&Event::Network(&snapshot));
     observer.observe(&Event::Started {
-        targets: queue.len(),
+        targets: scheduler.waiting(),
     });
+    let scheduler = Mutex::new(scheduler);
+    // Told when a running measurement takes less than was expected.
+    let freed = Notify::new();
+    let mut refreshed = Box::pin(refresh(directory));
+    let mut running = FuturesUnordered::new();
     let mut report = ScanReport::default();
-    let mut patience = options.patience;
-    // Whether something was measured against each destination in this scan.
-    let mut proven = HashSet::new();
-
-    while let Some(mut pending) = queue.pop_front() {
-        let Some(snapshot) = cancel
-            .run_until_cancelled(current(directory, &mut network, recorder, observer))
-            .await
-            .transpose()?
-        else {
-            report.left = queue.len() + 1;
-            break;
-        };
-        let Some(destination) = options.destinations.choose(rng) else {
-            break; // Not empty: seen above.
-        };
-        let mut assignment = Assignment::new(&snapshot, pending.target, destination);
-        assignment.avoid = &pending.helpers;
-        let Some(outcome) = cancel
-            .run_until_cancelled(measurer.measure(&assignment, rng, observer))
-            .await
-        else {
-            report.left = queue.len() + 1;
-            break;
-        };
-
-        pending.attempts += 1;
-        let settled = match &outcome {
-            Outcome::Measured(measurement) => {
-                report.measured += 1;
-                report.bytes += measurement.bytes();
-                patience = options.patience;
-                proven.insert(destination);
-                true
+    loop {
+        let wake = loop {
+            if lock(&scheduler).waiting() == 0 {
+                refill(&scheduler, &snapshot, recorder, observer)?;
             }
-            Outcome::Failed(failure) => {
-                report.bytes += failure.bytes;
-                patience = patience.saturating_sub(1);
-                // Our connection or the destination may be at fault. That
-                // counts against a relay only if they work for others, or if
-                // there are not enough others to tell.
-                let excused = !proven.contains(destination) && queue.len() > 1;
-                is_final(failure) || (pending.attempts >= options.attempts && !excused)
-            }
-        };
-        recorder.record(&outcome, settled)?;
-        observer.observe(&Event::Ended {
-            outcome: &outcome,
-            settled,
-        });
-        if let Outcome::Failed(failure) = outcome {
-            if settled {
-                report.failed += 1;
-            } else {
-                pending.helpers.extend(&failure.attempt.helpers);
-                queue.push_back(pending);
-            }
-            if patience == 0 && !queue.is_empty() {
-                let works = anything_works(measurer, &snapshot, destination, rng);
-                match cancel.run_until_cancelled(works).await {
-                    Some(true) => {
-                        proven.insert(destination);
-                        patience = options.patience;
-                    }
-                    Some(false) => return Err(nothing_works(options, &failure)),
-                    None => {
-                        report.left = queue.len();
-                        break;
-                    }
+            if let Some(closed) = window.and_then(|window| window.opens_in(measurer.clock.now())) {
+                if lock(&scheduler).is_done() {
+                    break None;
                 }
+                break Some(now() + closed);
+            }
+            let step = lock(&scheduler).next(now());
+            match step {
+                Step::Start(id, assignment) => {
+                    let mut corrections = Corrections {
+                        scheduler: &scheduler,
+                        freed: &freed,
+                        id,
+                        begin,
+                    };
+                    running.push(async move {
+                        let outcome = measurer.measure(&assignment, &mut corrections, observer);
+                        (id, outcome.await)
+                    });
+                }
+                Step::Unable { target, kind } => {
+                    let outcome = unable(target, kind, measurer.clock.now());
+                    report.failed += 1;
+                    recorder.record(&outcome, true)?;
+                    observer.observe(&Event::Ended {
+                        outcome: &outcome,
+                        settled: true,
+                    });
+                }
+                Step::Wait(wake) => break wake,
+                Step::Broken => return Err(nothing_works(&lock(&scheduler))),
+                Step::Done => break None,
+            }
+        };
+        if running.is_empty() && lock(&scheduler).is_done() {
+            break;
+        }
+        let ended = tokio::select! {
+            biased;
+            () = cancel.cancelled() => break,
+            Some(ended) = running.next(), if !running.is_empty() => ended,
+            () = freed.notified() => continue,
+            network = &mut refreshed => {
+                refreshed.set(refresh(directory));
+                if let Some(new) = network && !Arc::ptr_eq(&new, &snapshot) {
+                    recorder.network(&new)?;
+                    observer.observe(&Event::Network(&new));
+                    lock(&scheduler).set_network(Arc::clone(&new));
+                    snapshot = new;
+                    refill(&scheduler, &snapshot, recorder, observer)?;
+                }
+                continue;
+            }
+            () = sleep_until(begin + wake.unwrap_or_default()), if wake.is_some() => continue,
+        };
+        let (id, outcome) = ended;
+        report.bytes += match &outcome {
+            Outcome::Measured(measurement) => measurement.bytes(),
+            Outcome::Failed(failure) => failure.bytes,
+        };
+        let ended = lock(&scheduler).end(id, now(), outcome);
+        if let Some(outcome) = &ended.outcome {
+            recorder.record(outcome, ended.settled)?;
+            let settled = ended.settled;
+            observer.observe(&Event::Ended { outcome, settled });
+            match outcome {
+                Outcome::Measured(_) => report.measured += usize::from(settled),
+                Outcome::Failed(_) => report.failed += usize::from(settled),
             }
         }
     }
+    let scheduler = lock(&scheduler);
+    report.left = scheduler.left();
+    report.destinations = scheduler.destinations();
     Ok(report)
 }
 
-/// The present snapshot; tells recorder and observer when it is a new one.
-async fn current(
-    directory: &impl Directory,
-    network: &mut Option<Arc<NetworkSnapshot>>,
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked with it takes the whole scan along.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks for further relays.
+fn refill<P: HelperPolicy>(
+    scheduler: &Mutex<Scheduler<P>>,
+    snapshot: &NetworkSnapshot,
     recorder: &impl Recorder,
     observer: &impl Observer,
-) -> Result<Arc<NetworkSnapshot>, Error> {
-    let snapshot = match (directory.snapshot().await, network.as_ref()) {
-        (Ok(snapshot), _) => snapshot,
-        // A directory that fails in the middle does not end a scan: relays
-        // that are gone will show it.
-        (Err(error), Some(known)) => {
-            tracing::warn!("no new consensus, going on with the last one: {error}");
-            Arc::clone(known)
+) -> Result<(), Error> {
+    let mut scheduler = lock(scheduler);
+    let more = recorder.more(snapshot, scheduler.waiting())?;
+    if !more.is_empty() {
+        let targets = more.len();
+        for (relay, last) in more {
+            scheduler.add(relay, last);
         }
-        (Err(error), None) => return Err(error),
+        observer.observe(&Event::Started { targets });
+    }
+    Ok(())
+}
+
+/// The network as it is a little later; `None` if the directory fails. That
+/// does not end a scan: relays that are gone will show it.
+async fn refresh<D: Directory>(directory: &D) -> Option<Arc<NetworkSnapshot>> {
+    sleep(REFRESH).await;
+    directory
+        .snapshot()
+        .await
+        .inspect_err(|error| {
+            tracing::warn!("no new consensus, going on with the last one: {error}")
+        })
+        .ok()
+}
+
+/// Tells the scheduler how a measurement goes.
+struct Corrections<'a, P> {
+    scheduler: &'a Mutex<Scheduler<P>>,
+    freed: &'a Notify,
+    id: RunId,
+    begin: Instant,
+}
+
+impl<P: HelperPolicy> Control for Corrections<'_, P> {
+    fn observe(&mut self, slices: &[Slice], bytes: &[(Fingerprint, u64)]) -> Vec<Fingerprint> {
+        let now = self.begin.elapsed();
+        let correction = lock(self.scheduler).observe(self.id, now, slices, bytes);
+        if correction.freed {
+            self.freed.notify_one();
+        }
+        correction.join
+    }
+}
+
+/// The record of a relay that no measurement can be made of.
+fn unable(target: TargetFacts, kind: FailureKind, now: UnixMillis) -> Outcome {
+    let (blame, detail) = match kind {
+        FailureKind::UnknownRelay => (Blame::Target, "not in the consensus"),
+        _ => (
+            Blame::Path,
+            "no relay can help: none is usable as exit to the destination's port (or as entry, \
+             for an exit)",
+        ),
     };
-    if network
-        .as_ref()
-        .is_none_or(|known| !Arc::ptr_eq(known, &snapshot))
-    {
-        recorder.network(&snapshot)?;
-        observer.observe(&Event::Network(&snapshot));
-        *network = Some(Arc::clone(&snapshot));
-    }
-    Ok(snapshot)
+    let attempt = Attempt::new(target, Position::Entry, now);
+    Outcome::Failed(Failure::new(attempt, now, Stage::Path, kind, blame, detail))
 }
 
-/// Whether trying again in this scan cannot help.
-fn is_final(failure: &Failure) -> bool {
-    match failure.kind {
-        FailureKind::NoHelper => true,
-        // A helper that has just left the consensus is no reason.
-        FailureKind::UnknownRelay => failure.blame == Blame::Target,
-        _ => false,
-    }
-}
-
-/// How many relays are tried to see whether anything works.
-const CONTROLS: usize = 3;
-
-/// Whether some fast relay can be measured against `destination`.
-async fn anything_works<C, P, F, E>(
-    measurer: &Measurer<C, P, F>,
-    snapshot: &NetworkSnapshot,
-    destination: &Destination,
-    rng: &mut (impl rand::Rng + Send),
-) -> bool
-where
-    C: Circuits,
-    P: HelperPolicy,
-    F: Fn(&RelayFacts) -> E + Send + Sync,
-    E: Estimator,
-{
-    let mut relays: Vec<&RelayFacts> = snapshot
-        .relays
+fn nothing_works<P: HelperPolicy>(scheduler: &Scheduler<P>) -> Error {
+    let last = scheduler.last_failure();
+    let urls: Vec<String> = scheduler
+        .destinations()
         .iter()
-        .filter(|relay| relay.flags.running && !relay.flags.authority)
+        .map(|report| report.destination.to_string())
         .collect();
-    relays.sort_by_key(|relay| std::cmp::Reverse(relay.consensus_weight));
-    // The fastest tenth, so that it is not always the same few.
-    relays.truncate((relays.len() / 10).max(CONTROLS));
-    let controls: Vec<_> = relays.sample(rng, CONTROLS).copied().collect();
-    for relay in controls {
-        let assignment = Assignment::new(snapshot, relay.fingerprint, destination);
-        let outcome = measurer.measure(&assignment, rng, &()).await;
-        if matches!(outcome, Outcome::Measured(_)) {
-            return true;
-        }
-    }
-    false
-}
-
-fn nothing_works(options: &ScanOptions, last: &Failure) -> Error {
     // If circuits stand, it is what is behind them.
-    let (kind, suspect) = if last.stage >= Stage::Begin {
-        let urls: Vec<&str> = options
-            .destinations
-            .iter()
-            .map(Destination::as_str)
-            .collect();
+    let behind = last.is_some_and(|failure| failure.stage >= Stage::Begin);
+    let (kind, suspect) = if behind {
         let suspect = format!(
             "the destination ({}): check that it is up and answers Range requests",
             urls.join(", ")
@@ -294,13 +284,20 @@ fn nothing_works(options: &ScanOptions, last: &Failure) -> Error {
         let suspect = "the connection to the Tor network: check that it is up";
         (ErrorKind::Directory, suspect.to_owned())
     };
+    let last = last.map_or_else(
+        || "no circuit could be planned".to_owned(),
+        |failure| {
+            format!(
+                "the last attempt failed at stage {}: {}",
+                failure.stage, failure.detail
+            )
+        },
+    );
     Error::new(
         kind,
         format!(
-            "{} attempts in a row failed, and the fastest relays cannot be measured either; the \
-             last one failed at stage {}: {}. Suspected is {suspect}, then scan again: the scan \
-             goes on where it stopped",
-            options.patience, last.stage, last.detail
+            "nothing can be measured, not even the fastest relays; {last}. Suspected is \
+             {suspect}, then scan again: the scan goes on where it stopped"
         ),
     )
 }

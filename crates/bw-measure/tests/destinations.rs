@@ -6,8 +6,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bw_measure::{Destination, LevelHalf, StageTimeouts, TransferOptions, download};
-use bw_results::{FailureKind, Stage, StopReason, Transfer};
+use bw_file::Fingerprint;
+use bw_measure::{
+    Assignment, Circuit, Circuits, Destination, HttpTransport, LevelHalf, Measurer, PathError,
+    StageTimeouts, Tls, TwoHops, WallClock,
+};
+use bw_results::{
+    FailureKind, Outcome, Position, Stage, StopReason, TargetFacts, Timings, Transfer, UnixMillis,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -39,27 +45,52 @@ fn partial(length: u64) -> String {
     )
 }
 
+/// Straight to the server, without any relay.
+struct Direct;
+
+impl Circuits for Direct {
+    type Circuit = Self;
+
+    async fn build(
+        &self,
+        _: TwoHops,
+        _: &StageTimeouts,
+        _: &mut Timings,
+    ) -> Result<Self, PathError> {
+        Ok(Self)
+    }
+}
+
+impl Circuit for Direct {
+    type Stream = TcpStream;
+
+    async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        _: &StageTimeouts,
+    ) -> Result<TcpStream, PathError> {
+        Ok(TcpStream::connect((host, port)).await.unwrap())
+    }
+}
+
 async fn fetch(address: SocketAddr) -> Result<Transfer, (Stage, FailureKind)> {
-    let stream = TcpStream::connect(address).await.unwrap();
     let destination = Destination::new(&format!("http://{address}/file")).unwrap();
-    let mut options = TransferOptions::default();
-    options.max_bytes = SIZE;
-    let mut timeouts = StageTimeouts::default();
-    timeouts.response = Duration::from_millis(500);
-    timeouts.stall = Duration::from_millis(500);
-    let mut response = None;
-    let mut estimator = LevelHalf::new(Duration::from_secs(1), Duration::from_secs(2));
-    let result = download(
-        stream,
-        &destination,
-        &options,
-        &timeouts,
-        &mut estimator,
-        &mut response,
-        &mut |_| {},
-    )
-    .await;
-    result.map_err(|error| (error.stage, error.kind))
+    let mut transport = HttpTransport::new(Direct, Tls::with_public_roots().unwrap());
+    transport.timeouts.response = Duration::from_millis(500);
+    let estimator =
+        |_: &TargetFacts| LevelHalf::new(Duration::from_secs(1), Duration::from_secs(2));
+    let clock = WallClock::starting_at(UnixMillis::new(1));
+    let mut measurer = Measurer::new(transport, estimator, clock);
+    measurer.options.max_bytes = SIZE;
+    measurer.options.stall = Duration::from_millis(500);
+    let relay = |byte| Fingerprint::from_bytes([byte; 20]);
+    let target = TargetFacts::new(relay(1));
+    let assignment = Assignment::new(target, Position::Entry, vec![relay(2)], destination);
+    match measurer.measure(&assignment, &mut (), &()).await {
+        Outcome::Measured(mut measurement) => Ok(measurement.transfers.remove(0)),
+        Outcome::Failed(failure) => Err((failure.stage, failure.kind)),
+    }
 }
 
 async fn failure(head: String, body: usize, then_closes: bool) -> (Stage, FailureKind) {

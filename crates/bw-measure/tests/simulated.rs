@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bw_file::{Fingerprint, KilobytesPerSecond};
 use bw_measure::{
-    Circuit, CircuitError, Circuits, Destination, Directory, Error, ErrorKind, Event, FasterHelper,
-    Fault, LevelHalf, Measurer, Recorder, ScanOptions, ScanReport, StageTimeouts, Tls, TwoHops,
-    WallClock, scan,
+    Circuit, Circuits, Destination, Directory, Error, ErrorKind, Event, Fault, HttpTransport,
+    LevelHalf, Limits, Measurer, PathError, Recorder, ScanReport, Scheduler, SpareHelpers,
+    StageTimeouts, Tls, TwoHops, WallClock, scan,
 };
 use bw_results::{
-    Blame, FailureKind, NetworkSnapshot, Outcome, PortRanges, RelayFacts, Stage, Timings,
-    UnixMillis,
+    Blame, FailureKind, NetworkSnapshot, Outcome, PortRanges, RelayFacts, Stage, TargetFacts,
+    Timings, UnixMillis,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -97,10 +97,10 @@ impl Circuits for &Network {
         path: TwoHops,
         timeouts: &StageTimeouts,
         timings: &mut Timings,
-    ) -> Result<SimCircuit, CircuitError> {
+    ) -> Result<SimCircuit, PathError> {
         let (entry_rate, entry) = self.relays[&path.entry];
         let (exit_rate, exit) = self.relays[&path.exit];
-        let error = |stage, kind, fault| Err(CircuitError::new(stage, kind, fault, "simulated"));
+        let error = |stage, kind, fault| Err(PathError::new(stage, kind, fault, "simulated"));
         match (entry, exit) {
             (Nature::Refuses, _) => {
                 return error(Stage::Create, FailureKind::Refused, Fault::Entry);
@@ -128,21 +128,11 @@ impl Circuits for &Network {
 impl Circuit for SimCircuit {
     type Stream = DuplexStream;
 
-    async fn connect(
-        &self,
-        _: &str,
-        _: u16,
-        _: &StageTimeouts,
-    ) -> Result<DuplexStream, CircuitError> {
+    async fn connect(&self, _: &str, _: u16, _: &StageTimeouts) -> Result<DuplexStream, PathError> {
         if !self.server_up {
             let text = "connection refused";
             let kind = FailureKind::Refused;
-            return Err(CircuitError::new(
-                Stage::Begin,
-                kind,
-                Fault::Destination,
-                text,
-            ));
+            return Err(PathError::new(Stage::Begin, kind, Fault::Destination, text));
         }
         let (ours, theirs) = duplex(64 << 10);
         tokio::spawn(serve(theirs, self.rate, self.dries));
@@ -195,29 +185,48 @@ impl Recorder for Log {
     }
 }
 
+fn kind(outcome: &Outcome) -> Option<FailureKind> {
+    match outcome {
+        Outcome::Failed(failure) => Some(failure.kind),
+        Outcome::Measured(_) => None,
+    }
+}
+
 async fn run(
     network: &Network,
     targets: impl IntoIterator<Item = u8>,
     cancel: &CancellationToken,
 ) -> (Result<ScanReport, Error>, Vec<(Outcome, bool)>) {
     let clock = WallClock::starting_at(UnixMillis::from_secs(1_790_000_000));
+    let tls = Tls::with_public_roots().unwrap();
     let measurer = Measurer::new(
-        network,
-        FasterHelper::default(),
-        |_: &RelayFacts| LevelHalf::default(),
-        Tls::with_public_roots().unwrap(),
+        HttpTransport::new(network, tls),
+        |_: &TargetFacts| LevelHalf::default(),
         clock,
     );
     let destination = Destination::new("http://198.51.100.1/file").unwrap();
+    // In this network circuits do not share what relays carry; what does is
+    // in bw-sim.
+    let mut limits = Limits::default();
+    limits.helpers = 1;
+    let mut scheduler = Scheduler::new(
+        SpareHelpers::default(),
+        limits,
+        vec![destination],
+        Arc::clone(&network.snapshot),
+        StdRng::seed_from_u64(1),
+    );
+    for target in targets {
+        scheduler.add(id(target), None);
+    }
     let log = Log::default();
     let report = scan(
         network,
         &measurer,
-        targets.into_iter().map(id).collect(),
-        &ScanOptions::new(vec![destination]),
+        scheduler,
+        None,
         &log,
         &|_: &Event<'_>| {},
-        &mut StdRng::seed_from_u64(1),
         cancel,
     )
     .await;
@@ -237,7 +246,9 @@ async fn a_round_over_a_simulated_network() {
     assert_eq!((report.measured, report.failed, report.left), (30, 0, 0));
     for (outcome, _) in &outcomes {
         let Outcome::Measured(measurement) = outcome else {
-            panic!("{outcome:?}");
+            // The fastest ones have no helper that is fast enough.
+            assert_eq!(kind(outcome), Some(FailureKind::Limited));
+            continue;
         };
         let (capacity, _) = network.relays[&measurement.attempt.target.fingerprint];
         let (helper, _) = network.relays[&measurement.attempt.helpers[0]];
@@ -245,8 +256,9 @@ async fn a_round_over_a_simulated_network() {
         let rate = measurement.rates().next().unwrap();
         assert!((rate / expected - 1.0).abs() < 0.03, "{rate} of {expected}");
     }
-    // Half a minute to some minutes of virtual time, none of real time.
-    assert!(begin.elapsed() > Duration::from_secs(60));
+    // Some seconds of virtual time for each, several at a time.
+    let elapsed = begin.elapsed();
+    assert!((10..60).contains(&elapsed.as_secs()), "{elapsed:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,19 +293,17 @@ async fn every_relay_gets_a_value_or_a_cause() {
         })
         .collect()
     };
-    let tries = |stage, kind, blame| [false, false, true].map(|last| (stage, kind, blame, last));
-    assert_eq!(
-        failures(1),
-        tries(Stage::Create, FailureKind::Refused, Blame::Target)
-    );
-    assert_eq!(
-        failures(2),
-        tries(Stage::Channel, FailureKind::Timeout, Blame::Target)
-    );
-    assert_eq!(
-        failures(5),
-        tries(Stage::Transfer, FailureKind::TooShort, Blame::Path)
-    );
+    let tried = |number, stage, kind, blame| {
+        let failures = failures(number);
+        let (last, others) = failures.split_last().unwrap();
+        // More often than three times only while nothing else had worked.
+        assert!((2..5).contains(&others.len()), "{failures:?}");
+        assert_eq!(*last, (stage, kind, blame, true));
+        assert!(others.iter().all(|one| *one == (stage, kind, blame, false)));
+    };
+    tried(1, Stage::Create, FailureKind::Refused, Blame::Target);
+    tried(2, Stage::Channel, FailureKind::Timeout, Blame::Target);
+    tried(5, Stage::Transfer, FailureKind::TooShort, Blame::Path);
     assert_eq!(
         failures(200),
         [(Stage::Path, FailureKind::UnknownRelay, Blame::Target, true)]
@@ -307,7 +317,7 @@ async fn every_relay_gets_a_value_or_a_cause() {
         .collect();
     helpers.sort_unstable();
     helpers.dedup();
-    assert_eq!(helpers.len(), 3);
+    assert!(helpers.len() >= 3, "{helpers:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,7 +328,7 @@ async fn a_destination_that_is_down_stops_the_scan_and_settles_nobody() {
     let error = report.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Destination);
     assert!(error.to_string().contains("198.51.100.1"), "{error}");
-    assert_eq!(outcomes.len(), 10);
+    assert!((10..30).contains(&outcomes.len()), "{}", outcomes.len());
     for (outcome, settled) in outcomes {
         let Outcome::Failed(failure) = outcome else {
             panic!("{outcome:?}");
@@ -341,8 +351,7 @@ async fn an_exit_that_blames_the_destination_holds_nobody_up() {
     // Also when it is all that an interrupted scan has left.
     let (report, outcomes) = run(&network, [3], &cancel).await;
     assert_eq!(report.unwrap().failed, 1);
-    assert_eq!(outcomes.len(), 3);
-    assert!(outcomes[2].1, "settled");
+    assert!(outcomes.len() >= 3 && outcomes.last().unwrap().1, "settled");
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,7 +376,7 @@ async fn a_network_that_goes_away_stops_the_scan_and_settles_nobody() {
     let network = network(&dead, 30);
     let (report, outcomes) = run(&network, 1..=30, &CancellationToken::new()).await;
     assert_eq!(report.unwrap_err().kind(), ErrorKind::Directory);
-    assert_eq!(outcomes.len(), 10);
+    assert!((10..50).contains(&outcomes.len()), "{}", outcomes.len());
     assert!(outcomes.iter().all(|(_, settled)| !settled));
 }
 
@@ -377,12 +386,13 @@ async fn cancelling_loses_only_the_transfer_in_flight() {
     let cancel = CancellationToken::new();
     let stop = cancel.clone();
     tokio::spawn(async move {
-        sleep(Duration::from_secs(10)).await;
+        sleep(Duration::from_secs(6)).await;
         stop.cancel();
     });
     let (report, outcomes) = run(&network, 1..=12, &cancel).await;
     let report = report.unwrap();
     assert!(report.measured > 0 && report.left > 0, "{report:?}");
     assert_eq!(report.measured + report.left, 12);
-    assert_eq!(outcomes.len(), report.measured);
+    let settled = outcomes.iter().filter(|(_, settled)| *settled);
+    assert_eq!(settled.count(), report.measured);
 }

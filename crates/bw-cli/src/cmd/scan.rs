@@ -1,19 +1,22 @@
 //! `bwscan scan`: measure relays.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use bw_file::Fingerprint;
+use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::tor::{TorClient, TorSettings};
 use bw_measure::{
-    Destination, Directory, Error, ErrorKind, FasterHelper, LevelHalf, Measurer, Partition,
-    Recorder, ScanOptions, ScanReport, StageTimeouts, Tls, TransferOptions, WallClock,
+    Destination, Directory, Error, ErrorKind, HttpTransport, Limits, Measurer, Partition, Recorder,
+    ScanReport, Scheduler, SpareHelpers, StageTimeouts, Sustained, Tls, TransferOptions, WallClock,
+    Window,
 };
 use bw_results::{
-    NetworkSnapshot, Outcome, RelayFacts, RelayHistory, Scan, ScanId, ScanParameters, Store,
+    NetworkSnapshot, Outcome, RelayHistory, Scan, ScanId, ScanParameters, Store, TargetFacts,
     UnixMillis,
 };
+use bytesize::ByteSize;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tokio::time::Instant;
@@ -46,8 +49,9 @@ pub(super) struct Settings {
     pub(super) tls: Tls,
     pub(super) tor_config: Vec<PathBuf>,
     pub(super) bootstrap_timeout: Duration,
-    pub(super) attempts: u32,
-    pub(super) estimator: LevelHalf,
+    pub(super) limits: Limits,
+    pub(super) window: Option<Window>,
+    pub(super) estimator: Sustained,
     pub(super) transfer: TransferOptions,
     pub(super) timeouts: StageTimeouts,
     pub(super) seed: Option<u64>,
@@ -84,8 +88,16 @@ impl Settings {
         }
         settings.tor_config.clone_from(&args.tor_config);
         settings.bootstrap_timeout = args.bootstrap_timeout;
-        settings.attempts = args.attempts;
-        settings.estimator = LevelHalf::new(args.min_time, args.max_time);
+        settings.limits = limits(args);
+        settings.window = args.window;
+        settings.estimator = {
+            let mut estimator = Sustained::default();
+            estimator.least = args.min_time;
+            estimator.enough = args.sample_time.max(args.min_time);
+            estimator.longest = args.max_time;
+            estimator.precision = args.precision / 100.0;
+            estimator
+        };
         settings.transfer.max_bytes = args.max_size.as_u64().max(1);
         if let Some(limit) = args.step_timeout {
             let timeouts = &mut settings.timeouts;
@@ -96,7 +108,7 @@ impl Settings {
             timeouts.tls = limit;
             timeouts.response = limit;
         }
-        settings.timeouts.stall = args.stall_timeout;
+        settings.transfer.stall = args.stall_timeout;
         settings.seed = args.seed;
         settings.fresh = args.fresh;
         Ok(settings)
@@ -117,8 +129,9 @@ impl Settings {
             tls: Tls::with_public_roots()?,
             tor_config: Vec::new(),
             bootstrap_timeout: Duration::from_secs(180),
-            attempts: 3,
-            estimator: LevelHalf::default(),
+            limits: Limits::default(),
+            window: None,
+            estimator: Sustained::default(),
             transfer: TransferOptions::default(),
             timeouts: StageTimeouts::default(),
             seed: None,
@@ -134,13 +147,34 @@ impl Settings {
         parameters.partition = self.partition.number();
         parameters.relays.clone_from(&self.relays);
         parameters.transfer = json!({
-            "shortest_ms": u64::try_from(self.estimator.shortest.as_millis()).unwrap_or(u64::MAX),
-            "longest_ms": u64::try_from(self.estimator.longest.as_millis()).unwrap_or(u64::MAX),
+            "least_ms": millis(self.estimator.least),
+            "enough_ms": millis(self.estimator.enough),
+            "longest_ms": millis(self.estimator.longest),
+            "precision": self.estimator.precision,
             "max_bytes": self.transfer.max_bytes,
             "partition_key": self.partition_key,
         });
         parameters
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the scan may take of everything.
+fn limits(args: &ScanArgs) -> Limits {
+    let rate = |size: ByteSize| BytesPerSecond::new(size.as_u64());
+    let mut limits = Limits::default();
+    limits.link = rate(args.link_rate);
+    limits.destination = args.destination_rate.map(rate);
+    limits.circuits = args.circuits;
+    limits.circuits_per_second = args.circuits_per_second;
+    limits.bytes_per_day = args.bytes_per_day.map(|size| size.as_u64());
+    limits.helpers = args.helpers;
+    limits.attempts = args.attempts;
+    limits.outage = args.outage;
+    limits
 }
 
 /// Scans once or round after round.
@@ -310,18 +344,34 @@ impl<'a> Scanner<'a> {
         let (scan, targets) = self.prepare(&network, clock.now())?;
 
         let settings = self.settings;
+        let mut transport = HttpTransport::new(client.circuits()?, settings.tls.clone());
+        transport.timeouts = settings.timeouts;
         let estimator = settings.estimator.clone();
         let mut measurer = Measurer::new(
-            client.circuits()?,
-            FasterHelper::default(),
-            move |_: &RelayFacts| estimator.clone(),
-            settings.tls.clone(),
+            transport,
+            move |target: &TargetFacts| estimator.clone().for_target(target),
             clock,
         );
-        measurer.timeouts = settings.timeouts;
-        measurer.transfer = settings.transfer;
-        let mut options = ScanOptions::new(settings.destinations.clone());
-        options.attempts = settings.attempts;
+        measurer.options = settings.transfer;
+        let mut scheduler = Scheduler::new(
+            SpareHelpers::default(),
+            settings.limits.clone(),
+            settings.destinations.clone(),
+            network,
+            StdRng::from_rng(&mut self.rng),
+        );
+        for (relay, history) in &targets.history {
+            history
+                .rate
+                .inspect(|&rate| scheduler.remember(*relay, rate));
+        }
+        for relay in targets.pending {
+            let measured = targets
+                .history
+                .get(&relay)
+                .and_then(|relay| relay.last_measured);
+            scheduler.add(relay, measured.map(UnixMillis::value));
+        }
         let recorder = StoreRecorder {
             store: &self.store,
             scan,
@@ -329,11 +379,10 @@ impl<'a> Scanner<'a> {
         let report = bw_measure::scan(
             &directory,
             &measurer,
-            targets,
-            &options,
+            scheduler,
+            settings.window,
             &recorder,
             progress,
-            &mut self.rng,
             cancel,
         )
         .await?;
@@ -344,12 +393,12 @@ impl<'a> Scanner<'a> {
         Ok((scan, report))
     }
 
-    /// The scan to go on with, or a new one, and its relays in order.
+    /// The scan to go on with, or a new one, and its relays.
     fn prepare(
         &mut self,
         network: &NetworkSnapshot,
         now: UnixMillis,
-    ) -> anyhow::Result<(ScanId, Vec<Fingerprint>)> {
+    ) -> anyhow::Result<(ScanId, Targets)> {
         let store = self
             .store
             .get_mut()
@@ -383,20 +432,19 @@ impl<'a> Scanner<'a> {
             }
         };
         self.resume = true;
-        let mut pending = store.pending_targets(&id)?;
-        let history = store.last_outcomes(now.before(MEMORY))?;
-        // Never measured first, then those measured longest ago.
-        pending.sort_by_key(|relay| {
-            history.get(relay).map(
-                |RelayHistory {
-                     last_measured,
-                     last_attempt,
-                     ..
-                 }| { (last_measured.unwrap_or_default(), *last_attempt) },
-            )
-        });
-        Ok((id, pending))
+        let targets = Targets {
+            pending: store.pending_targets(&id)?,
+            history: store.last_outcomes(now.before(MEMORY))?,
+        };
+        Ok((id, targets))
     }
+}
+
+/// The relays of a scan that are still to be measured, and what is known of
+/// relays from before.
+struct Targets {
+    pending: Vec<Fingerprint>,
+    history: BTreeMap<Fingerprint, RelayHistory>,
 }
 
 /// The relays that a scan with these settings covers: those that were named,

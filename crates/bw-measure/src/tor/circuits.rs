@@ -18,7 +18,7 @@ use tor_rtcompat::tokio::TokioRustlsRuntime;
 
 use super::rsa_identity;
 use crate::error::chain;
-use crate::{Circuit, CircuitError, Circuits, Fault, StageTimeouts, TwoHops};
+use crate::{Circuit, Circuits, Fault, PathError, StageTimeouts, TwoHops};
 
 /// A stream through a Tor circuit.
 pub type TorStream = DataStream;
@@ -79,7 +79,7 @@ impl Circuits for TorCircuits {
         path: TwoHops,
         timeouts: &StageTimeouts,
         timings: &mut Timings,
-    ) -> Result<TorCircuit, CircuitError> {
+    ) -> Result<TorCircuit, PathError> {
         let netdir = self
             .provider
             .netdir(Timeliness::Timely)
@@ -129,7 +129,7 @@ impl Circuit for TorCircuit {
         host: &str,
         port: u16,
         timeouts: &StageTimeouts,
-    ) -> Result<TorStream, CircuitError> {
+    ) -> Result<TorStream, PathError> {
         let begin = self.tunnel.begin_stream(host, port, None);
         within(Stage::Begin, timeouts.begin, Fault::Either, begin).await
     }
@@ -140,12 +140,12 @@ fn target(
     netdir: &NetDir,
     relay: &Fingerprint,
     fault: Fault,
-) -> Result<OwnedCircTarget, CircuitError> {
+) -> Result<OwnedCircTarget, PathError> {
     rsa_identity(relay)
         .and_then(|id| netdir.by_id(&id))
         .map(|relay| OwnedCircTarget::from_circ_target(&relay))
         .ok_or_else(|| {
-            CircuitError::new(
+            PathError::new(
                 Stage::Path,
                 FailureKind::UnknownRelay,
                 fault,
@@ -175,7 +175,7 @@ async fn within<T, E>(
     limit: Duration,
     usual: Fault,
     step: impl Future<Output = Result<T, E>>,
-) -> Result<T, CircuitError>
+) -> Result<T, PathError>
 where
     E: HasKind + std::error::Error + 'static,
 {
@@ -183,9 +183,9 @@ where
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             let (kind, fault) = classify(error.kind(), usual);
-            Err(CircuitError::new(stage, kind, fault, chain(&error)))
+            Err(PathError::new(stage, kind, fault, chain(&error)))
         }
-        Err(_) => Err(CircuitError::new(
+        Err(_) => Err(PathError::new(
             stage,
             FailureKind::Timeout,
             usual,
@@ -219,6 +219,6 @@ fn classify(kind: ErrorKind, usual: Fault) -> (FailureKind, Fault) {
     }
 }
 
-fn local(stage: Stage, error: &(dyn std::error::Error + 'static)) -> CircuitError {
-    CircuitError::new(stage, FailureKind::Local, Fault::Scanner, chain(error))
+fn local(stage: Stage, error: &(dyn std::error::Error + 'static)) -> PathError {
+    PathError::new(stage, FailureKind::Local, Fault::Scanner, chain(error))
 }

@@ -1,0 +1,867 @@
+//! What to measure next: a state machine without clock, network or threads.
+//!
+//! Every relay has a budget, what it is expected to carry. A running measurement
+//! reserves its expected rate on the target (which is in no other measurement), on each
+//! helper, on the destination and on the scanner's own link; a new one starts
+//! only if what it needs is free everywhere.
+
+mod capacity;
+mod destinations;
+mod health;
+mod limits;
+mod opinion;
+mod rooms;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bw_file::Fingerprint;
+use bw_results::{
+    Blame, Failure, FailureKind, Measurement, NetworkSnapshot, Outcome, RelayFacts, Slice, Stage,
+    TargetFacts,
+};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+pub use destinations::DestinationReport;
+pub use limits::{Limits, Placement};
+
+use self::capacity::{Expectation, Scale};
+use self::destinations::Destinations;
+use self::health::{Health, State};
+use self::opinion::{Opinions, Verdict};
+use self::rooms::Rooms;
+use crate::{Assignment, Destination, HelperChoice, HelperPolicy, HelperRequest};
+
+/// A running measurement, as its scheduler knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(u64);
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Make this measurement, and call [`Scheduler::end`] with what comes of it.
+    Start(RunId, Assignment),
+    /// This relay cannot be measured; record it.
+    Unable {
+        /// The relay, with what is known of it.
+        target: TargetFacts,
+        /// Why.
+        kind: FailureKind,
+    },
+    /// Nothing fits now: ask again when something ends or changes, and at this time.
+    Wait(Option<Duration>),
+    /// Nothing works, and has not for [`Limits::outage`]:
+    /// [`Scheduler::last_failure`] tells more.
+    Broken,
+    /// Every relay has its value or its cause.
+    Done,
+}
+
+/// What a measurement that ended means for its relay.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// What to record; `None` for a measurement that only had to show
+    /// whether anything works.
+    pub outcome: Option<Outcome>,
+    /// Whether the relay is done with.
+    pub settled: bool,
+}
+
+/// What changes for a running measurement and for others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Correction {
+    /// Relays that join it as helpers.
+    pub join: Vec<Fingerprint>,
+    /// Whether it takes less than was expected, so that others may fit now.
+    pub freed: bool,
+}
+
+/// A relay that is to be measured.
+#[derive(Clone, Debug)]
+struct Pending {
+    target: Fingerprint,
+    /// Attempts that failed and count.
+    failures: u32,
+    /// Helpers of earlier attempts.
+    avoid: Vec<Fingerprint>,
+    not_before: Duration,
+    /// Since when it has not fitted although it was its turn.
+    unfit_since: Option<Duration>,
+    /// What earlier measurements of this round found.
+    opinions: Opinions,
+}
+
+/// The order of relays: never measured first, then the one measured longest ago.
+/// Among equals first exits, since exits are the scarcest helpers and it is
+/// good to know what they carry; then the one expected to be the fastest,
+/// since what is large is hardest to fit in later.
+type Turn = (u64, bool, Reverse<u64>, Fingerprint);
+
+/// What a measurement takes of one helper, in bytes per second.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    helper: Fingerprint,
+    /// What is kept free for it.
+    reserved: f64,
+    /// What was last seen.
+    load: f64,
+}
+
+#[derive(Debug)]
+struct Running {
+    assignment: Assignment,
+    /// `None` for a control.
+    pending: Option<(Turn, Pending)>,
+    destination: usize,
+    /// What it is expected to take of target, link and destination, in bytes per second.
+    reserved: f64,
+    /// What it takes of each helper.
+    shares: Vec<Share>,
+    /// When its rate was last looked at: since its start, and the bytes then.
+    seen: (Duration, Vec<(Fingerprint, u64)>),
+}
+
+/// What a search for helpers found.
+enum Choice {
+    /// These, with the room that each has.
+    Found(HelperChoice, Vec<f64>),
+    /// There are some, but they are busy.
+    NotNow,
+    /// No relay can help.
+    Never,
+}
+
+/// Why a relay does not fit now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unfit {
+    /// The link or the destination has no room.
+    Link,
+    /// It helps others.
+    Target,
+    /// Helpers have no room.
+    Helpers,
+}
+
+/// How many searches for helpers may fail before something has to end first.
+const SEARCHES: u32 = 8;
+/// How long a relay that failed is left alone at first; doubled each time.
+const BACK_OFF: Duration = Duration::from_secs(2);
+/// How long at most.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+/// How much of what its helpers are expected to carry a target may take before
+/// it seems that they, not it, limit the rate.
+const CEILING: f64 = 0.92;
+/// How much of it before further helpers are asked to join.
+const CROWDED: f64 = 0.7;
+/// Over how long the present rate of a running measurement is taken.
+const RECENT: Duration = Duration::from_millis(400);
+/// What is kept free of a running measurement's present rate.
+const PRESENT: f64 = 1.15;
+/// Before that, a rate may be one that only begins.
+const RAMP: Duration = Duration::from_secs(1);
+
+/// Decides which relay is measured when, through whom, against what.
+///
+/// Times are since the scheduler was made. The same calls in the same order
+/// with the same seed give the same decisions.
+#[derive(Debug)]
+pub struct Scheduler<P> {
+    policy: P,
+    limits: Limits,
+    snapshot: Arc<NetworkSnapshot>,
+    rooms: Rooms,
+    destinations: Destinations,
+    queue: BTreeMap<Turn, Pending>,
+    running: HashMap<RunId, Running>,
+    scale: Scale,
+    /// Rates measured: in earlier scans, then in this one.
+    known: HashMap<Fingerprint, f64>,
+    next_id: u64,
+    health: Health,
+    /// When circuits were last begun, to limit their number per second.
+    begun: VecDeque<Duration>,
+    /// Payload of the last day.
+    spent: VecDeque<(Duration, u64)>,
+    rng: StdRng,
+}
+
+impl<P: HelperPolicy> Scheduler<P> {
+    /// A scheduler without relays to measure, against `destinations`.
+    pub fn new(
+        policy: P,
+        limits: Limits,
+        destinations: Vec<Destination>,
+        snapshot: Arc<NetworkSnapshot>,
+        rng: StdRng,
+    ) -> Self {
+        let per_destination = limits.destination.map(|limit| limit.value() as f64);
+        let mut scheduler = Self {
+            policy,
+            rooms: Rooms::default(),
+            destinations: Destinations::new(destinations, per_destination),
+            queue: BTreeMap::new(),
+            running: HashMap::new(),
+            scale: Scale::default(),
+            known: HashMap::new(),
+            next_id: 0,
+            health: Health::new(limits.doubt, limits.outage),
+            begun: VecDeque::new(),
+            spent: VecDeque::new(),
+            snapshot: Arc::clone(&snapshot),
+            limits,
+            rng,
+        };
+        scheduler.set_network(snapshot);
+        scheduler
+    }
+
+    /// Goes on in another consensus.
+    pub fn set_network(&mut self, snapshot: Arc<NetworkSnapshot>) {
+        self.snapshot = snapshot;
+        let (known, scale) = (&self.known, self.scale.get());
+        self.rooms.set_relays(&self.snapshot.relays, |relay| {
+            known.get(&relay.fingerprint).map_or_else(
+                || Expectation::of(relay, scale),
+                |&rate| Expectation::known(rate),
+            )
+        });
+    }
+
+    /// Tells what `relay` was found to carry in an earlier scan, in bytes per second.
+    pub fn remember(&mut self, relay: Fingerprint, rate: f64) {
+        if rate.is_finite() && rate > 0.0 {
+            self.known.insert(relay, rate);
+            self.rooms.expect(&relay, Expectation::known(rate));
+        }
+    }
+
+    /// Tells that `bytes` of payload were moved `ago` before now, which count
+    /// for [`Limits::bytes_per_day`].
+    pub fn remember_spent(&mut self, bytes: u64) {
+        self.spent.push_back((Duration::ZERO, bytes));
+    }
+
+    /// Adds a relay to measure, last measured at `last` (any unit; `None` if never).
+    pub fn add(&mut self, target: Fingerprint, last: Option<u64>) {
+        let relay = self.snapshot.relay(&target);
+        let expected = relay.map_or(0.0, |relay| self.expected(relay).middle());
+        let turn = (
+            last.map_or(0, |last| last.saturating_add(1)),
+            relay.is_none_or(|relay| !relay.flags.exit),
+            Reverse(expected as u64),
+            target,
+        );
+        let previous = self.known.get(&target).copied();
+        let pending = Pending {
+            target,
+            failures: 0,
+            avoid: Vec::new(),
+            not_before: Duration::ZERO,
+            unfit_since: None,
+            opinions: Opinions::new(previous),
+        };
+        self.queue.insert(turn, pending);
+    }
+
+    /// The network in which it plans.
+    pub fn network(&self) -> Arc<NetworkSnapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
+    /// Whether there is nothing to do and nothing running.
+    pub fn is_done(&self) -> bool {
+        self.queue.is_empty() && self.running.is_empty()
+    }
+
+    /// Relays that are not done with.
+    pub fn left(&self) -> usize {
+        let running = self.running.values().filter(|one| one.pending.is_some());
+        self.queue.len() + running.count()
+    }
+
+    /// Relays that wait for a measurement, running ones not counted.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Measurements that run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// What running measurements are expected to take of the scanner's link, in
+    /// bytes per second.
+    pub fn reserved(&self) -> f64 {
+        self.running.values().map(|running| running.reserved).sum()
+    }
+
+    /// How each web server did.
+    pub fn destinations(&self) -> Vec<DestinationReport> {
+        self.destinations.report()
+    }
+
+    /// What to do next. To be asked again until it says to wait.
+    pub fn next(&mut self, now: Duration) -> Step {
+        if self.is_done() {
+            return Step::Done;
+        }
+        if let Some(until) = self.limited(now) {
+            return Step::Wait(Some(until));
+        }
+        match self.health.state(now) {
+            State::Normal => self.next_target(now),
+            State::Probing => self.next_control(now),
+            State::Pause(until) => Step::Wait(Some(until)),
+            State::Broken => Step::Broken,
+        }
+    }
+
+    /// The last failure of any relay, if nothing was measured since.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.health.last_failure()
+    }
+
+    /// Until when the limits on new circuits and on bytes allow nothing.
+    fn limited(&mut self, now: Duration) -> Option<Duration> {
+        const SECOND: Duration = Duration::from_secs(1);
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        while self.begun.front().is_some_and(|&at| at + SECOND <= now) {
+            self.begun.pop_front();
+        }
+        if self.begun.len() >= self.limits.circuits_per_second.max(1) as usize {
+            return self.begun.front().map(|&at| at + SECOND);
+        }
+        let most = self.limits.bytes_per_day?;
+        while self.spent.front().is_some_and(|&(at, _)| at + DAY <= now) {
+            self.spent.pop_front();
+        }
+        let spent: u64 = self.spent.iter().map(|&(_, bytes)| bytes).sum();
+        (spent >= most).then(|| self.spent.front().map(|&(at, _)| at + DAY))?
+    }
+
+    /// The first relay in turn that fits.
+    fn next_target(&mut self, now: Duration) -> Step {
+        let circuits: usize = self.running.values().map(|one| one.shares.len()).sum();
+        if circuits >= self.limits.circuits {
+            return Step::Wait(None);
+        }
+        if let Some(until) = self.destinations.all_down_until(now) {
+            return Step::Wait(Some(until));
+        }
+        let idle = self.running.is_empty();
+        let free = self.limits.link.value() as f64 - self.reserved();
+        let snapshot = Arc::clone(&self.snapshot);
+        let mut wake: Option<Duration> = None;
+        let mut searches = 0;
+        let turns: Vec<Turn> = self.queue.keys().copied().collect();
+        for turn in turns {
+            let Some(pending) = self.queue.get(&turn) else {
+                continue;
+            };
+            let (target, not_before) = (pending.target, pending.not_before);
+            if not_before > now {
+                wake = Some(wake.map_or(not_before, |wake| wake.min(not_before)));
+                continue;
+            }
+            let Some(relay) = snapshot.relay(&target) else {
+                return self.unable(turn, TargetFacts::new(target), FailureKind::UnknownRelay);
+            };
+            let expected = self.expected(relay);
+            let reserved = self.reservation(expected);
+            let destination = if reserved > free && !idle {
+                None
+            } else {
+                self.destinations.choose(reserved, now, &mut self.rng)
+            };
+            let unfit = match destination {
+                None => Unfit::Link,
+                Some(_) if self.rooms.is_taken(&target) => Unfit::Target,
+                Some(_) if searches >= SEARCHES => Unfit::Helpers,
+                Some(destination) => {
+                    searches += 1;
+                    match self.choose(relay, &turn, expected, destination, idle) {
+                        Choice::Found(choice, rooms) => {
+                            let pending = self.queue.remove(&turn).map(|pending| (turn, pending));
+                            let plan = Plan {
+                                choice,
+                                rooms,
+                                destination,
+                                reserved,
+                            };
+                            return self.start(pending, relay, plan, now);
+                        }
+                        Choice::Never => {
+                            return self.unable(turn, relay.into(), FailureKind::NoHelper);
+                        }
+                        Choice::NotNow => Unfit::Helpers,
+                    }
+                }
+            };
+            let Some(pending) = self.queue.get_mut(&turn) else {
+                continue;
+            };
+            let since = *pending.unfit_since.get_or_insert(now);
+            let waited = now.saturating_sub(since);
+            if unfit == Unfit::Target {
+                if waited >= self.limits.patience / 2 {
+                    self.rooms.claim(&target);
+                }
+            } else if waited >= self.limits.patience {
+                // It has been overtaken long enough: make room for it.
+                break;
+            }
+        }
+        Step::Wait(wake)
+    }
+
+    fn expected(&self, relay: &RelayFacts) -> Expectation {
+        self.rooms
+            .expectation(&relay.fingerprint)
+            .unwrap_or_else(|| Expectation::of(relay, self.scale.get()))
+    }
+
+    /// What to keep free for a target, at most the whole link.
+    fn reservation(&self, expected: Expectation) -> f64 {
+        (expected.middle() * self.limits.headroom).min(self.limits.link.value() as f64)
+    }
+
+    fn unable(&mut self, turn: Turn, target: TargetFacts, kind: FailureKind) -> Step {
+        self.rooms.unclaim(&target.fingerprint);
+        self.queue.remove(&turn);
+        Step::Unable { target, kind }
+    }
+
+    /// Helpers for `relay`, and the room that each of them has.
+    fn choose(
+        &mut self,
+        relay: &RelayFacts,
+        turn: &Turn,
+        expected: Expectation,
+        destination: usize,
+        idle: bool,
+    ) -> Choice {
+        // No more can be had than the fastest possible helpers have together.
+        let attainable = self.rooms.attainable(self.limits.helpers);
+        let need = (expected.middle() * self.limits.headroom).min(0.9 * attainable);
+        let rooms = &self.rooms;
+        let room = |index: usize| rooms.room(index);
+        let port = self
+            .destinations
+            .get(destination)
+            .map_or(0, Destination::port);
+        let mut request = HelperRequest {
+            snapshot: &self.snapshot,
+            target: relay,
+            positions: self.limits.placement.positions(),
+            port,
+            need,
+            room: &room,
+            avoid: self
+                .queue
+                .get(turn)
+                .map_or(&[][..], |pending| &pending.avoid),
+            most: self.limits.helpers,
+        };
+        // While others run, more room may come; when none does, this is all there is.
+        let shares: &[f64] = if idle {
+            &[1.0, 0.5, 0.25, 0.1, 0.0]
+        } else {
+            &[1.0]
+        };
+        for share in shares {
+            request.need = need * share;
+            if let Some(choice) = self.policy.choose(&request, &mut self.rng) {
+                let rooms = choice
+                    .helpers
+                    .iter()
+                    .map(|id| self.rooms.room_of(id))
+                    .collect();
+                return Choice::Found(choice, rooms);
+            }
+        }
+        request.room = &|_| 1.0;
+        request.need = 0.0;
+        match self.policy.choose(&request, &mut self.rng) {
+            Some(_) => Choice::NotNow,
+            None => Choice::Never,
+        }
+    }
+
+    fn start(
+        &mut self,
+        pending: Option<(Turn, Pending)>,
+        relay: &RelayFacts,
+        plan: Plan,
+        now: Duration,
+    ) -> Step {
+        let Plan {
+            choice,
+            rooms,
+            destination,
+            reserved,
+        } = plan;
+        let Some(url) = self.destinations.get(destination).cloned() else {
+            return Step::Wait(None); // It was chosen among those there are.
+        };
+        let mut assignment = Assignment::new(relay, choice.position, choice.helpers, url);
+        assignment.direction = self.limits.direction;
+        self.rooms.unclaim(&relay.fingerprint);
+        self.rooms.take_target(&relay.fingerprint);
+        self.destinations.reserve(destination, reserved);
+        let shares = self.share(&assignment.helpers, &rooms, reserved, now);
+        let running = Running {
+            assignment: assignment.clone(),
+            pending,
+            destination,
+            reserved,
+            shares,
+            seen: (Duration::ZERO, Vec::new()),
+        };
+        let id = RunId(self.next_id);
+        self.next_id += 1;
+        self.running.insert(id, running);
+        Step::Start(id, assignment)
+    }
+
+    /// Reserves `rate` on `helpers`, in proportion to the room that each has.
+    fn share(
+        &mut self,
+        helpers: &[Fingerprint],
+        rooms: &[f64],
+        rate: f64,
+        now: Duration,
+    ) -> Vec<Share> {
+        let offered: f64 = rooms.iter().sum();
+        let mut shares = Vec::with_capacity(helpers.len());
+        for (helper, room) in helpers.iter().zip(rooms) {
+            let part = if offered > 0.0 { room / offered } else { 0.0 };
+            let share = Share {
+                helper: *helper,
+                reserved: (rate * part).min(*room),
+                load: 0.0,
+            };
+            self.rooms.reserve(helper, share.reserved);
+            self.begun.push_back(now);
+            shares.push(share);
+        }
+        shares
+    }
+
+    /// A fast relay, to see whether anything works.
+    fn next_control(&mut self, now: Duration) -> Step {
+        if self.running.values().any(|one| one.pending.is_none()) {
+            return Step::Wait(None);
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        let mut relays: Vec<&RelayFacts> = snapshot
+            .relays
+            .iter()
+            .filter(|relay| relay.flags.running && !relay.flags.authority)
+            .filter(|relay| !self.rooms.is_taken(&relay.fingerprint))
+            .collect();
+        relays.sort_by_key(|relay| Reverse(relay.consensus_weight));
+        // The fastest tenth, so that it is not always the same few.
+        relays.truncate((relays.len() / 10).max(3));
+        let relay = relays.choose(&mut self.rng);
+        let destination = self.destinations.choose(0.0, now, &mut self.rng);
+        if let (Some(relay), Some(destination)) = (relay, destination) {
+            let expected = self.expected(relay);
+            let turn = (0, false, Reverse(0), relay.fingerprint);
+            if let Choice::Found(choice, rooms) =
+                self.choose(relay, &turn, expected, destination, true)
+            {
+                let reserved = self.reservation(expected);
+                let plan = Plan {
+                    choice,
+                    rooms,
+                    destination,
+                    reserved,
+                };
+                return self.start(None, relay, plan, now);
+            }
+        }
+        if self.running.is_empty() {
+            self.health.control_failed(None, now);
+            return self.next(now);
+        }
+        // All that could be tried is in use, and will tell.
+        Step::Wait(None)
+    }
+
+    /// Looks at a running measurement: at its finished slices, and at how many
+    /// bytes each helper has brought. What it takes is reserved instead of what
+    /// was expected, and if its helpers seem to limit it, others are to join.
+    pub fn observe(
+        &mut self,
+        id: RunId,
+        now: Duration,
+        slices: &[Slice],
+        bytes: &[(Fingerprint, u64)],
+    ) -> Correction {
+        let mut correction = Correction::default();
+        let elapsed = Duration::from_micros(slices.iter().map(|slice| slice.micros).sum());
+        let Some(running) = self.running.get_mut(&id) else {
+            return correction;
+        };
+        let since = elapsed.saturating_sub(running.seen.0);
+        if since < RECENT {
+            return correction;
+        }
+        let (_, before) = std::mem::replace(&mut running.seen, (elapsed, bytes.to_vec()));
+        let mut total = 0.0;
+        let mut offered = 0.0;
+        let sum = |list: &[(Fingerprint, u64)], helper| {
+            let of = list.iter().find(|(id, _)| *id == helper);
+            of.map_or(0, |&(_, sum)| sum)
+        };
+        for share in &mut running.shares {
+            let moved = sum(bytes, share.helper).saturating_sub(sum(&before, share.helper));
+            let rate = moved as f64 / since.as_secs_f64();
+            total += rate;
+            self.rooms.load(&share.helper, rate - share.load);
+            share.load = rate;
+            let present = rate * PRESENT;
+            if elapsed >= RAMP || present > share.reserved {
+                correction.freed |= present < share.reserved * 0.9;
+                self.rooms.reserve(&share.helper, present - share.reserved);
+                share.reserved = present;
+            }
+            offered += self.rooms.offered(&share.helper, share.load);
+        }
+        let others: f64 = self
+            .running
+            .iter()
+            .filter(|(other, _)| **other != id)
+            .map(|(_, one)| one.reserved)
+            .sum();
+        let Some(running) = self.running.get_mut(&id) else {
+            return correction;
+        };
+        let present =
+            (total * PRESENT).min((self.limits.link.value() as f64 - others).max(running.reserved));
+        if elapsed >= RAMP || present > running.reserved {
+            correction.freed |= present < running.reserved * 0.9;
+            self.destinations
+                .reserve(running.destination, present - running.reserved);
+            running.reserved = present;
+        }
+        // While the path fills, a burst may pass that the target cannot sustain.
+        if elapsed > RECENT * 2 && total > CROWDED * offered {
+            correction.join = self.extend(id, total, offered, now);
+        }
+        correction
+    }
+
+    /// Further helpers for a running measurement of `rate` whose helpers offer
+    /// `offered`.
+    fn extend(&mut self, id: RunId, rate: f64, offered: f64, now: Duration) -> Vec<Fingerprint> {
+        let Some(running) = self.running.get(&id) else {
+            return Vec::new();
+        };
+        let free = self.limits.link.value() as f64 - self.reserved();
+        let most = self.limits.helpers.saturating_sub(running.shares.len());
+        let Some(target) = self.snapshot.relay(&running.assignment.target.fingerprint) else {
+            return Vec::new();
+        };
+        if most == 0 || free <= 0.0 {
+            return Vec::new();
+        }
+        let helping: Vec<Fingerprint> = running.shares.iter().map(|share| share.helper).collect();
+        let (rooms, relays) = (&self.rooms, &self.snapshot.relays);
+        let room = |index: usize| match relays.get(index) {
+            Some(relay) if !helping.contains(&relay.fingerprint) => rooms.room(index),
+            _ => 0.0,
+        };
+        let need = rate * self.limits.headroom - offered;
+        let request = HelperRequest {
+            snapshot: &self.snapshot,
+            target,
+            positions: &[running.assignment.position],
+            port: running.assignment.destination.port(),
+            need,
+            room: &room,
+            avoid: &[],
+            most,
+        };
+        let Some(choice) = self.policy.choose(&request, &mut self.rng) else {
+            return Vec::new();
+        };
+        let rooms: Vec<f64> = choice
+            .helpers
+            .iter()
+            .map(|id| self.rooms.room_of(id))
+            .collect();
+        let shares = self.share(&choice.helpers, &rooms, need.min(rate).min(free), now);
+        if let Some(running) = self.running.get_mut(&id) {
+            running.shares.extend(shares);
+        }
+        choice.helpers
+    }
+
+    /// Takes note of what came of a measurement.
+    pub fn end(&mut self, id: RunId, now: Duration, outcome: Outcome) -> Ended {
+        let Some(running) = self.running.remove(&id) else {
+            return Ended {
+                outcome: None,
+                settled: false,
+            };
+        };
+        let target = running.assignment.target.fingerprint;
+        let ceiling = self.ceiling(&running, &outcome);
+        self.rooms.free_target(&target);
+        for share in &running.shares {
+            self.rooms.reserve(&share.helper, -share.reserved);
+            self.rooms.load(&share.helper, -share.load);
+        }
+        self.destinations
+            .reserve(running.destination, -running.reserved);
+        let bytes = match &outcome {
+            Outcome::Measured(measurement) => measurement.bytes(),
+            Outcome::Failed(failure) => failure.bytes,
+        };
+        if self.limits.bytes_per_day.is_some() {
+            self.spent.push_back((now, bytes));
+        }
+        match outcome {
+            Outcome::Measured(measurement) => self.measured(running, measurement, ceiling, now),
+            Outcome::Failed(failure) => self.failed(running, failure, now),
+        }
+    }
+
+    /// Above which rate the helpers, not the target, seem to limit.
+    fn ceiling(&self, running: &Running, outcome: &Outcome) -> f64 {
+        let helped = &outcome.attempt().helpers;
+        let shares = running.shares.iter();
+        let offered: f64 = shares
+            .filter(|share| helped.contains(&share.helper))
+            .map(|share| self.rooms.offered(&share.helper, share.load))
+            .sum();
+        CEILING * offered
+    }
+
+    fn measured(
+        &mut self,
+        running: Running,
+        measurement: Measurement,
+        ceiling: f64,
+        now: Duration,
+    ) -> Ended {
+        let target = running.assignment.target.fingerprint;
+        let rate = measurement.rates().next().unwrap_or(0.0);
+        let promise = self
+            .snapshot
+            .relay(&target)
+            .map(|relay| Expectation::of(relay, 1.0));
+        let ratio = promise.map(|promise| rate / promise.middle());
+        self.health.worked();
+        self.destinations
+            .succeeded(running.destination, now, measurement.bytes(), ratio);
+        if let Some(ratio) = ratio {
+            self.scale.add(ratio);
+        }
+        let Some((turn, mut pending)) = running.pending else {
+            return Ended {
+                outcome: None,
+                settled: false,
+            };
+        };
+        let promised = promise.map_or(0.0, |promise| promise.low * self.scale.get());
+        match pending
+            .opinions
+            .judge(measurement.clone(), rate, ceiling, promised)
+        {
+            Verdict::Accept {
+                measurement,
+                rate,
+                slow,
+            } => {
+                slow.iter().for_each(|helper| self.rooms.strike(helper));
+                self.remember(target, rate);
+                Ended {
+                    outcome: Some(Outcome::Measured(*measurement)),
+                    settled: true,
+                }
+            }
+            Verdict::Again(kind, detail) => {
+                if let Some(mut expected) = self.rooms.expectation(&target)
+                    && kind == FailureKind::Limited
+                {
+                    expected.low = expected.low.max(rate);
+                    expected.high = expected.high.max(rate * 2.0);
+                    self.rooms.expect(&target, expected);
+                } else {
+                    pending.avoid.extend(&measurement.attempt.helpers);
+                }
+                pending.unfit_since = None;
+                self.queue.insert(turn, pending);
+                let bytes = measurement.bytes();
+                let (stage, blame) = (Stage::Transfer, Blame::Helper);
+                let mut failure = Failure::new(
+                    measurement.attempt,
+                    measurement.ended,
+                    stage,
+                    kind,
+                    blame,
+                    detail,
+                );
+                failure.timings = measurement.timings;
+                failure.bytes = bytes;
+                Ended {
+                    outcome: Some(Outcome::Failed(failure)),
+                    settled: false,
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, running: Running, failure: Failure, now: Duration) -> Ended {
+        let Some((turn, mut pending)) = running.pending else {
+            self.health.control_failed(Some(&failure), now);
+            return Ended {
+                outcome: None,
+                settled: false,
+            };
+        };
+        self.health.failed(&failure);
+        // Only what is behind the circuit can be the destination's fault.
+        let excused = failure.stage >= Stage::Begin
+            && self
+                .destinations
+                .failed(running.destination, now, failure.bytes, &mut self.rng);
+        pending.avoid.extend(&failure.attempt.helpers);
+        pending.unfit_since = None;
+        pending.failures += u32::from(!excused);
+        // A helper that has just left the consensus is no reason.
+        let gone = failure.kind == FailureKind::UnknownRelay && failure.blame == Blame::Target;
+        let given_up = pending.failures >= self.limits.attempts;
+        if given_up && !self.health.is_trustworthy() {
+            self.health.doubt();
+        }
+        let settled = gone || (given_up && self.health.is_trustworthy());
+        if !settled {
+            let times = pending.failures.saturating_sub(1).min(10);
+            let back_off = (BACK_OFF * 2_u32.pow(times)).min(LONGEST_BACK_OFF);
+            pending.not_before = now + back_off;
+            self.queue.insert(turn, pending);
+        }
+        Ended {
+            outcome: Some(Outcome::Failed(failure)),
+            settled,
+        }
+    }
+}
+
+/// Whom a measurement that starts goes through, and what it takes.
+struct Plan {
+    choice: HelperChoice,
+    /// The room of each helper.
+    rooms: Vec<f64>,
+    destination: usize,
+    reserved: f64,
+}

@@ -1,0 +1,198 @@
+//! Whether anything works at all.
+
+use std::time::Duration;
+
+use bw_results::Failure;
+
+/// How many fast relays are tried to see whether anything works.
+const CONTROLS: u32 = 3;
+/// How long nothing is tried at first once nothing works; doubled each time.
+const BACK_OFF: Duration = Duration::from_secs(5);
+/// How long nothing is tried at most.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What the state of the whole allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Relays are measured.
+    Normal,
+    /// Fast relays are tried to see whether anything works.
+    Probing,
+    /// Nothing is tried until then.
+    Pause(Duration),
+    /// Nothing has worked for too long.
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Normal,
+    /// So many fast relays are still to be tried.
+    Probing(u32),
+    Pause(Duration),
+    Broken,
+}
+
+/// Tells relays that cannot be measured from a network or destinations that
+/// do not work.
+///
+/// Many failures in a row, of whatever relays, make it doubtful that anything
+/// works. Then a few of the fastest relays are tried; if none can be measured
+/// either, nothing is tried for a while, and then they again.
+#[derive(Debug)]
+pub(super) struct Health {
+    patience: u32,
+    outage: Duration,
+    /// Failures since anything was measured.
+    run: u32,
+    mode: Mode,
+    back_off: Duration,
+    since: Option<Duration>,
+    worked: bool,
+    last: Option<Failure>,
+}
+
+impl Health {
+    /// Doubts after `patience` failures in a row; gives up after `outage`, and at
+    /// once if nothing ever worked.
+    pub(super) const fn new(patience: u32, outage: Duration) -> Self {
+        Self {
+            patience,
+            outage,
+            run: 0,
+            mode: Mode::Normal,
+            back_off: BACK_OFF,
+            since: None,
+            worked: false,
+            last: None,
+        }
+    }
+
+    pub(super) fn state(&mut self, now: Duration) -> State {
+        match self.mode {
+            Mode::Normal => State::Normal,
+            Mode::Probing(_) => State::Probing,
+            Mode::Pause(until) if now < until => State::Pause(until),
+            Mode::Pause(_) => {
+                self.mode = Mode::Probing(CONTROLS);
+                State::Probing
+            }
+            Mode::Broken => State::Broken,
+        }
+    }
+
+    /// Something was measured.
+    pub(super) fn worked(&mut self) {
+        *self = Self {
+            worked: true,
+            ..Self::new(self.patience, self.outage)
+        };
+    }
+
+    /// An attempt at a relay failed.
+    pub(super) fn failed(&mut self, failure: &Failure) {
+        self.run += 1;
+        self.last = Some(failure.clone());
+        if self.run >= self.patience {
+            self.doubt();
+        }
+    }
+
+    /// It has to be found out whether anything works.
+    pub(super) fn doubt(&mut self) {
+        if self.mode == Mode::Normal {
+            self.mode = Mode::Probing(CONTROLS);
+        }
+    }
+
+    /// An attempt at one of the fast relays failed, or could not be made.
+    pub(super) fn control_failed(&mut self, failure: Option<&Failure>, now: Duration) {
+        if let Some(failure) = failure {
+            self.last = Some(failure.clone());
+        }
+        match self.mode {
+            Mode::Probing(left) if left > 1 => self.mode = Mode::Probing(left - 1),
+            Mode::Probing(_) => {
+                let since = *self.since.get_or_insert(now);
+                if !self.worked || now.saturating_sub(since) >= self.outage {
+                    self.mode = Mode::Broken;
+                } else {
+                    self.mode = Mode::Pause(now + self.back_off);
+                    self.back_off = (self.back_off * 2).min(LONGEST);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a failure tells something of the relay: not as long as it may
+    /// be that nothing works.
+    pub(super) const fn is_trustworthy(&self) -> bool {
+        self.worked && self.run * 2 <= self.patience
+    }
+
+    pub(super) fn last_failure(&self) -> Option<&Failure> {
+        self.last.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bw_results::{Attempt, Blame, FailureKind, Position, Stage, TargetFacts, UnixMillis};
+
+    fn failure() -> Failure {
+        let target = TargetFacts::new(bw_file::Fingerprint::from_bytes([1; 20]));
+        let attempt = Attempt::new(target, Position::Entry, UnixMillis::new(1));
+        let (stage, kind) = (Stage::Begin, FailureKind::Refused);
+        Failure::new(attempt, UnixMillis::new(2), stage, kind, Blame::Path, "x")
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_outage_is_waited_out() {
+        let mut health = Health::new(10, secs(60));
+        health.worked();
+        (0..9).for_each(|_| health.failed(&failure()));
+        assert_eq!(health.state(secs(1)), State::Normal);
+        assert!(!health.is_trustworthy());
+        health.failed(&failure());
+        for _ in 0..CONTROLS {
+            assert_eq!(health.state(secs(1)), State::Probing);
+            health.control_failed(Some(&failure()), secs(1));
+        }
+        assert_eq!(health.state(secs(1)), State::Pause(secs(6)));
+        assert_eq!(health.state(secs(6)), State::Probing);
+        health.worked();
+        assert_eq!(health.state(secs(7)), State::Normal);
+        assert!(health.is_trustworthy());
+    }
+
+    #[test]
+    fn it_ends_when_it_lasts() {
+        let mut health = Health::new(1, secs(60));
+        health.worked();
+        health.failed(&failure());
+        let mut now = secs(0);
+        while health.state(now) != State::Broken {
+            now += secs(1);
+            assert!(now < secs(200));
+            if health.state(now) == State::Probing {
+                health.control_failed(Some(&failure()), now);
+            }
+        }
+        assert!(now >= secs(60), "{now:?}");
+    }
+
+    #[test]
+    fn nothing_that_ever_worked_is_not_waited_for() {
+        let mut health = Health::new(1, secs(60));
+        health.failed(&failure());
+        (0..CONTROLS).for_each(|_| health.control_failed(None, secs(1)));
+        assert_eq!(health.state(secs(1)), State::Broken);
+        assert!(health.last_failure().is_some());
+    }
+}

@@ -1,0 +1,92 @@
+//! How much a scan may take of everything.
+
+use std::time::Duration;
+
+use bw_file::BytesPerSecond;
+use bw_results::{Direction, Position};
+
+/// How much a scan may take of everything, and how hard it tries.
+///
+/// The public network is other people's: the defaults are those of a polite
+/// guest with a line of 100 Mbit/s.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The scanner's own link. Default 12.5 MB/s (100 Mbit/s).
+    pub link: BytesPerSecond,
+    /// What each destination may be asked for; `None` if only the link limits.
+    pub destination: Option<BytesPerSecond>,
+    /// The most circuits at a time, which also bounds memory: each may hold a
+    /// congestion window of cells. Default 100.
+    pub circuits: usize,
+    /// The most circuits begun in a second: hosters take many new connections
+    /// for an attack. Default 20.
+    pub circuits_per_second: u32,
+    /// The most payload in 24 hours; `None` for no limit.
+    pub bytes_per_day: Option<u64>,
+    /// The most helpers of one measurement. Default 8.
+    pub helpers: usize,
+    /// How many times its expected rate is kept free for a target, on its
+    /// helpers, the destination and the link, until its rate is seen: what is
+    /// expected is uncertain, and a token bucket lets more pass at first.
+    /// Default 1.6.
+    pub headroom: f64,
+    /// How often a relay is tried before it is given up. Default 3.
+    pub attempts: u32,
+    /// How many failures in a row, of whatever relays, make it doubtful that
+    /// anything works; then fast relays are tried to find out. Default 10.
+    pub doubt: u32,
+    /// How long nothing may work before the scan ends, once something has
+    /// worked. Default 10 min.
+    pub outage: Duration,
+    /// How long a relay that does not fit may be overtaken by others. Default 2 s.
+    pub patience: Duration,
+    /// Where in the circuit relays are measured.
+    pub placement: Placement,
+    /// Which way the payload goes.
+    pub direction: Direction,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            link: BytesPerSecond::new(12_500_000),
+            destination: None,
+            circuits: 100,
+            circuits_per_second: 20,
+            bytes_per_day: None,
+            helpers: 8,
+            headroom: 1.6,
+            attempts: 3,
+            doubt: 10,
+            outage: Duration::from_secs(600),
+            patience: Duration::from_secs(2),
+            placement: Placement::default(),
+            direction: Direction::Download,
+        }
+    }
+}
+
+/// Where in the circuit relays are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Placement {
+    /// Exits as exits, all others as entries; an exit for which there is no
+    /// entry as entry too.
+    #[default]
+    Natural,
+    /// All as entries.
+    Entry,
+    /// Exits as exits; others cannot be measured.
+    Exit,
+}
+
+impl Placement {
+    pub(super) const fn positions(self) -> &'static [Position] {
+        match self {
+            Self::Natural => &[Position::Exit, Position::Entry],
+            Self::Entry => &[Position::Entry],
+            Self::Exit => &[Position::Exit],
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The rate that a relay sustains, with its confidence interval.
+
+use std::time::Duration;
+
+use bw_results::{Slice, StopReason, TargetFacts};
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use crate::Estimator;
+
+/// Finds the rate that a relay sustains: leaves the beginning out, where the
+/// congestion window opens and a full token bucket lets a relay send above
+/// its rate, and ends the transfer as soon as the mean of the rest is known
+/// well enough.
+///
+/// Slices are taken together in batches, whose means are nearly independent.
+/// Where the beginning ends is decided by the marginal standard error rule
+/// (White, "An effective truncation heuristic for bias reduction in simulation
+/// output", Simulation 69(6), 1997): the truncation after which the rest's
+/// standard error is least, in the first half of the transfer. The interval is
+/// Student's t over the batches that are left. A rate above what the relay's own
+/// descriptor says it sustains is a burst, and the transfer goes on until it is over.
+///
+/// The defaults come from the study in `docs/estimator.md`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Sustained {
+    /// Half the width of the confidence interval, as a share of the mean, at
+    /// which the rate is known well enough. Default 0.05.
+    pub precision: f64,
+    /// The interval's confidence, below 1. Default 0.95.
+    pub confidence: f64,
+    /// The length of a batch. Default 250 ms: some of the 100 ms periods in
+    /// which tor refills token buckets.
+    pub batch: Duration,
+    /// The shortest time that counts. Default 1 s.
+    pub least: Duration,
+    /// The time that counts after which the transfer ends although the interval
+    /// is wider, unless the rate still rises or falls. Default 2 s.
+    pub enough: Duration,
+    /// The longest transfer, with all that is left out. Default 10 s, as sbws's
+    /// `download_max`.
+    pub longest: Duration,
+    /// What the relay says that it sustains (`bandwidth-avg` of its
+    /// descriptor), in bytes per second.
+    pub declared: Option<f64>,
+}
+
+impl Default for Sustained {
+    fn default() -> Self {
+        Self {
+            precision: 0.05,
+            confidence: 0.95,
+            batch: Duration::from_millis(250),
+            least: Duration::from_secs(1),
+            enough: Duration::from_secs(2),
+            longest: Duration::from_secs(10),
+            declared: None,
+        }
+    }
+}
+
+/// What slices tell of a rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Estimate {
+    /// Bytes per second over the slices that count.
+    pub rate: f64,
+    /// The rate is in `rate ± half_width` with the chosen confidence; infinite
+    /// if there are too few slices to tell.
+    pub half_width: f64,
+    /// How many of the first slices were left out.
+    pub warm_up: usize,
+}
+
+/// No fewer batches make an interval.
+const FEWEST: usize = 4;
+/// Goodput is at most this share of what the token bucket counts: cells and
+/// TLS have headers (498 of 514 bytes, and 29 of each TLS record).
+const GOODPUT: f64 = 0.97;
+
+impl Sustained {
+    /// With what the descriptor of `target` says of its rate.
+    #[must_use]
+    pub fn for_target(mut self, target: &TargetFacts) -> Self {
+        self.declared = target
+            .descriptor
+            .map(|descriptor| descriptor.average.value() as f64)
+            .filter(|&average| average > 0.0);
+        self
+    }
+
+    /// What `slices` tell; `None` if they hold no time or no byte.
+    pub fn estimate(&self, slices: &[Slice]) -> Option<Estimate> {
+        let rates = self.batches(slices);
+        let per_batch = self.slices_per_batch(slices);
+        let truncated = truncation(&rates);
+        let warm_up = truncated * per_batch;
+        let counted = slices.get(warm_up..)?;
+        let rate = Slice::rate_of(counted)?;
+        Some(Estimate {
+            rate,
+            half_width: self.half_width(&rates[truncated..]),
+            warm_up,
+        })
+    }
+
+    fn slices_per_batch(&self, slices: &[Slice]) -> usize {
+        let length = slices.first().map_or(1, |slice| slice.micros.max(1));
+        let batch = self.batch.as_micros() as u64;
+        usize::try_from(batch.div_ceil(length)).unwrap_or(1).max(1)
+    }
+
+    /// The rate of each full batch, in bytes per second.
+    fn batches(&self, slices: &[Slice]) -> Vec<f64> {
+        slices
+            .chunks_exact(self.slices_per_batch(slices))
+            .map(|batch| Slice::rate_of(batch).unwrap_or(0.0))
+            .collect()
+    }
+
+    /// Half the width of the confidence interval of the mean of `rates`.
+    fn half_width(&self, rates: &[f64]) -> f64 {
+        let count = rates.len() as f64;
+        if rates.len() < FEWEST {
+            return f64::INFINITY;
+        }
+        let mean = rates.iter().sum::<f64>() / count;
+        let squares: f64 = rates.iter().map(|rate| (rate - mean).powi(2)).sum();
+        let error = (squares / (count - 1.0) / count).sqrt();
+        let tail = 0.5 + self.confidence.clamp(0.0, 0.9999) / 2.0;
+        StudentsT::new(0.0, 1.0, count - 1.0)
+            .map_or(f64::INFINITY, |student| student.inverse_cdf(tail) * error)
+    }
+
+    /// Whether the earlier and the later half do not differ by much: else
+    /// something has just begun or ended.
+    fn is_level(&self, counted: &[Slice]) -> bool {
+        let (first, second) = counted.split_at(counted.len() / 2);
+        match (Slice::rate_of(first), Slice::rate_of(second)) {
+            (Some(a), Some(b)) => (a - b).abs() <= 2.0 * self.precision * (a + b),
+            _ => false,
+        }
+    }
+
+    /// Whether a relay cannot go on like this for long, by its own account.
+    fn is_burst(&self, rate: f64) -> bool {
+        self.declared
+            .is_some_and(|declared| rate > declared * GOODPUT)
+    }
+}
+
+/// How many of the first batches to leave out: the marginal standard error rule.
+fn truncation(rates: &[f64]) -> usize {
+    let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
+    let mut best = (f64::INFINITY, 0);
+    for (index, rate) in rates.iter().enumerate().rev() {
+        sum += rate;
+        squares += rate * rate;
+        count += 1.0;
+        if index > rates.len() / 2 {
+            continue;
+        }
+        let error = (squares - sum * sum / count) / (count * count);
+        // Of equal ones the earlier, which leaves out less.
+        if error <= best.0 {
+            best = (error, index);
+        }
+    }
+    best.1
+}
+
+impl Estimator for Sustained {
+    fn observe(&mut self, slices: &[Slice]) -> Option<StopReason> {
+        let time =
+            |slices: &[Slice]| Duration::from_micros(slices.iter().map(|slice| slice.micros).sum());
+        let limit = (time(slices) >= self.longest).then_some(StopReason::TimeLimit);
+        // The rate changes with each slice, the truncation with each batch only.
+        if !slices.len().is_multiple_of(self.slices_per_batch(slices)) {
+            return limit;
+        }
+        let Some(estimate) = self.estimate(slices).filter(|one| !self.is_burst(one.rate)) else {
+            return limit;
+        };
+        let counted = time(&slices[estimate.warm_up..]);
+        if counted < self.least {
+            limit
+        } else if estimate.half_width <= self.precision * estimate.rate {
+            Some(StopReason::Confident)
+        } else if counted >= self.enough && self.is_level(&slices[estimate.warm_up..]) {
+            Some(StopReason::TimeLimit)
+        } else {
+            limit
+        }
+    }
+
+    fn warm_up(&self, slices: &[Slice]) -> usize {
+        self.estimate(slices).map_or(0, |estimate| estimate.warm_up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bw_results::Transfer;
+    use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+    const SLICE: Duration = Duration::from_millis(50);
+
+    /// Feeds `estimator` with the rate (bytes per slice) of each slice.
+    fn run(
+        mut estimator: Sustained,
+        mut rate_at: impl FnMut(usize) -> u64,
+    ) -> (StopReason, Transfer) {
+        let mut slices = Vec::new();
+        loop {
+            slices.push(Slice::new(SLICE, rate_at(slices.len())));
+            if let Some(stop) = estimator.observe(&slices) {
+                let warm_up = estimator.warm_up(&slices);
+                return (stop, Transfer::new(slices, warm_up, stop));
+            }
+            assert!(slices.len() <= 200, "it ends at its limit");
+        }
+    }
+
+    #[test]
+    fn a_steady_rate_takes_the_least_time() {
+        let (stop, transfer) = run(Sustained::default(), |_| 1000);
+        assert_eq!(stop, StopReason::Confident);
+        assert_eq!(transfer.duration(), Duration::from_secs(1));
+        assert_eq!(transfer.rate(), Some(20_000.0));
+    }
+
+    #[test]
+    fn slow_start_is_left_out() {
+        let ramp = |n: usize| if n < 16 { 1000 * n as u64 / 16 } else { 1000 };
+        let (stop, transfer) = run(Sustained::default(), ramp);
+        let rate = transfer.rate().unwrap();
+        assert_eq!(stop, StopReason::Confident);
+        assert!((19_600.0..=20_000.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_burst_is_not_taken_for_the_rate() {
+        // A second of tokens, sent at four times the rate.
+        let burst = |n: usize| if n < 7 { 4000 } else { 1000 };
+        let (_, transfer) = run(Sustained::default(), burst);
+        let rate = transfer.rate().unwrap();
+        assert!((19_900.0..20_600.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_level_burst_is_recognised_by_what_the_relay_declares() {
+        let burst = |n: usize| if n < 60 { 1500 } else { 1000 };
+        let (stop, transfer) = run(Sustained::default(), burst);
+        assert_eq!(
+            (stop, transfer.rate()),
+            (StopReason::Confident, Some(30_000.0))
+        );
+        let declared = Sustained {
+            declared: Some(22_000.0),
+            ..Sustained::default()
+        };
+        let (stop, transfer) = run(declared, burst);
+        let rate = transfer.rate().unwrap();
+        assert!((19_900.0..21_500.0).contains(&rate), "{stop}: {rate}");
+    }
+
+    #[test]
+    fn what_never_levels_ends_at_the_limit() {
+        let (stop, transfer) = run(Sustained::default(), |n| 100 * n as u64);
+        assert_eq!(stop, StopReason::TimeLimit);
+        assert!(transfer.rate().is_some());
+        let (stop, transfer) = run(Sustained::default(), |_| 0);
+        assert_eq!((stop, transfer.rate()), (StopReason::TimeLimit, None));
+        assert_eq!(transfer.duration(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn adversarial_traces_end_in_time() {
+        for shape in 0..4 {
+            let (_, transfer) = run(Sustained::default(), |n| match shape {
+                0 => u64::from(n == 0) * u64::from(u32::MAX),
+                1 => u64::from(n % 20 == 0) * 100_000,
+                2 => (n % 40) as u64 * 1000,
+                _ => u64::MAX / 1_000_000,
+            });
+            assert!(transfer.duration() <= Duration::from_secs(10));
+            assert!(transfer.rate().is_none_or(f64::is_finite));
+        }
+    }
+
+    /// How often the true rate is within the interval, over noisy traces with a
+    /// warm-up: close to the confidence, although when to stop is chosen by it.
+    #[test]
+    fn the_interval_holds_the_true_rate_about_as_often_as_it_says() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let mut held = 0;
+        for _ in 0..400 {
+            let noise = rng.random_range(0.02..0.3);
+            let (_, transfer) = run(Sustained::default(), |n| {
+                let ramp = (n as f64 / 10.0).min(1.0);
+                // The sum of uniform numbers is near enough to a normal one.
+                let normal: f64 = (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
+                (10_000.0 * ramp * (1.0 + noise * normal).max(0.0)) as u64
+            });
+            let estimate = Sustained::default().estimate(&transfer.slices).unwrap();
+            held += u32::from((estimate.rate - 200_000.0).abs() <= estimate.half_width);
+        }
+        assert!(held >= 340, "{held} of 400");
+    }
+
+    proptest! {
+        #[test]
+        fn any_trace_gives_a_rate_that_was_seen(
+            bytes in prop::collection::vec(0_u64..10_000_000, 1..300),
+        ) {
+            let slices: Vec<Slice> = bytes.iter().map(|&b| Slice::new(SLICE, b)).collect();
+            let mut estimator = Sustained::default();
+            let mut stopped = None;
+            for end in 1..=slices.len() {
+                stopped = estimator.observe(&slices[..end]);
+                if let Some(reason) = stopped {
+                    prop_assert_ne!(reason, StopReason::Complete);
+                    break;
+                }
+            }
+            prop_assert!(stopped.is_some() || slices.len() < 200);
+            let estimate = estimator.estimate(&slices);
+            if let Some(estimate) = estimate {
+                let most = *bytes.iter().max().unwrap() as f64 * 20.0;
+                prop_assert!(estimate.rate <= most * (1.0 + 1e-9));
+                prop_assert!(estimate.warm_up <= slices.len() / 2 + 5);
+                prop_assert!(estimate.half_width >= 0.0);
+            }
+        }
+    }
+}
