@@ -17,6 +17,7 @@ mod scan;
 mod schedule;
 mod sustained;
 mod tls;
+#[cfg(feature = "tor")]
 pub mod tor;
 mod transport;
 mod window;
