@@ -191,8 +191,15 @@ fn check_as_json() {
     let files = json_lines(&text);
     assert_eq!(files.len(), 2);
     assert_eq!(files[0]["file"], good.as_str());
-    assert_eq!(files[0]["casts_vote"], true);
-    assert_eq!(files[0]["lines_used"], 1);
+    let judgement = &files[0]["judgement"];
+    assert_eq!(judgement["casts_vote"], true);
+    assert_eq!(judgement["used"][0]["bw"], 760);
+    assert_eq!(judgement["measured"][A], 760);
+    assert_eq!(judgement["warnings"], Value::Array(Vec::new()));
+    assert_eq!(
+        judgement["headers_line"],
+        "bandwidth-file-headers timestamp=1700000000 version=1.9.0 software=bwscan"
+    );
     assert_eq!(files[0]["spec"]["errors"], 0);
     assert_eq!(files[1]["spec"]["errors"], 1);
     let found = &files[1]["spec"]["diagnostics"][0];
@@ -222,6 +229,14 @@ fn show() {
         text.contains("nick = Second\n") && !text.contains("First"),
         "{text}"
     );
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let keyed = good().replace(
+        "nick=First",
+        &format!("nick=First master_key_ed25519={key}"),
+    );
+    let (code, text, _) = run_with(&["show", "-", key], keyed.as_bytes());
+    assert_eq!(code, 0);
+    assert!(text.contains("nick = First\n"), "{text}");
     let unknown = "F".repeat(40);
     assert_eq!(
         run(&["show", &path, &unknown]),
@@ -282,6 +297,26 @@ fn diff() {
         "{text}"
     );
     assert_eq!(run_with(&["diff", "-", &after], good().as_bytes()).1, text);
+    assert!(text.contains("760 kB/s -> 800 kB/s (x1.05)\n"), "{text}");
+    let (_, coloured, _) = run(&["diff", &before, &after, "--color", "always"]);
+    assert!(
+        coloured.contains(&format!("\x1b[33m~ {A} 760")),
+        "{coloured}"
+    );
+    let bare = coloured.replace("\x1b[33m", "").replace("\x1b[0m", "");
+    assert_eq!(bare, text);
+
+    // Other keys on request; another fingerprint with the same Ed25519 key.
+    let renamed = folder.file("renamed", good().replace("Second", "Third"));
+    assert_eq!(run(&["diff", &before, &renamed]).0, 0);
+    let (code, text, _) = run(&["diff", &before, &renamed, "--keys"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("    nick: Second -> Third\n"), "{text}");
+    let key = "master_key_ed25519=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let keyed = |id: &str| folder.file(id, good().replace("nick=First", key).replace(A, id));
+    let (code, text, _) = run(&["diff", &keyed(A), &keyed(&"C".repeat(40))]);
+    assert_eq!(code, 1);
+    assert!(text.contains(&format!("(was {A}) 760")), "{text}");
 
     let fewer = folder.file(
         "fewer",
@@ -338,6 +373,27 @@ fn digest() {
 }
 
 #[test]
+fn files_of_the_archive_are_judged_without_annotations() {
+    let folder = Folder::new();
+    let plain = folder.file("plain", good());
+    let archived = folder.file("archived", format!("@type bandwidth-file 1.0\n{}", good()));
+    let digest = |path: &str| run(&["digest", path, "--now", NOW]);
+    assert_eq!(digest(&archived), digest(&plain));
+    let (code, text, _) = run(&["check", &archived, "--now", NOW]);
+    assert_eq!(code, 0, "{text}");
+    let previous = ["check", &plain, "--now", NOW, "--previous", "1700000000"];
+    let (_, text, _) = run(&previous);
+    assert!(text.contains("warning[not-newer]"), "{text}");
+}
+
+#[test]
+fn exit_codes_are_documented() {
+    let (code, text, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("Exit codes:\n  0  all is well"), "{text}");
+}
+
+#[test]
 fn convert() {
     let folder = Folder::new();
     let path = folder.file("good", good());
@@ -380,7 +436,11 @@ fn stats() {
     assert_eq!(files.len(), 3);
     for file in files {
         assert_eq!(file["relays"], 2);
+        assert_eq!(file["unmeasured"], 1);
         assert_eq!(file["total"], 760);
+        assert_eq!(file["largest"], 760);
+        assert_eq!(file["software"], "bwscan");
+        assert_eq!(file["version"], "1.9.0");
     }
 }
 

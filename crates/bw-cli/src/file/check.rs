@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bw_file::{
-    FormatVersion, LintContext, Report, Severity, TorJudge, TorVersion, UnixTime, lint, spec,
+    FormatVersion, LintContext, Report, Severity, TorJudge, TorJudgement, TorVersion, UnixTime,
+    lint, spec,
 };
 use clap::Args;
 use serde::Serialize;
@@ -21,6 +22,10 @@ pub(super) struct CheckArgs {
     /// The time to judge by, in Unix seconds; now by default.
     #[arg(long, value_name = "SECONDS")]
     now: Option<i64>,
+    /// The timestamp of the file before, in Unix seconds, which this one must
+    /// be newer than.
+    #[arg(long, value_name = "SECONDS")]
+    previous: Option<i64>,
     /// The version of the format to judge by; the declared one by default.
     #[arg(long, value_name = "VERSION")]
     spec_version: Option<FormatVersion>,
@@ -38,8 +43,7 @@ struct Checked<'a> {
     spec: &'a Report,
     tor: &'a Report,
     lint: &'a Report,
-    casts_vote: bool,
-    lines_used: usize,
+    judgement: &'a TorJudgement,
 }
 
 /// The time now, in Unix seconds.
@@ -53,13 +57,15 @@ pub(super) fn now() -> i64 {
 pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> anyhow::Result<bool> {
     let now = UnixTime::new(args.now.unwrap_or_else(now));
     let judge = TorJudge::new(now).version(args.tor_version.clone().unwrap_or(TorVersion::CHECKED));
+    let mut context = LintContext::at(now);
+    context.previous = args.previous.map(UnixTime::new);
     let mut well = true;
     for path in &args.paths {
         for_each_document(path, |name, document| {
-            let verdict = judge.judge(&document.to_bytes());
+            let verdict = judge.judge_archived(&document.to_bytes());
             let spec = spec(document, args.spec_version);
             let tor = verdict.report(document);
-            let lint = lint(document, LintContext::at(now));
+            let lint = lint(document, context);
             let reports = [("spec", &spec), ("tor", &tor), ("lint", &lint)];
             well &= reports
                 .iter()
@@ -70,8 +76,7 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> anyhow::Result<b
                     spec: &spec,
                     tor: &tor,
                     lint: &lint,
-                    casts_vote: verdict.casts_vote(),
-                    lines_used: verdict.used().len(),
+                    judgement: &verdict,
                 });
             }
             for (judgement, report) in reports {

@@ -33,7 +33,8 @@ struct Digested {
 
 pub(super) fn run(args: &DigestArgs, output: &mut Output<'_>) -> anyhow::Result<bool> {
     let file = read_one(&args.path)?;
-    let verdict = TorJudge::new(UnixTime::new(args.now.unwrap_or_else(now))).judge(&file);
+    let judge = TorJudge::new(UnixTime::new(args.now.unwrap_or_else(now)));
+    let verdict = judge.judge_archived(&file);
     let mut mismatches = Vec::new();
     if let Some(path) = &args.vote {
         let vote =

@@ -18,8 +18,15 @@ use style::ColorChoice;
 
 use crate::exit::{UsageError, is_broken_pipe};
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all is well: no errors, no differences, the relay is there
+  1  the files were read, and something is wrong, different or not there
+  2  a file or an argument cannot be read";
+
 /// Looks at bandwidth files: plain, compressed, or archives of them.
 #[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct FileArgs {
     #[command(subcommand)]
     command: FileCommand,

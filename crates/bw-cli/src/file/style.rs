@@ -47,6 +47,17 @@ pub(super) fn paint(line: &str, color: bool) -> String {
     }
 }
 
+/// Colours a line of a difference by its sign.
+pub(super) fn paint_change(line: &str, sign: char, color: bool) -> String {
+    let code = match sign {
+        _ if !color => return line.to_owned(),
+        '-' => "31",
+        '+' => "32",
+        _ => "33",
+    };
+    format!("\x1b[{code}m{line}\x1b[0m")
+}
+
 /// What a file says, so that it cannot move the cursor of a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars()

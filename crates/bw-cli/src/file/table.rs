@@ -1,10 +1,12 @@
 //! `bwscan file show`, `convert`, and `stats`.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use bw_file::{
-    Document, Fingerprint, HeaderFields, KilobytesPerSecond, RelayFields, RelayLineRef, UnixTime,
-    write_csv, write_json_lines,
+    Document, Ed25519Identity, Fingerprint, FormatVersion, HeaderFields, KilobytesPerSecond,
+    RelayFields, RelayLineRef, UnixTime, write_csv, write_json_lines,
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -17,8 +19,25 @@ use super::style::printable;
 pub(super) struct ShowArgs {
     /// The file; `-` for standard input.
     path: PathBuf,
-    /// Shows this relay only.
-    fingerprint: Option<Fingerprint>,
+    /// Shows this relay only: its fingerprint or its Ed25519 key.
+    relay: Option<RelayId>,
+}
+
+/// One of a relay's two identities.
+#[derive(Clone, Copy, Debug)]
+enum RelayId {
+    Rsa(Fingerprint),
+    Ed25519(Ed25519Identity),
+}
+
+impl FromStr for RelayId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rsa = text.parse().map(Self::Rsa);
+        rsa.or_else(|_| text.parse().map(Self::Ed25519))
+            .map_err(|_| "40 hexadecimal digits, or 43 characters of base64, expected")
+    }
 }
 
 #[derive(Args, Debug)]
@@ -55,18 +74,26 @@ struct Header<'a> {
 struct Stats<'a> {
     file: &'a str,
     timestamp: Option<UnixTime>,
+    version: Option<FormatVersion>,
+    software: Option<Cow<'a, str>>,
     relays: usize,
     voted: usize,
+    unmeasured: usize,
     total: KilobytesPerSecond,
     median: Option<KilobytesPerSecond>,
+    largest: Option<KilobytesPerSecond>,
 }
 
 /// True if there is something to show.
 pub(super) fn show(args: &ShowArgs, output: &mut Output<'_>) -> anyhow::Result<bool> {
     let bytes = read_one(&args.path)?;
     let document = Document::parse(&bytes);
-    if let Some(wanted) = args.fingerprint {
-        let line = document.index().by_fingerprint(&wanted);
+    if let Some(wanted) = args.relay {
+        let index = document.index();
+        let line = match wanted {
+            RelayId::Rsa(fingerprint) => index.by_fingerprint(&fingerprint),
+            RelayId::Ed25519(identity) => index.by_identity(&identity),
+        };
         let Some(relay) = line.and_then(|line| document.relay(line)) else {
             return Ok(false);
         };
@@ -141,30 +168,41 @@ pub(super) fn stats(args: &StatsArgs, output: &mut Output<'_>) -> anyhow::Result
                 .map(KilobytesPerSecond::value)
                 .collect();
             voted.sort_unstable();
+            let unmeasured = document
+                .relays()
+                .filter(|relay| relay.unmeasured().value() == Some(true))
+                .count();
             let total = voted.iter().fold(0, |sum: u64, bw| sum.saturating_add(*bw));
             let stats = Stats {
                 file: name,
                 timestamp: document.timestamp().value(),
+                version: document.version().value(),
+                software: HeaderFields::new(document).software.value(),
                 relays: document.relays().count(),
                 voted: voted.len(),
+                unmeasured,
                 total: KilobytesPerSecond::new(total),
                 median: voted
                     .get(voted.len() / 2)
                     .copied()
                     .map(KilobytesPerSecond::new),
+                largest: voted.last().copied().map(KilobytesPerSecond::new),
             };
             if output.json {
                 return output.json_line(&stats);
             }
+            let shown = |bw: Option<KilobytesPerSecond>| {
+                bw.map_or_else(|| "-".to_owned(), |bw| bw.to_string())
+            };
             writeln!(
                 output.out,
-                "{name}: {} relays, {} voted, total {}, median {}",
+                "{name}: {} relays, {} voted, total {}, median {}, largest {}; {} unmeasured",
                 stats.relays,
                 stats.voted,
                 stats.total,
-                stats
-                    .median
-                    .map_or_else(|| "-".to_owned(), |bw| bw.to_string())
+                shown(stats.median),
+                shown(stats.largest),
+                stats.unmeasured,
             )?;
             Ok(())
         })?;
