@@ -18,6 +18,8 @@ check:
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
 	cargo package --locked --workspace --no-verify --allow-dirty --quiet
+	scripts/foreign_types.py
+	scripts/oldest_rust.py
 
 # Figures, not verdicts: ratios against a peer in the same run.
 bench:

@@ -36,10 +36,10 @@ fn torflow() -> Vec<u8> {
     let mut text = "1700000000\n".to_owned();
     for _ in 0..9200 {
         let id = n.fingerprint();
-        let bw = n.next() % 100_000;
-        let (a, b) = (n.next() % 1_000_000_000, n.next() % 1_000_000_000);
+        let (bw, nick, scanner) = (n.next() % 100_000, n.next() % 10_000, 1 + n.next() % 9);
+        let (error, sum, delta) = (n.next() % 10_000, n.next() % 100_000, n.next() % 10_000);
         text += &format!(
-            "node_id=${id} bw={bw} nick=relay{a} measured_at=1699999000 updated_at=1699999000 pid_error=0.{a} pid_error_sum=0.{a} pid_bw={b} pid_delta=-0.{b} circ_fail=0.0 scanner=/scanner.1/scan-data/bws-0.0:0.8-done-2023-11-13\n"
+            "node_id=${id} bw={bw} nick=relay{nick} measured_at=1699999000 updated_at=1699998000 pid_error=0.{error} pid_error_sum=1.{sum} pid_bw={bw}321 pid_delta=-0.{delta} circ_fail=0.0 scanner=/{scanner}/bws-0.0:0.8-done-2023-11-13\n"
         );
     }
     text.into_bytes()
@@ -193,6 +193,10 @@ fn growth(criterion: &mut Criterion) {
 
 fn main() {
     let files = [("torflow 9200", torflow()), ("1.9.0 10000", newest())];
+    for ((_, file), megabytes) in files.iter().zip([2.1, 7.0]) {
+        let size = f64::from(u32::try_from(file.len()).unwrap()) / 1e6;
+        assert!((size / megabytes - 1.0).abs() < 0.05, "{size} MB");
+    }
     let mut arguments = std::env::args().skip_while(|argument| argument != "--write-files");
     if let Some(directory) = arguments.nth(1) {
         for (name, (_, file)) in ["torflow.v3bw", "newest.v3bw"].iter().zip(&files) {
