@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-aggregate clean
 
 # The whole job on a private Tor network; results in ./demo.
 demo:
@@ -29,6 +29,14 @@ bench:
 	cargo bench --locked -p bw-file --all-features --bench read -- \
 		--write-files "$(CURDIR)/target/bench-files"
 	/usr/bin/python3 crates/bw-file/benches/against_stem.py target/bench-files/*.v3bw
+
+# Import and generate against sbws, some five minutes; then with ten times the relays.
+bench-aggregate:
+	scripts/setup.sh ci
+	cargo bench --locked -p bw-aggregate --bench worker --no-run
+	worker=$$(ls -t target/release/deps/worker-* | grep -v '\.d$$' | head -n 1) && \
+	/usr/bin/python3 crates/bw-aggregate/benches/against_sbws.py $$worker && \
+	/usr/bin/python3 crates/bw-aggregate/benches/against_sbws.py $$worker --growth --times 3
 
 clean:
 	cargo clean

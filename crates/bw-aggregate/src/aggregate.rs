@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
 use bw_results::{
-    DescriptorFacts, FailureKind, NetworkSnapshot, OutcomeId, OutcomeSummary, Stage, SummaryResult,
-    UnixMillis,
+    DescriptorFacts, FailureKind, NetworkSnapshot, OutcomeId, OutcomeSummary, RelayFlags, Stage,
+    SummaryResult, UnixMillis,
 };
 use serde::Serialize;
 
@@ -116,6 +116,7 @@ impl<'n> Aggregator<'n> {
             relay.in_consensus = true;
             relay.nickname.clone_from(&facts.nickname);
             relay.ed25519 = facts.ed25519;
+            relay.flags = facts.flags;
             relay.consensus_weight = Some(facts.consensus_weight);
             relay.unmeasured = Some(facts.unmeasured);
             relay.descriptor = facts.descriptor.or(relay.descriptor);
@@ -132,7 +133,11 @@ impl<'n> Aggregator<'n> {
             relays.push(relay);
         }
         relays.sort_unstable_by_key(|relay| relay.fingerprint);
-        Aggregates { relays }
+        let weights = &self.network.bandwidth_weights;
+        Aggregates {
+            relays,
+            guard_exit_damping: weights.get("Wgd").copied().unwrap_or(0),
+        }
     }
 }
 
@@ -222,6 +227,7 @@ impl Collected {
             in_consensus: false,
             nickname: String::new(),
             ed25519: None,
+            flags: RelayFlags::default(),
             consensus_weight: None,
             unmeasured: None,
             first_measured: used().map(|&(at, _)| at).min(),
@@ -250,6 +256,8 @@ pub struct Aggregates {
     /// One for each relay of the snapshot, and one for each other relay that
     /// was tried.
     pub relays: Vec<RelayAggregate>,
+    /// The consensus's `Wgd`, in 10000ths; 0 if it is not known.
+    pub guard_exit_damping: i32,
 }
 
 impl Aggregates {
@@ -280,6 +288,8 @@ pub struct RelayAggregate {
     pub nickname: String,
     /// Ed25519 identity in the snapshot.
     pub ed25519: Option<Ed25519Identity>,
+    /// Flags in the snapshot.
+    pub flags: RelayFlags,
     /// Weight in the snapshot.
     pub consensus_weight: Option<KilobytesPerSecond>,
     /// Whether the snapshot calls it unmeasured.
@@ -332,6 +342,14 @@ impl Counts {
             kind != FailureKind::Local
                 && matches!(stage, Stage::Channel | Stage::Create | Stage::Extend)
         })
+    }
+
+    /// Share of attempts that failed while the circuit was built, 0 to 1.
+    pub fn circuit_failure_rate(&self) -> f64 {
+        match self.measured + self.failed {
+            0 => 0.0,
+            attempts => self.circuit_failures() as f64 / attempts as f64,
+        }
     }
 
     /// Failures that `select` selects.

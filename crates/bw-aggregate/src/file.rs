@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::reason::Reason;
 use crate::rounding::round_half_even;
 use crate::scale::{Answer, Method, NetworkFigures, Scaled, ScaledRelay};
+use crate::torflow::PidSteps;
 
 /// What a file says of its making. Everything that is not given is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -173,9 +174,12 @@ fn relay_line(relay: &ScaledRelay, network: &NetworkFigures) -> Result<RelayBuil
     let mut line = match answer {
         Answer::Weight(explanation) => {
             let mut line = RelayBuilder::new(aggregate.fingerprint, explanation.weight);
-            if network.method == Method::Torflow {
+            if matches!(network.method, Method::Torflow | Method::TorflowPid) {
                 line.key("r_strm", format!("{:.2}", explanation.stream_ratio))
                     .key("r_strm_filt", format!("{:.2}", explanation.filtered_ratio));
+            }
+            if let Some(steps) = &explanation.pid {
+                write_controller(&mut line, steps);
             }
             if network.under_minimum {
                 line.not_enough_eligible();
@@ -212,6 +216,19 @@ fn relay_line(relay: &ScaledRelay, network: &NetworkFigures) -> Result<RelayBuil
     }
     write_counts(&mut line, relay);
     Ok(line)
+}
+
+/// The controller's state under Torflow's names, from which the next file goes on.
+fn write_controller(line: &mut RelayBuilder, steps: &PidSteps) {
+    let time = |seconds| UnixTime::new(i64::try_from(seconds).unwrap_or(i64::MAX));
+    let vote = &steps.vote;
+    line.measured_at(time(vote.measured_at))
+        .updated_at(time(vote.updated_at))
+        .pid_error(vote.pid_error)
+        .pid_error_sum(vote.pid_error_sum)
+        .pid_bw(bytes(vote.pid_bw))
+        .pid_delta(vote.pid_delta)
+        .circ_fail(steps.circuit_failure_rate);
 }
 
 /// The counts of attempts: failures by sbws's classes, and what was left out.

@@ -33,6 +33,20 @@ pub fn round_significant(value: f64, digits: u32) -> u64 {
     (below + if up { step } else { 0 }).max(1)
 }
 
+/// `bytes` in kilobytes as Torflow rounds: to `digits` significant digits, then
+/// to whole thousands, halves away from zero; at least 1.
+pub fn round_torflow(bytes: f64, digits: u32) -> u64 {
+    if bytes.is_nan() || bytes <= 1000.0 {
+        return 1;
+    }
+    // What tor cannot vote for is cut later; a float is exact up to here.
+    let bytes = bytes.min(9_007_199_254_740_992.0);
+    let length = bytes.log10() as u32 + 1;
+    let step = 10_f64.powi(i32::try_from(length.saturating_sub(digits)).unwrap_or(0));
+    let significant = (bytes / step).round() * step;
+    ((significant / 1000.0).round() as u64).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +63,25 @@ mod tests {
             (f64::INFINITY, u64::MAX),
         ] {
             assert_eq!(round_half_even(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn torflows_rounding() {
+        for (bytes, kilobytes) in [
+            (f64::NAN, 1),
+            (-5.0, 1),
+            (0.0, 1),
+            (999.0, 1),
+            (1_500.0, 2),
+            (2_500.0, 3),
+            (12_345.0, 12),
+            (1_234_567.0, 1_230),
+            (1_235_000.0, 1_240),
+            (23_255_048.0, 23_300),
+            (f64::INFINITY, 9_010_000_000_000),
+        ] {
+            assert_eq!(round_torflow(bytes, 3), kilobytes, "{bytes}");
         }
     }
 

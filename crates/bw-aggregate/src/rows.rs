@@ -43,7 +43,6 @@ pub fn scan_rows(aggregates: &Aggregates) -> Vec<ScanRow> {
         .filter_map(|relay| {
             let mean_rate = exact_mean(&relay.rates)?.floor();
             let filtered = exact_mean(at_least(&relay.rates, mean_rate))?.floor();
-            let attempts = relay.counts.measured + relay.counts.failed;
             Some(ScanRow {
                 fingerprint: relay.fingerprint,
                 nickname: relay.nickname.clone(),
@@ -51,7 +50,7 @@ pub fn scan_rows(aggregates: &Aggregates) -> Vec<ScanRow> {
                 filtered: BytesPerSecond::new(filtered as u64),
                 measurements: relay.counts.measured,
                 failures: relay.counts.failed,
-                circuit_failure_rate: relay.counts.circuit_failures() as f64 / attempts as f64,
+                circuit_failure_rate: relay.counts.circuit_failure_rate(),
                 descriptor_bandwidth: relay.descriptor.map(|facts| facts.average),
                 consensus_bandwidth: relay.consensus_weight,
             })

@@ -1,12 +1,15 @@
 //! From aggregates to weights.
 
+use std::collections::BTreeMap;
+
 use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
 use serde::Serialize;
 
 use crate::aggregate::{Aggregates, RelayAggregate};
 use crate::reason::Reason;
-use crate::rounding::{round_half_even, round_significant};
-use crate::statistics::Statistics;
+use crate::rounding::{round_half_even, round_significant, round_torflow};
+use crate::statistics::{Statistics, median_of_sorted};
+use crate::torflow::{PidSteps, PidVote, Torflow, TorflowParams, TorflowRelay};
 
 /// The largest weight that tor can vote for: with more, an authority casts no
 /// vote at all.
@@ -23,21 +26,43 @@ pub struct ScaleOptions {
     /// network of less than 20 relays; 1 or more turns it off.
     pub max_share: f64,
     /// To how many significant digits weights are rounded (sbws's
-    /// `--torflow-round-digs`): 2 by default.
+    /// `--torflow-round-digs`): 2 by default, 3 for [`Method::TorflowPid`].
+    /// [`Method::Raw`] and [`Method::Sbws`] round to whole numbers only.
     pub digits: u32,
     /// The share of the network that must be measured for the file to be
     /// voted with: 0.6 by default.
     pub min_share: f64,
+    /// [`Method::Linear`]: the mean weight (the specification's relay quota):
+    /// 7500 by default.
+    pub quota: KilobytesPerSecond,
+    /// [`Method::Sbws`]: the median weight times 1000 (sbws's
+    /// `--scale-constant`): 7500 by default, as in sbws.
+    pub constant: u64,
+    /// [`Method::TorflowPid`]: the controller's parameters.
+    pub torflow: TorflowParams,
+    /// [`Method::TorflowPid`]: the previous votes.
+    pub previous: BTreeMap<Fingerprint, PidVote>,
+}
+
+impl ScaleOptions {
+    /// The defaults of `method`.
+    pub fn new(method: Method) -> Self {
+        Self {
+            method,
+            max_share: 0.05,
+            digits: if method == Method::TorflowPid { 3 } else { 2 },
+            min_share: 0.6,
+            quota: KilobytesPerSecond::new(7500),
+            constant: 7500,
+            torflow: TorflowParams::default(),
+            previous: BTreeMap::new(),
+        }
+    }
 }
 
 impl Default for ScaleOptions {
     fn default() -> Self {
-        Self {
-            method: Method::default(),
-            max_share: 0.05,
-            digits: 2,
-            min_share: 0.6,
-        }
+        Self::new(Method::default())
     }
 }
 
@@ -50,8 +75,43 @@ pub enum Method {
     /// network's means, times what the relay says of itself.
     #[default]
     Torflow,
+    /// Torflow's own, with its controller: [`Torflow`].
+    TorflowPid,
+    /// sbws's own: medians scaled so that their median is a constant, at most
+    /// the descriptor's rate, not capped.
+    Sbws,
+    /// The specification's (appendix B.2): medians scaled so that their mean
+    /// is a quota, not capped.
+    Linear,
     /// The median of what was measured, neither capped nor rounded.
     Raw,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Torflow,
+        Self::TorflowPid,
+        Self::Sbws,
+        Self::Linear,
+        Self::Raw,
+    ];
+
+    /// Its name on the command line and in explanations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Torflow => "torflow",
+            Self::TorflowPid => "torflow_pid",
+            Self::Sbws => "sbws",
+            Self::Linear => "linear",
+            Self::Raw => "raw",
+        }
+    }
+
+    /// Whether no relay gets more than a share of the sum.
+    const fn is_capped(self) -> bool {
+        matches!(self, Self::Torflow | Self::TorflowPid)
+    }
 }
 
 /// The answer for every relay of the snapshot.
@@ -74,6 +134,10 @@ pub struct NetworkFigures {
     pub mean: f64,
     /// Mean of the relays' filtered means (`muf`), in bytes per second.
     pub filtered_mean: f64,
+    /// Median of the relays' medians, in bytes per second.
+    pub median: f64,
+    /// [`Method::Sbws`] and [`Method::Linear`]: what medians are multiplied with.
+    pub factor: f64,
     /// Sum of all values before the limit, in bytes per second.
     pub total: f64,
     /// The limit for one relay, in bytes per second.
@@ -136,6 +200,8 @@ pub struct Explanation {
     pub limited: f64,
     /// Whether the limit was reached.
     pub is_limited: bool,
+    /// [`Method::TorflowPid`]: the controller's steps.
+    pub pid: Option<PidSteps>,
     /// The weight in the file.
     pub weight: KilobytesPerSecond,
 }
@@ -170,12 +236,27 @@ impl Answer {
 /// `max_share` of the sum of these values.
 pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
     let mut network = figures(aggregates, options);
+    let controller = (options.method == Method::TorflowPid).then(|| {
+        let eligible = aggregates.in_consensus().filter(|r| r.verdict.is_ok());
+        let relays = eligible.filter_map(|relay| Some(torflow_relay(relay, relay.statistics?)));
+        let wgd = f64::from(aggregates.guard_exit_damping) / 10_000.0;
+        Torflow::new(options.torflow, wgd, &relays.collect::<Vec<_>>())
+    });
     let mut relays: Vec<ScaledRelay> = aggregates
         .in_consensus()
         .map(|relay| ScaledRelay {
             aggregate: relay.clone(),
             answer: match (relay.verdict, relay.statistics) {
-                (Ok(()), Some(statistics)) => Answer::Weight(explain(relay, statistics, &network)),
+                (Ok(()), Some(statistics)) => {
+                    let mut weight = explain(relay, statistics, &network);
+                    if let Some(controller) = &controller {
+                        let previous = options.previous.get(&relay.fingerprint);
+                        let steps = controller.vote(&torflow_relay(relay, statistics), previous);
+                        weight.unlimited = steps.value;
+                        weight.pid = Some(steps);
+                    }
+                    Answer::Weight(weight)
+                }
                 (Err(reason), _) => Answer::Excluded(reason),
                 (Ok(()), None) => Answer::Excluded(Reason::NoRate),
             },
@@ -191,21 +272,49 @@ pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
         });
     let mut weights: Vec<_> = weights.collect();
     network.total = weights.iter().map(|weight| weight.unlimited).sum();
-    network.limit = match options.method {
-        Method::Torflow if options.max_share < 1.0 => network.total * options.max_share.max(0.0),
-        _ => network.total,
+    network.limit = if options.method.is_capped() && options.max_share < 1.0 {
+        network.total * options.max_share.max(0.0)
+    } else {
+        network.total
     };
     for weight in &mut weights {
         weight.is_limited = weight.unlimited > network.limit;
         weight.limited = weight.unlimited.min(network.limit);
         let kilobytes = weight.limited / 1000.0;
         let rounded = match options.method {
-            Method::Torflow => round_significant(kilobytes, options.digits),
-            Method::Raw => round_half_even(kilobytes),
+            Method::Torflow | Method::Linear => round_significant(kilobytes, options.digits),
+            Method::TorflowPid => round_torflow(weight.limited, options.digits),
+            Method::Sbws | Method::Raw => round_half_even(kilobytes),
         };
         weight.weight = KilobytesPerSecond::new(rounded.clamp(1, MAX_WEIGHT));
+        if let Some(steps) = &mut weight.pid {
+            steps.vote.weight = weight.weight;
+            if weight.is_limited {
+                // What is cut off must not add up.
+                steps.vote.pid_error_sum = 0.0;
+            }
+        }
     }
     Scaled { network, relays }
+}
+
+/// What Torflow's controller needs of a relay.
+fn torflow_relay(relay: &RelayAggregate, statistics: Statistics) -> TorflowRelay {
+    let measured_at = relay.last_measured.unwrap_or_default().as_secs();
+    let mut torflow = TorflowRelay::new(
+        relay.flags.into(),
+        statistics.mean.value() as f64,
+        statistics.filtered.value() as f64,
+        measured_at,
+    );
+    torflow.circuit_failure_rate = relay.counts.circuit_failure_rate();
+    torflow.descriptor = relay.descriptor.map_or(0.0, |facts| {
+        facts.observed.min(facts.average).value() as f64
+    });
+    torflow.consensus = relay
+        .consensus_weight
+        .map_or(0.0, |weight| weight.to_bytes().value() as f64);
+    torflow
 }
 
 /// The network's figures but for the total and the limit.
@@ -225,10 +334,22 @@ fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
         sum as f64 / (eligible.len().max(1)) as f64
     };
     let minimum = round_half_even(options.min_share * consensus_relays as f64);
+    let mut medians: Vec<f64> = eligible.iter().map(|s| s.median.value() as f64).collect();
+    medians.sort_unstable_by(f64::total_cmp);
+    let median = median_of_sorted(&medians).unwrap_or(0.0);
+    let wanted = match options.method {
+        Method::Sbws => options.constant as f64 / median,
+        Method::Linear => {
+            options.quota.to_bytes().value() as f64 / mean_of(|statistics| statistics.median)
+        }
+        _ => 1.0,
+    };
     NetworkFigures {
         method: options.method,
         mean: mean_of(|statistics| statistics.mean),
         filtered_mean: mean_of(|statistics| statistics.filtered),
+        median,
+        factor: if wanted.is_finite() { wanted } else { 1.0 },
         total: 0.0,
         limit: 0.0,
         consensus_relays,
@@ -266,9 +387,13 @@ fn explain(
         None => (zero, zero),
     };
     let ratio = stream_ratio.max(filtered_ratio);
+    let median = statistics.median.value() as f64;
+    let rate = relay.descriptor.map(|facts| facts.average.value() as f64);
     let unlimited = match network.method {
-        Method::Torflow => ratio * advertised.value() as f64,
-        Method::Raw => statistics.median.value() as f64,
+        Method::Torflow | Method::TorflowPid => ratio * advertised.value() as f64,
+        Method::Sbws => (median * network.factor).min(rate.unwrap_or(f64::INFINITY)),
+        Method::Linear => median * network.factor,
+        Method::Raw => median,
     };
     Explanation {
         statistics,
@@ -280,6 +405,7 @@ fn explain(
         unlimited,
         limited: unlimited,
         is_limited: false,
+        pid: None,
         weight: KilobytesPerSecond::new(1),
     }
 }

@@ -1,0 +1,76 @@
+//! The file that is in use: what the next one is compared with, and where
+//! Torflow's controller keeps its state.
+
+use std::collections::BTreeMap;
+
+use bw_file::{Document, Fingerprint, KilobytesPerSecond, RelayLineRef, UnixTime};
+
+use crate::torflow::PidVote;
+
+/// What the next file needs of the one before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct PreviousFile {
+    /// Its time: that of its newest measurement.
+    pub timestamp: Option<UnixTime>,
+    /// Its relays; of several lines of one relay the last counts.
+    pub relays: BTreeMap<Fingerprint, PreviousRelay>,
+}
+
+/// What a file said of one relay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PreviousRelay {
+    /// `bw`
+    pub weight: KilobytesPerSecond,
+    /// Whether authorities voted with it.
+    pub voted: bool,
+    /// The state of Torflow's controller, if it was at work.
+    pub pid: Option<PidVote>,
+}
+
+impl PreviousFile {
+    /// Reads a bandwidth file of any version and software, Torflow's 1.0.0
+    /// among them. Lines that make no sense are left out.
+    pub fn parse(file: &[u8]) -> Self {
+        let document = Document::parse(file);
+        let mut relays = BTreeMap::new();
+        for line in document.relays() {
+            if let (Some(fingerprint), Some(weight)) = (line.fingerprint(), line.bandwidth()) {
+                let relay = PreviousRelay {
+                    weight,
+                    voted: line.is_voted(),
+                    pid: pid_vote(line, weight),
+                };
+                relays.insert(fingerprint, relay);
+            }
+        }
+        Self {
+            timestamp: document.timestamp().value(),
+            relays,
+        }
+    }
+}
+
+/// The controller's state; none if the line does not say when the relay was
+/// measured, as in files that no controller made.
+fn pid_vote(line: RelayLineRef<'_>, weight: KilobytesPerSecond) -> Option<PidVote> {
+    let seconds = |time: UnixTime| u64::try_from(time.seconds()).ok();
+    let measured_at = line.measured_at().value().and_then(seconds)?;
+    let float = |value: Option<f64>| value.filter(|value| value.is_finite()).unwrap_or(0.0);
+    let bytes = line.pid_bw().value();
+    Some(PidVote {
+        weight,
+        // Torflow's older files have no state; its own value is then the vote.
+        pid_bw: bytes.map_or(weight.to_bytes().value() as f64, |bw| bw.value() as f64),
+        pid_error: float(line.pid_error().value()),
+        pid_error_sum: float(line.pid_error_sum().value()),
+        pid_delta: float(line.pid_delta().value()),
+        measured_at,
+        updated_at: line
+            .updated_at()
+            .value()
+            .and_then(seconds)
+            .unwrap_or(measured_at),
+    })
+}

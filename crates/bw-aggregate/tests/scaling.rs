@@ -1,0 +1,489 @@
+//! The scalings beside sbws's own: each against a few plain lines that share
+//! nothing with it, on 8,000 random relays; Torflow's controller over rounds.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bw_aggregate::*;
+use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
+use bw_results::*;
+use proptest::prelude::*;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+const NOW: u64 = 1_790_000_000;
+
+/// A relay with rates (in bytes per second), failed circuits, and facts.
+#[derive(Clone, Debug)]
+struct Case {
+    rates: Vec<u64>,
+    failed: u64,
+    observed: u64,
+    average: u64,
+    weight: u64,
+    guard: bool,
+    exit: bool,
+    age: u64,
+}
+
+fn random_cases(seed: u64, count: u64) -> Vec<Case> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut bandwidth = move || 10_u64.pow(rng.random_range(4..9)) * rng.random_range(1..10);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed + 1);
+    (0..count)
+        .map(|_| Case {
+            rates: (0..rng.random_range(1..7)).map(|_| bandwidth()).collect(),
+            failed: rng.random_range(0..4),
+            observed: bandwidth(),
+            average: bandwidth(),
+            weight: rng.random_range(1..100_000),
+            guard: rng.random(),
+            exit: rng.random(),
+            age: rng.random_range(0..100_000),
+        })
+        .collect()
+}
+
+fn fingerprint(number: usize) -> Fingerprint {
+    let mut bytes = [0; 20];
+    bytes[12..].copy_from_slice(&(number as u64).to_be_bytes());
+    Fingerprint::from_bytes(bytes)
+}
+
+/// The aggregates of `cases`, their newest measurement `case.age` before `now`.
+fn aggregates(cases: &[Case], now: u64) -> Aggregates {
+    let time = UnixMillis::from_secs(now);
+    let facts = cases.iter().enumerate().map(|(number, case)| {
+        let weight = KilobytesPerSecond::new(case.weight);
+        let mut relay = RelayFacts::new(fingerprint(number), "x", weight);
+        (relay.flags.guard, relay.flags.exit) = (case.guard, case.exit);
+        let [average, observed] = [case.average, case.observed].map(BytesPerSecond::new);
+        relay.descriptor = Some(DescriptorFacts::new(time, average, average, observed));
+        relay
+    });
+    let params = BTreeMap::new();
+    let mut network = NetworkSnapshot::new(time, time, time, params, facts.collect());
+    network.bandwidth_weights.insert("Wgd".to_owned(), 4_131);
+    let mut aggregator = Aggregator::new(AggregateOptions::default(), &network);
+    for (number, case) in cases.iter().enumerate() {
+        let ended = UnixMillis::from_secs(now - case.age);
+        let relay = &network.relays[number];
+        let attempt = Attempt::new(TargetFacts::from(relay), Position::Entry, ended);
+        let transfers = case.rates.iter().map(|&rate| {
+            let slices = vec![Slice::new(Duration::from_secs(1), rate)];
+            Transfer::new(slices, 0, StopReason::Complete)
+        });
+        let timings = Timings::default();
+        let measurement = Measurement::new(attempt.clone(), ended, timings, transfers.collect());
+        aggregator.add(&Outcome::Measured(measurement));
+        for _ in 0..case.failed {
+            let failure = Failure::new(
+                attempt.clone(),
+                ended,
+                Stage::Extend,
+                FailureKind::Timeout,
+                Blame::Path,
+                "",
+            );
+            aggregator.add(&Outcome::Failed(failure));
+        }
+    }
+    aggregator.finish()
+}
+
+fn weights(scaled: &Scaled) -> Vec<u64> {
+    let relays = scaled.relays.iter();
+    relays
+        .map(|relay| relay.answer.weight().unwrap().value())
+        .collect()
+}
+
+fn steps(scaled: &Scaled, number: usize) -> Explanation {
+    match scaled.relays[number].answer {
+        Answer::Weight(steps) => steps,
+        Answer::Excluded(reason) => panic!("{reason}"),
+    }
+}
+
+fn plain_mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Mean, filtered mean and median, in whole bytes per second.
+fn plain_statistics(rates: &[u64]) -> (f64, f64, f64) {
+    let mut rates: Vec<f64> = rates.iter().map(|&rate| rate as f64).collect();
+    rates.sort_by(f64::total_cmp);
+    let mean = plain_mean(&rates).round_ties_even();
+    let above: Vec<f64> = rates.iter().copied().filter(|&rate| rate >= mean).collect();
+    let filtered = if above.is_empty() {
+        mean
+    } else {
+        plain_mean(&above).round_ties_even()
+    };
+    let half = rates.len() / 2;
+    let median = (rates[half] + rates[(rates.len() - 1) / 2]) / 2.0;
+    (mean, filtered, median.round_ties_even())
+}
+
+#[test]
+fn medians_are_scaled_as_reckoned_plainly() {
+    for seed in 0..3 {
+        let cases = random_cases(seed, 8_000);
+        let aggregates = aggregates(&cases, NOW);
+        let medians: Vec<f64> = cases
+            .iter()
+            .map(|case| plain_statistics(&case.rates).2)
+            .collect();
+        let mut sorted = medians.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = (sorted[3_999] + sorted[4_000]) / 2.0;
+        let mean = plain_mean(&medians);
+        for (method, value) in [
+            (
+                Method::Raw,
+                &(|_, median| median) as &dyn Fn(usize, f64) -> f64,
+            ),
+            (Method::Sbws, &|number, median| {
+                (median * (123_456.0 / middle)).min(cases[number].average as f64)
+            }),
+            (Method::Linear, &|_, median| median * (2_000_000.0 / mean)),
+        ] {
+            let mut options = ScaleOptions::new(method);
+            options.constant = 123_456;
+            options.quota = KilobytesPerSecond::new(2_000);
+            options.digits = 9;
+            let expected: Vec<u64> = medians
+                .iter()
+                .enumerate()
+                .map(|(number, &median)| {
+                    ((value(number, median) / 1_000.0).round_ties_even() as u64).max(1)
+                })
+                .collect();
+            let scaled = scale(&aggregates, &options);
+            assert_eq!(weights(&scaled), expected, "{method:?}");
+        }
+        let mut options = ScaleOptions::new(Method::Linear);
+        options.digits = 9;
+        let sum: u64 = weights(&scale(&aggregates, &options)).iter().sum();
+        assert!((7_499..7_501).contains(&(sum / 8_000)), "{sum}");
+    }
+}
+
+/// The controller in plain lines: the error, and the value by the newest error.
+fn plain_controller(
+    cases: &[Case],
+    number: usize,
+    params: &TorflowParams,
+    previous: Option<&PidVote>,
+) -> (f64, f64) {
+    let case = &cases[number];
+    let peers: Vec<&Case> = cases
+        .iter()
+        .filter(|peer| !params.by_class || (peer.guard, peer.exit) == (case.guard, case.exit))
+        .collect();
+    let fail = |case: &Case| case.failed as f64 / (case.failed + 1) as f64;
+    let desc = |case: &Case| case.average.min(case.observed) as f64;
+    let list = |value: &dyn Fn(&Case) -> f64| {
+        let values: Vec<f64> = peers.iter().map(|peer| value(peer)).collect();
+        plain_mean(&values)
+    };
+    let strm = |case: &Case| plain_statistics(&case.rates).0;
+    let filt = |case: &Case| plain_statistics(&case.rates).1;
+    let (s, f, c) = (list(&strm), list(&filt), list(&|case| 1.0 - fail(case)));
+    let (rs, rf) = (strm(case) / s, filt(case) / f);
+    let mut error = if params.best_ratio && rs > rf {
+        rs - 1.0
+    } else {
+        rf - 1.0
+    };
+    if params.circuit_failures && case.failed > 0 && 1.0 - fail(case) < c && -fail(case) < error {
+        error = -fail(case);
+    }
+    let mut base = desc(case);
+    if params.consensus_feedback {
+        base = case.weight as f64 * 1_000.0;
+        if base / desc(case) > params.pid_max && error > 0.0 {
+            error = 0.0;
+        }
+        if params.mercy && desc(case) > base && error < 0.0 {
+            base = desc(case);
+        }
+    }
+    let Some(previous) = previous else {
+        return (error, base * (1.0 + params.k_p * error));
+    };
+    if params.consensus_feedback && case.guard && !case.exit {
+        return (error, previous.pid_bw * (1.0 + params.k_p * error));
+    }
+    let delta = error - previous.pid_error;
+    let damp = if case.guard && case.exit && base != desc(case) {
+        1.0 - 0.4131
+    } else {
+        1.0
+    };
+    let d = params.k_p * params.t_d;
+    (
+        error,
+        base * (1.0 + damp * (params.k_p * error + 0.0 + d * delta)),
+    )
+}
+
+fn params(settings: &[(&str, i32)]) -> TorflowParams {
+    let mut params = TorflowParams::default();
+    for (name, value) in settings {
+        params.set(name, *value).unwrap();
+    }
+    params
+}
+
+#[test]
+fn the_controller_is_as_reckoned_plainly() {
+    // Means of all peers for each relay: fewer relays than elsewhere.
+    let cases = random_cases(9, 500);
+    let mut later = random_cases(10, 500);
+    for (case, before) in later.iter_mut().zip(&cases) {
+        (case.guard, case.exit) = (before.guard, before.exit);
+    }
+    for settings in [
+        &[][..],
+        &[("bwauthbyclass", 1), ("bwauthbestratio", 0)],
+        &[("bwauthcircs", 1), ("bwauthkp", 3_000)],
+        &[
+            ("bwauthnsbw", 1),
+            ("bwauthpidmax", 20_000),
+            ("bwauthtd", 5_000),
+        ],
+        &[
+            ("bwauthnsbw", 1),
+            ("bwauthmercy", 1),
+            ("bwauthcircs", 1),
+            ("bwauthbyclass", 1),
+        ],
+    ] {
+        let mut options = ScaleOptions::new(Method::TorflowPid);
+        options.torflow = params(settings);
+        options.max_share = 1.0;
+        let first = scale(&aggregates(&cases, NOW), &options);
+        for number in 0..cases.len() {
+            let pid = steps(&first, number).pid.unwrap();
+            let (error, value) = plain_controller(&cases, number, &options.torflow, None);
+            assert_eq!(
+                (pid.vote.pid_error, pid.value),
+                (error, value.max(0.0)),
+                "{settings:?}"
+            );
+            assert_eq!(pid.feedback, Feedback::First);
+            options.previous.insert(fingerprint(number), pid.vote);
+        }
+        let second = scale(&aggregates(&later, NOW + 200_000), &options);
+        for number in 0..cases.len() {
+            let previous = &options.previous[&fingerprint(number)];
+            let pid = steps(&second, number).pid.unwrap();
+            let (error, value) = plain_controller(&later, number, &options.torflow, Some(previous));
+            let known = previous.pid_error != 0.0;
+            if !known {
+                continue;
+            }
+            if pid.feedback == Feedback::Guard {
+                assert!(later[number].guard && !later[number].exit);
+                assert_eq!(pid.vote.pid_error, previous.pid_error);
+                assert_ne!(pid.vote.measured_at, pid.vote.updated_at);
+            } else {
+                assert_eq!(pid.vote.pid_error, error, "{settings:?}");
+                assert_eq!(pid.vote.pid_delta, error - previous.pid_error);
+            }
+            let near = (pid.value - value.max(0.0)).abs() <= value.abs() * 1e-12;
+            let damped_past =
+                pid.feedback == Feedback::Guard && !options.torflow.consensus_feedback;
+            assert!(near || damped_past, "{settings:?}: {pid:?} {value}");
+        }
+    }
+}
+
+#[test]
+fn the_controller_goes_on_from_the_file_before() {
+    let mut cases = random_cases(3, 300);
+    let mut options = ScaleOptions::new(Method::TorflowPid);
+    options.torflow = params(&[
+        ("bwauthti", 50_000),
+        ("bwauthtidecay", 10_000),
+        ("bwauthtd", 5_000),
+    ]);
+    let facts = FileFacts::new("bwscan", "0");
+    let file = |cases: &[Case], now: u64, options: &ScaleOptions| {
+        let scaled = scale(&aggregates(cases, now), options);
+        scaled.to_bandwidth_file(&facts).unwrap().build().unwrap()
+    };
+    let first = PreviousFile::parse(&file(&cases, NOW, &options));
+    assert_eq!(first.relays.len(), 300);
+    for (fingerprint, relay) in &first.relays {
+        options.previous.insert(*fingerprint, relay.pid.unwrap());
+    }
+    // An hour later, a third has been measured again.
+    for (number, case) in cases.iter_mut().enumerate() {
+        match number % 3 {
+            0 => (case.rates, case.age) = (vec![1_000 + 77_777 * number as u64], 0),
+            _ => case.age += 3_600,
+        }
+    }
+    let second = PreviousFile::parse(&file(&cases, NOW + 3_600, &options));
+    let (mut fed_back, mut guards) = (0, 0);
+    for (number, case) in cases.iter().enumerate() {
+        let [before, after] =
+            [&first, &second].map(|file| file.relays[&fingerprint(number)].pid.unwrap());
+        if number % 3 != 0 {
+            // The same vote, but for the cap, which depends on the others.
+            let mut kept = after;
+            kept.weight = before.weight;
+            kept.pid_error_sum = before.pid_error_sum;
+            assert_eq!(kept, before);
+            assert!(after.weight <= before.weight);
+        } else if case.guard && !case.exit {
+            guards += 1;
+            assert_eq!(after.pid_error, before.pid_error);
+            assert_eq!(after.measured_at, before.measured_at);
+            assert_eq!(after.updated_at, NOW + 3_600);
+        } else {
+            fed_back += 1;
+            assert_eq!(after.pid_delta, after.pid_error - before.pid_error);
+            let sum = before.pid_error_sum * 0.8 + after.pid_error;
+            assert!((after.pid_error_sum - sum).abs() < 1e-9 || after.pid_error_sum == 0.0);
+        }
+    }
+    assert!(fed_back > 50 && guards > 10);
+}
+
+#[test]
+fn torflows_own_file_is_read() {
+    let line = "node_id=$221C91D4C51E4C73CB6A8F0BEE01B0A6BB4A8476 bw=38000 nick=a \
+        measured_at=1546325250 updated_at=1546325999 pid_error=-4.88593489094 \
+        pid_error_sum=4.5 pid_bw=38037642 pid_delta=3.83770474524 circ_fail=0.0 \
+        scanner=/scanner.3/scan-data/bws-29.1:29.9-done-2019-01-01-00:47:30\n";
+    let old =
+        "node_id=$1F509589F7F70B69A38719A201451CF4B70F89C6 bw=589 nick=b measured_at=1546325251\n";
+    let none = "node_id=$AAAA9589F7F70B69A38719A201451CF4B70F89C6 bw=7 nick=c\n";
+    let file = PreviousFile::parse(format!("1547487689\n{line}{old}{none}").as_bytes());
+    let pid: Vec<_> = file.relays.values().map(|relay| relay.pid).collect();
+    let [old, new, none] = pid[..] else {
+        panic!("{file:?}")
+    };
+    let new = new.unwrap();
+    assert_eq!(
+        (new.measured_at, new.updated_at),
+        (1_546_325_250, 1_546_325_999)
+    );
+    assert_eq!(
+        (new.pid_error, new.pid_delta),
+        (-4.885_934_890_94, 3.837_704_745_24)
+    );
+    assert_eq!((new.pid_error_sum, new.pid_bw), (4.5, 38_037_642.0));
+    let old = old.unwrap();
+    assert_eq!(
+        (old.updated_at, old.pid_bw, old.pid_error),
+        (1_546_325_251, 589_000.0, 0.0)
+    );
+    assert_eq!(none, None);
+}
+
+#[test]
+fn with_its_defaults_the_controller_is_torflows_scaling() {
+    let mut cases = random_cases(5, 400);
+    for case in &mut cases {
+        // Where burst and rate limit nothing, both mean the same bandwidth.
+        case.average = 1 << 40;
+    }
+    let aggregates = aggregates(&cases, NOW);
+    let mut plain = ScaleOptions::new(Method::Torflow);
+    let mut pid = ScaleOptions::new(Method::TorflowPid);
+    (plain.digits, pid.digits) = (9, 9);
+    let (plain, pid) = (scale(&aggregates, &plain), scale(&aggregates, &pid));
+    for (a, b) in weights(&plain).into_iter().zip(weights(&pid)) {
+        assert!(a.abs_diff(b) <= 1, "{a} {b}");
+    }
+}
+
+#[test]
+fn parameters_of_the_consensus() {
+    let consensus = BTreeMap::from([
+        ("bwauthpid".to_owned(), 0),
+        ("bwauthkp".to_owned(), 5_000),
+        ("bwauthguardrate".to_owned(), 86_400),
+        ("bwauthti".to_owned(), -1),
+        ("cc_alg".to_owned(), 2),
+    ]);
+    let params = TorflowParams::from_consensus(&consensus);
+    assert!(!params.pid);
+    assert_eq!((params.k_p, params.t_i), (0.5, 0.0));
+    assert_eq!(params.guard_rate, Duration::from_secs(86_400));
+    let error = TorflowParams::default().set("bwauthxyz", 1).unwrap_err();
+    assert!(error.to_string().contains("bwauthpidtgt"), "{error}");
+}
+
+prop_compose! {
+    fn any_relay()(
+        rates in prop::array::uniform5(any::<f64>()), guard: bool, exit: bool, measured_at: u64,
+    ) -> TorflowRelay {
+        let mut flags = RelayFlags::default();
+        (flags.guard, flags.exit) = (guard, exit);
+        let mut relay = TorflowRelay::new(flags.into(), rates[0], rates[1], measured_at);
+        relay.circuit_failure_rate = rates[2];
+        (relay.descriptor, relay.consensus) = (rates[3], rates[4]);
+        relay
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_input_makes_the_controller_panic_or_vote_nonsense(
+        relays in prop::collection::vec(any_relay(), 0..9),
+        settings in prop::collection::vec((0..13_usize, prop_oneof![Just(0), Just(1), any::<i32>()]), 0..9),
+        state in prop::array::uniform4(any::<f64>()), times: (u64, u64),
+    ) {
+        let mut params = TorflowParams::default();
+        for (name, value) in settings {
+            let _ = params.set(TorflowParams::NAMES[name], value);
+        }
+        let torflow = Torflow::new(params, state[0], &relays);
+        let file = format!(
+            "1\nnode_id=${} bw=5 measured_at={} updated_at={} pid_error={} pid_error_sum={} \
+             pid_bw=7 pid_delta={}\n",
+            "A".repeat(40), times.0, times.1, state[1], state[2], state[3],
+        );
+        let previous = PreviousFile::parse(file.as_bytes());
+        let previous = previous.relays.values().next().and_then(|relay| relay.pid);
+        for relay in &relays {
+            for previous in [None, previous.as_ref()] {
+                let value = torflow.vote(relay, previous).value;
+                prop_assert!(value.is_finite() && value >= 0.0, "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn caps_hold_and_every_file_is_sound(
+        seed: u64, count in 1..60_u64, share in 0.001..0.5_f64, digits in 1..6_u32,
+    ) {
+        let cases = random_cases(seed % 1_000_000, count);
+        let aggregates = aggregates(&cases, NOW);
+        for method in Method::ALL {
+            let mut options = ScaleOptions::new(method);
+            (options.max_share, options.digits) = (share, digits);
+            let scaled = scale(&aggregates, &options);
+            let file = scaled.to_bandwidth_file(&FileFacts::new("x", "0")).unwrap();
+            prop_assert!(file.build().is_ok());
+            for number in 0..cases.len() {
+                let steps = steps(&scaled, number);
+                prop_assert!(steps.limited <= scaled.network.limit);
+                prop_assert!(steps.limited <= steps.unlimited && steps.limited >= 0.0);
+                // Rounding to significant digits goes up by half a digit at most.
+                let most = (steps.limited / 1_000.0) * (1.0 + 0.5 * 10_f64.powi(1 - digits as i32));
+                prop_assert!(steps.weight.value() as f64 <= most.max(1.0) + 1.0);
+            }
+            if matches!(method, Method::Torflow | Method::TorflowPid) {
+                prop_assert!(scaled.network.limit <= scaled.network.total * share + 1e-6);
+            }
+        }
+    }
+}
