@@ -2,27 +2,33 @@
 
 mod aggregate;
 mod error;
+mod explain;
 mod file;
 mod previous;
 mod reason;
 mod rounding;
 mod rows;
+mod sanity;
 mod sbws;
 mod scale;
+mod scanners;
 mod statistics;
 mod torflow;
 
 pub use aggregate::{AggregateOptions, Aggregates, Aggregator, Counts, RelayAggregate};
 pub use error::{Error, ErrorKind};
+pub use explain::{Check, Standing, Use};
 pub use file::FileFacts;
 pub use previous::{PreviousFile, PreviousRelay};
 pub use reason::Reason;
 pub use rounding::{round_half_even, round_significant, round_torflow};
 pub use rows::{ScanRow, scan_rows};
+pub use sanity::{Sanity, SanityLimits, SanityProblem};
 pub use sbws::{SbwsError, SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 pub use scale::{
     Answer, Explanation, Method, NetworkFigures, ScaleOptions, Scaled, ScaledRelay, scale,
 };
+pub use scanners::{Basis, Comparison, ScannerStatistics, Scanners};
 pub use statistics::{MAX_PLAUSIBLE_RATE, Statistics};
 pub use torflow::{
     ClassMeans, Feedback, PidSteps, PidVote, RelayClass, Torflow, TorflowParamError, TorflowParams,

@@ -45,6 +45,7 @@ pub struct TorflowParams {
     /// `consensus_feedback` the largest multiple of the descriptor's bandwidth; 500.
     pub pid_max: f64,
     /// `bwauthguardrate`, in seconds: how rarely guards' votes are fed back; 14 days.
+    #[serde(serialize_with = "crate::sanity::seconds")]
     pub guard_rate: Duration,
 }
 

@@ -1,0 +1,146 @@
+//! Why a relay has its weight, or none.
+
+use bw_file::Fingerprint;
+use bw_results::{OutcomeSummary, SummaryResult};
+use serde::Serialize;
+
+use crate::aggregate::{AggregateOptions, RelayAggregate};
+use crate::reason::Reason;
+use crate::scale::Scaled;
+use crate::torflow::RelayClass;
+
+/// What became of one outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Use {
+    /// Its rates count.
+    Counted,
+    /// It failed.
+    Failed,
+    /// It holds no rate that can be believed.
+    NoRate,
+    /// All measurements of the relay are too close to each other.
+    TooClose,
+    /// Too few measurements are left.
+    TooFew,
+    /// It is too old.
+    TooOld,
+}
+
+/// A condition for a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Check {
+    /// The condition.
+    pub condition: &'static str,
+    /// Whether it holds; none if an earlier one does not, so that it does not matter.
+    pub holds: Option<bool>,
+}
+
+/// A relay's place among others, by falling weight.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Standing {
+    /// Its place among all relays with a weight, from 1.
+    pub rank: u64,
+    /// How many relays have a weight.
+    pub of: u64,
+    /// Its class.
+    pub class: RelayClass,
+    /// Its place in its class, from 1.
+    pub class_rank: u64,
+    /// How many of its class have a weight.
+    pub class_of: u64,
+    /// Its share of the sum of all weights.
+    pub share: f64,
+}
+
+impl RelayAggregate {
+    /// What became of `outcome`, which is one of those that were aggregated
+    /// with `options`.
+    pub fn use_of(&self, outcome: &OutcomeSummary, options: &AggregateOptions) -> Use {
+        let SummaryResult::Measured(rates) = &outcome.result else {
+            return Use::Failed;
+        };
+        if self.counts.too_close > 0 {
+            Use::TooClose
+        } else if options.since.is_some_and(|since| outcome.ended < since) {
+            Use::TooOld
+        } else if self.counts.too_few > 0 {
+            Use::TooFew
+        } else if !rates.iter().copied().any(crate::statistics::is_plausible) {
+            Use::NoRate
+        } else {
+            Use::Counted
+        }
+    }
+
+    /// The conditions for a weight, in the order in which they are looked at,
+    /// up to the first that does not hold.
+    pub fn checks(&self) -> Vec<Check> {
+        let failed = match self.verdict {
+            Ok(()) => usize::MAX,
+            Err(Reason::NotInConsensus) => 0,
+            Err(Reason::Authority) => 1,
+            Err(Reason::NotTried) => 2,
+            Err(Reason::OnlyFailures { .. }) => 3,
+            Err(Reason::TooClose { .. }) => 4,
+            Err(Reason::TooOld { .. }) => 5,
+            Err(Reason::TooFew { .. }) => 6,
+            Err(Reason::NoRate) => 7,
+            Err(Reason::NoDescriptor) => 8,
+        };
+        [
+            "in the consensus",
+            "not a directory authority",
+            "tried in the days that are looked at",
+            "measured at least once",
+            "measured at times far enough apart",
+            "measured recently enough",
+            "measured often enough",
+            "a rate that can be believed",
+            "an observed bandwidth is known",
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(index, condition)| Check {
+            condition,
+            holds: (index <= failed).then_some(index < failed),
+        })
+        .collect()
+    }
+}
+
+impl Scaled {
+    /// A relay's place among the others; none if it has no weight.
+    pub fn standing(&self, fingerprint: &Fingerprint) -> Option<Standing> {
+        let own = self.relay(fingerprint)?;
+        let weight = own.answer.weight()?;
+        let class = RelayClass::from(own.aggregate.flags);
+        let mut standing = Standing {
+            rank: 1,
+            of: 0,
+            class,
+            class_rank: 1,
+            class_of: 0,
+            share: 0.0,
+        };
+        let mut total = 0;
+        for relay in &self.relays {
+            let Some(other) = relay.answer.weight() else {
+                continue;
+            };
+            let ahead = u64::from(other > weight);
+            standing.of += 1;
+            standing.rank += ahead;
+            if RelayClass::from(relay.aggregate.flags) == class {
+                standing.class_of += 1;
+                standing.class_rank += ahead;
+            }
+            total += other.value();
+        }
+        standing.share = weight.value() as f64 / total.max(1) as f64;
+        Some(standing)
+    }
+}
