@@ -7,7 +7,11 @@ use std::time::Duration;
 use bw_file::Fingerprint;
 use bw_measure::Window;
 use bytesize::ByteSize;
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+pub(crate) use crate::result_args::{
+    AggregateArgs, ExplainArgs, ExportArgs, GenerateArgs, ImportArgs, ListArgs,
+};
 
 /// The bandwidth scanner for Tor-like networks.
 ///
@@ -18,7 +22,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 #[command(
     after_help = "Exit codes: 0 done; 1 done, but the result is not good enough or empty; \
     2 wrong usage or configuration; 3 the Tor network cannot be had; 4 no destination works; \
-    5 a file cannot be read or written; 130 interrupted."
+    5 a file cannot be read or written; 6 the new bandwidth file is not plausible, the old one \
+    stays; 130 interrupted."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -55,7 +60,9 @@ pub(crate) enum Command {
     Aggregate(AggregateArgs),
     /// Write the bandwidth file.
     Generate(GenerateArgs),
-    /// Write all results as JSON Lines.
+    /// Tell why a relay has its weight, or none.
+    Explain(ExplainArgs),
+    /// Write all results as JSON Lines, or as sbws does.
     Export(ExportArgs),
     /// Add the results of other scanners, each once.
     Import(ImportArgs),
@@ -242,103 +249,6 @@ pub(crate) struct ScanArgs {
     /// Print no progress.
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) quiet: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ListArgs {
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct AggregateArgs {
-    /// How many of the latest completed scans to combine.
-    #[arg(short = 'n', short_alias = 'p', long = "scans", visible_alias = "previous",
-          default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
-          value_name = "N")]
-    pub(crate) scans: u32,
-    /// How to print it.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
-    /// The same as --format json.
-    #[arg(long, conflicts_with = "format")]
-    pub(crate) json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Table,
-    Json,
-    Csv,
-}
-
-#[derive(Clone, Debug, ClapArgs)]
-pub(crate) struct GenerateArgs {
-    /// Where to write the dated file and latest.v3bw [default: v3bw in the
-    /// data directory].
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) output: Option<PathBuf>,
-    /// How many days of results count.
-    #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=365),
-          value_name = "DAYS")]
-    pub(crate) days: u32,
-    /// No relay gets more than this share of the whole.
-    #[arg(long, default_value_t = 0.05, value_name = "SHARE")]
-    pub(crate) max_share: f64,
-    /// How many significant digits weights have.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=9),
-          value_name = "N")]
-    pub(crate) round_digits: u32,
-    /// The share of the consensus's relays, in percent, below which the file
-    /// asks authorities not to vote with it.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=100),
-          value_name = "PERCENT")]
-    pub(crate) min_percent: u32,
-    /// The scanner's country (two letters), for the header.
-    #[arg(long, value_name = "CC")]
-    pub(crate) scanner_country: Option<String>,
-    /// The destinations' countries (two letters, with commas), for the header.
-    #[arg(long, value_name = "CC,CC")]
-    pub(crate) destinations_countries: Option<String>,
-    /// The nickname of the authority that reads the file, for the header.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) dirauth_nickname: Option<String>,
-    /// Print what was written as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ExportArgs {
-    /// Where to write them [default: standard output].
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ImportArgs {
-    #[command(subcommand)]
-    pub(crate) source: ImportSource,
-    /// Print what was done as JSON.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImportSource {
-    /// What "bwscan export" wrote.
-    Jsonl {
-        /// The files; - is standard input.
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
-    /// The results in an sbws home, or in its datadir.
-    Sbws {
-        /// The directory.
-        #[arg(value_name = "DIR")]
-        home: PathBuf,
-    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,10 +1,14 @@
 //! The commands, one file each.
 
 mod aggregate;
+mod compat;
 mod demo;
+mod explain;
 mod generate;
 mod list;
 mod manual;
+mod sbws_config;
+mod scaling;
 mod scan;
 mod serve;
 mod testnet;
@@ -22,6 +26,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?),
+        Command::Explain(args) => explain::run(&args, &data()?),
         Command::Export(args) => transfer::export(&args, &data()?),
         Command::Import(args) => transfer::import(&args, &data()?),
         Command::File(args) => file(args),

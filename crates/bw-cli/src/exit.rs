@@ -19,6 +19,8 @@ pub enum Exit {
     Destination,
     /// 5: the store of results, or another file, cannot be read or written.
     Store,
+    /// 6: the new bandwidth file is not fit to be published; the old one stays.
+    NotPublished,
     /// 130: stopped by SIGINT or SIGTERM; the scan can be continued.
     Interrupted,
 }
@@ -33,6 +35,7 @@ impl Exit {
             Self::Network => 3,
             Self::Destination => 4,
             Self::Store => 5,
+            Self::NotPublished => 6,
             Self::Interrupted => 130,
         }
     }
@@ -48,6 +51,11 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
+
+/// The network's facts are missing or too old.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct FactsError(pub(crate) String);
 
 /// Prints an error with its causes and gives the exit code that belongs to it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
@@ -89,6 +97,15 @@ fn classify(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if cause.is::<UsageError>() {
             return Exit::Usage;
+        }
+        if cause.is::<FactsError>() {
+            return Exit::Network;
+        }
+        if let Some(error) = cause.downcast_ref::<bw_aggregate::SbwsError>() {
+            return match error {
+                bw_aggregate::SbwsError::NoResults { .. } => Exit::NotGoodEnough,
+                _ => Exit::Usage,
+            };
         }
         if let Some(error) = cause.downcast_ref::<bw_measure::Error>() {
             return match error.kind() {

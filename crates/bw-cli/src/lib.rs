@@ -8,6 +8,7 @@ mod logging;
 mod outcome_json;
 mod paths;
 mod progress;
+mod result_args;
 mod server;
 mod signals;
 mod text;

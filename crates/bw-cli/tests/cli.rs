@@ -286,7 +286,20 @@ fn nothing_measured_leaves_the_old_file_alone() {
     write_store(&directory.path().join("results.sqlite"));
     std::fs::create_dir(directory.path().join("v3bw")).unwrap();
     std::fs::write(directory.path().join("v3bw/latest.v3bw"), "old").unwrap();
+    // Facts that old are no longer good for anything.
     let (code, text) = refusal(&["generate", "--days", "1", "--data-dir", data]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("--consensus"), "{text}");
+    let arguments = [
+        "generate",
+        "--days",
+        "1",
+        "--max-facts-age",
+        "9999d",
+        "--data-dir",
+        data,
+    ];
+    let (code, text) = refusal(&arguments);
     assert_eq!(code, 1, "{text}");
     let left: Vec<_> = std::fs::read_dir(directory.path().join("v3bw"))
         .unwrap()
@@ -323,4 +336,289 @@ fn results_of_sbws_are_read() {
     let (code, text) = refusal(&["import", "sbws", "/nonexistent", "--data-dir", data]);
     assert_eq!(code, 5);
     assert!(text.contains("/nonexistent"), "{text}");
+}
+
+/// An sbws home with 40 relays, measured on 2026-11-20 around noon, the last
+/// one of them in vain; with tor's cached files.
+fn write_sbws_home(home: &std::path::Path) {
+    use std::fmt::Write;
+    std::fs::create_dir_all(home.join("datadir")).unwrap();
+    std::fs::create_dir_all(home.join("tor")).unwrap();
+    let mut lines = String::new();
+    let mut consensus = String::from(
+        "network-status-version 3\nvote-status consensus\nvalid-after 2026-11-20 12:00:00\n\
+         fresh-until 2026-11-20 13:00:00\nvalid-until 2026-11-20 15:00:00\n",
+    );
+    for number in 0..40_u64 {
+        let fingerprint = bw_file::Fingerprint::from_bytes([number as u8; 20]).to_string();
+        let mut line = serde_json::json!({
+            "version": 4, "type": "success", "time": 1_795_170_000.5 + number as f64,
+            "fingerprint": fingerprint, "nickname": format!("r{number}"),
+            "address": format!("192.0.2.{number}"), "master_key_ed25519": null,
+            "circ": [fingerprint, "B".repeat(40)], "dest_url": DESTINATION, "scanner": "old",
+            "relay_in_recent_consensus": ["2026-11-20T11:00:00"], "rtts": null,
+            "downloads": [{"duration": 5.5, "amount": 1_100_000 * (number + 1)}],
+            "relay_average_bandwidth": 4_000_000, "relay_burst_bandwidth": 4_000_000,
+            "relay_observed_bandwidth": 3_000_000, "consensus_bandwidth": 2_000_000,
+            "consensus_bandwidth_is_unmeasured": false,
+        });
+        if number == 39 {
+            line["type"] = "error-circ".into();
+            line["msg"] = "DESTROYED".into();
+        }
+        writeln!(lines, "{line}").unwrap();
+        // 20 equal bytes in base64, without its padding.
+        let identity = bw_file::Ed25519Identity::from_bytes([number as u8; 32]).to_string();
+        let mut bytes = [number as u8; 32];
+        bytes[20..].fill(0);
+        let cut = bw_file::Ed25519Identity::from_bytes(bytes).to_string()[..27].to_owned();
+        assert_eq!(identity[..26], cut[..26]);
+        writeln!(
+            consensus,
+            "r r{number} {cut} {cut} 2026-11-20 01:00:00 192.0.2.{number} 9001 0\n\
+             s Fast Running Valid\nw Bandwidth=2000"
+        )
+        .unwrap();
+    }
+    consensus.push_str("directory-footer\n");
+    std::fs::write(home.join("datadir/2026-11-20.txt"), lines).unwrap();
+    std::fs::write(home.join("tor/cached-consensus"), consensus).unwrap();
+    std::fs::write(
+        home.join("sbws.ini"),
+        "[scanner]\nnickname = old\ncountry = DE\nnum_rtts = 3\n[destinations]\nfoo = on\n\
+         [destinations.foo]\nurl = https://bw.example/1GiB\ncountry = ZZ\n",
+    )
+    .unwrap();
+}
+
+fn success(arguments: &[&str]) -> String {
+    let output = bwscan(arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_operator_moves_from_sbws_and_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (home, data, config) = (path("sbws"), path("data"), path("bwscan.toml"));
+    write_sbws_home(directory.path().join("sbws").as_path());
+    let text = success(&[
+        "import",
+        "sbws",
+        &home,
+        "--write-config",
+        &config,
+        "--data-dir",
+        &data,
+    ]);
+    assert!(text.contains("40 outcomes added"), "{text}");
+    assert!(text.contains("a consensus of 40 relays"), "{text}");
+    let options = std::fs::read_to_string(&config).unwrap();
+    assert!(
+        options.contains("destination = [\"https://bw.example/1GiB\"]"),
+        "{options}"
+    );
+    assert!(options.contains("# [scanner] num_rtts = 3"), "{options}");
+
+    let at = ["--data-dir", &data, "--now", "2026-11-20T12:30:00"];
+    let generate = |arguments: &[&str]| bwscan(&[&["generate"], arguments, &at[..]].concat());
+    assert!(generate(&[]).status.success());
+    let published = directory.path().join("data/v3bw/latest.v3bw");
+    let first = std::fs::read_to_string(&published).unwrap();
+    assert_eq!(first.matches("\nbw=").count(), 40, "{first}");
+
+    // As sbws would: from the store and from its own files.
+    let compat = |more: &[&str]| {
+        let output = path("compat");
+        let arguments = ["--compat", "sbws=1.9.0", "--output", &output];
+        let all = [&arguments[..], more].concat();
+        assert!(generate(&all).status.success());
+        std::fs::read_to_string(directory.path().join("compat/latest.v3bw")).unwrap()
+    };
+    let from_store = compat(&["--scanner-country", "DE", "--destinations-countries", "ZZ"]);
+    assert_eq!(from_store, compat(&["--sbws-home", &home]));
+    assert!(
+        from_store.contains("\nrecent_measurements_excluded_error_count=1\n"),
+        "{from_store}"
+    );
+
+    // And back.
+    let lines = path("back/datadir");
+    success(&[
+        "export",
+        "--format",
+        "sbws",
+        "-o",
+        &lines,
+        "--data-dir",
+        &data,
+    ]);
+    std::fs::create_dir(directory.path().join("back/tor")).unwrap();
+    std::fs::copy(
+        path("sbws/tor/cached-consensus"),
+        path("back/tor/cached-consensus"),
+    )
+    .unwrap();
+    std::fs::copy(path("sbws/sbws.ini"), path("back/sbws.ini")).unwrap();
+    assert_eq!(from_store, compat(&["--sbws-home", &path("back")]));
+    let (code, text) = refusal(&[
+        "export",
+        "--format",
+        "sbws",
+        "-o",
+        &lines,
+        "--data-dir",
+        &data,
+    ]);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("2026-11-20.txt"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_plausible_leaves_the_old_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("sbws");
+    write_sbws_home(&home);
+    let data = directory.path().join("data").to_str().unwrap().to_owned();
+    success(&[
+        "import",
+        "sbws",
+        home.to_str().unwrap(),
+        "--data-dir",
+        &data,
+    ]);
+    let at = [
+        "generate",
+        "--data-dir",
+        &data,
+        "--now",
+        "2026-11-20T12:30:00",
+    ];
+    success(&at);
+    let latest = directory.path().join("data/v3bw/latest.v3bw");
+    let before = std::fs::read(&latest).unwrap();
+
+    // The same results, scaled in quite another way.
+    let other = [&at[..], &["--scale", "linear", "--quota", "500000"]].concat();
+    let (code, text) = refusal(&other);
+    assert_eq!(code, 6, "{text}");
+    assert!(
+        text.contains("previous file") && text.contains("--force"),
+        "{text}"
+    );
+    assert_eq!(std::fs::read(&latest).unwrap(), before);
+    success(&[&other[..], &["--force"]].concat());
+    assert_ne!(std::fs::read(&latest).unwrap(), before);
+    let (code, text) = refusal(&[&at[..], &["--max-age", "1h"]].concat());
+    assert_eq!(code, 6, "{text}");
+    for (option, value) in [("--param", "bwauthxy=1"), ("--relay-change", "0.5")] {
+        let (code, text) = refusal(&[&at[..], &[option, value]].concat());
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains(option), "{text}");
+    }
+}
+
+#[test]
+fn a_relay_is_explained_by_whatever_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("sbws");
+    write_sbws_home(&home);
+    let data = directory.path().join("data").to_str().unwrap().to_owned();
+    success(&[
+        "import",
+        "sbws",
+        home.to_str().unwrap(),
+        "--data-dir",
+        &data,
+    ]);
+    let explain = |relay: &str| {
+        success(&[
+            "explain",
+            relay,
+            "--data-dir",
+            &data,
+            "--now",
+            "2026-11-20T12:30:00",
+            "--max-share",
+            "1",
+        ])
+    };
+    let text = explain("r7");
+    for part in [
+        "r7",
+        "counts",
+        "1600000 B/s",
+        "weight, rounded",
+        "32 of 39 relays",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(text, explain("192.0.2.7"));
+    assert_eq!(text, explain(&"07".repeat(20)));
+    let failed = explain("r39");
+    assert!(failed.contains("NO  measured at least once"), "{failed}");
+    assert!(failed.contains("1 of 1 attempts failed"), "{failed}");
+    let json = success(&[
+        "explain",
+        "r7",
+        "--json",
+        "--data-dir",
+        &data,
+        "--now",
+        "2026-11-20T12:30:00",
+    ]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["attempts"][0]["use"], "counted");
+    assert_eq!(json["standing"]["of"], 39);
+    let (code, text) = refusal(&[
+        "explain",
+        "nobody",
+        "--data-dir",
+        &data,
+        "--now",
+        "2026-11-20T12:30:00",
+    ]);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("nobody"), "{text}");
+}
+
+#[test]
+fn several_stores_count_each_measurement_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("sbws");
+    write_sbws_home(&home);
+    let stores: Vec<String> = ["one", "two"]
+        .iter()
+        .map(|name| {
+            let data = directory.path().join(name);
+            success(&[
+                "import",
+                "sbws",
+                home.to_str().unwrap(),
+                "--data-dir",
+                data.to_str().unwrap(),
+            ]);
+            data.join("results.sqlite").to_str().unwrap().to_owned()
+        })
+        .collect();
+    let both = ["--store", &stores[0], "--store", &stores[1]];
+    let one = ["--store", &stores[0]];
+    for command in [
+        &["aggregate", "--json"][..],
+        &["aggregate", "--format", "csv"],
+        &["list"],
+    ] {
+        let (one, both) = ([command, &one].concat(), [command, &both].concat());
+        assert_eq!(success(&one), success(&both), "{command:?}");
+    }
+    let generate = |stores: &[&str], output: &str| {
+        let output = directory.path().join(output);
+        let output = output.to_str().unwrap();
+        let now = ["--now", "2026-11-20T12:30:00", "--output", output];
+        success(&[&["generate"], stores, &now].concat());
+        std::fs::read(std::path::Path::new(output).join("latest.v3bw")).unwrap()
+    };
+    assert_eq!(generate(&one, "a"), generate(&both, "b"));
 }

@@ -1,57 +1,133 @@
 //! `bwscan aggregate`: the latest completed scans, relay by relay.
 
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
-use bw_aggregate::{AggregateOptions, Aggregator, ScanRow, scan_rows};
+use bw_aggregate::{AggregateOptions, Aggregator, ScanRow, ScannerStatistics, Scanners, scan_rows};
 use bw_results::{Filter, Scan, Store};
 use serde_json::json;
 
-use crate::args::{AggregateArgs, Format};
+use super::generate::{warn, warn_of_disagreement};
+use super::scaling::{newest_snapshot, open_stores};
+use crate::args::AggregateArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
+use crate::result_args::Format;
 use crate::text::{kilobytes, print, print_json, table, utc};
 
 /// Prints one row per relay that was measured.
 pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> {
-    let store = Store::open_read_only(data.store())?;
+    let stores = open_stores(&args.stores, &data.store())?;
     let count = usize::try_from(args.scans).unwrap_or(usize::MAX);
-    let scans = store.latest_completed_scans(count)?;
-    let Some((_, network)) = store.latest_snapshot()?.filter(|_| !scans.is_empty()) else {
-        eprint("no completed scan yet");
+    let scans = latest_scans(&stores, count)?;
+    let Some(network) = newest_snapshot(&stores)?.filter(|_| !scans.is_empty()) else {
+        warn("no completed scan yet");
         return Ok(Exit::NotGoodEnough);
     };
-    if scans.len() < count {
-        eprint(&format!(
-            "only {} of {count} completed scans are there",
-            scans.len()
+    let partitions = scans.iter().map(part).collect::<HashSet<_>>().len();
+    if scans.len() < count.saturating_mul(partitions) {
+        warn(&format!(
+            "only {} of {} completed scans are there",
+            scans.len(),
+            count.saturating_mul(partitions)
         ));
     }
     let mut aggregator = Aggregator::new(AggregateOptions::default(), &network);
+    let mut scanners = Scanners::default();
+    let mut seen = HashSet::new();
     let filter = Filter::all().scans(scans.iter().map(|scan| scan.id));
-    let _ = store.for_each_summary(&filter, |stored| {
-        aggregator.add_once(stored.id, stored.value);
-        ControlFlow::<()>::Continue(())
-    })?;
+    for store in &stores {
+        let _ = store.for_each_summary(&filter, |stored| {
+            if seen.insert(stored.id) {
+                scanners.add(stored.scanner, &stored.value);
+                aggregator.add(stored.value);
+            }
+            ControlFlow::<()>::Continue(())
+        })?;
+    }
     let rows = scan_rows(&aggregator.finish());
+    let scanners = scanners.finish();
+    for scanner in &scanners {
+        warn_of_disagreement(scanner);
+    }
     let format = if args.json { Format::Json } else { args.format };
     match format {
         Format::Json => print_json(&json!({
             "scans": scans.iter().map(scan_json).collect::<Vec<_>>(),
+            "scanners": scanners,
             "relays": rows.iter().map(row_json).collect::<Vec<_>>(),
         }))?,
         Format::Csv => print_csv(&rows)?,
-        Format::Table => print_table(&scans, &rows)?,
+        Format::Table => {
+            print_table(&scans, &rows)?;
+            print_scanners(&scanners)?;
+        }
     }
     Ok(Exit::Success)
 }
 
-fn eprint(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "bwscan: {text}");
+/// A part of the network: which, of how many.
+fn part(scan: &Scan) -> (u32, u32) {
+    (scan.parameters.partition, scan.parameters.partitions)
+}
+
+/// The `count` completed scans of each part of the network that ended last,
+/// newest first; the same scan in several stores once.
+fn latest_scans(stores: &[Store], count: usize) -> anyhow::Result<Vec<Scan>> {
+    let mut scans = BTreeMap::new();
+    for store in stores {
+        for scan in store.latest_completed_scans(usize::MAX)? {
+            scans.insert((scan.ended, scan.id), scan);
+        }
+    }
+    let mut taken = BTreeMap::<_, usize>::new();
+    let newest_first = scans.into_values().rev();
+    Ok(newest_first
+        .filter(|scan| {
+            let taken = taken.entry(part(scan)).or_default();
+            *taken += 1;
+            *taken <= count
+        })
+        .collect())
+}
+
+/// What each scanner contributed, if there are several.
+fn print_scanners(scanners: &[ScannerStatistics]) -> anyhow::Result<()> {
+    if scanners.len() < 2 {
+        return Ok(());
+    }
+    let mut table = table([
+        "scanner",
+        "relays",
+        "measured",
+        "failed",
+        "last (UTC)",
+        "factor",
+    ]);
+    for scanner in scanners {
+        table.add_row([
+            scanner.scanner.clone(),
+            scanner.relays.to_string(),
+            scanner.measured.to_string(),
+            scanner.failed.to_string(),
+            scanner.last.map_or_else(String::new, utc),
+            scanner
+                .comparison
+                .map_or("-".to_owned(), |one| format!("{:.2}", one.factor)),
+        ]);
+    }
+    print(table)
 }
 
 fn scan_json(scan: &Scan) -> serde_json::Value {
-    json!({ "id": scan.id, "scanner": scan.scanner, "started": scan.started, "ended": scan.ended })
+    json!({
+        "id": scan.id,
+        "scanner": scan.scanner,
+        "started": scan.started,
+        "ended": scan.ended,
+        "partition": scan.parameters.partition,
+        "partitions": scan.parameters.partitions,
+    })
 }
 
 fn row_json(row: &ScanRow) -> serde_json::Value {

@@ -1,18 +1,19 @@
 //! `bwscan generate`: the bandwidth file.
 
-use std::ops::ControlFlow;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use bw_aggregate::{AggregateOptions, Aggregator, Answer, FileFacts, ScaleOptions, Scaled, scale};
+use bw_aggregate::{Answer, FileFacts, Sanity, SanityLimits, Scaled, ScannerStatistics};
 use bw_file::CountryCode;
-use bw_results::{Filter, Store, UnixMillis};
 use serde_json::json;
 
+use super::compat;
+use super::scaling::Scaling;
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
+use crate::result_args::SanityArgs;
 use crate::text::{format_utc, print, print_json};
 
 /// The name under which the authority finds the newest file.
@@ -25,15 +26,37 @@ pub(super) struct Generated {
     pub(super) scaled: Scaled,
 }
 
-/// Writes the dated file and lets `latest.v3bw` point to it.
+/// Writes the dated file and lets `latest.v3bw` point to it, unless something
+/// is wrong with it.
 pub(super) fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Exit> {
-    let facts = facts(args)?;
     let output = args
         .output
         .clone()
         .unwrap_or_else(|| data.bandwidth_files());
-    let written = write(&data.store(), args, facts, &output)?;
-    report(args, &written)?;
+    if let Some(whose) = args.compat {
+        return compat::run(whose.0, args, data, &output);
+    }
+    let facts = facts(args)?;
+    let scaling = Scaling::new(&data.store(), &args.scaling, &output.join(LATEST))?;
+    let limits = limits(&args.sanity)?;
+    let previous = scaling.previous.as_ref();
+    let sanity = scaling.scaled.sanity(previous, scaling.now, &limits);
+    for problem in &sanity.problems {
+        warn(&format!("the new file is not plausible: {problem}"));
+    }
+    for scanner in &scaling.scanners {
+        warn_of_disagreement(scanner);
+    }
+    if !sanity.is_fit() && !args.sanity.force {
+        warn("not published: the old file stays; look into it, or give --force");
+        if args.json {
+            print_json(&json!({ "path": null, "sanity": sanity, "scanners": scaling.scanners }))?;
+        }
+        return Ok(Exit::NotPublished);
+    }
+    let scanners = scaling.scanners.clone();
+    let written = publish(scaling, facts, &output)?;
+    report(args, &written, &sanity, &scanners)?;
     Ok(if written.scaled.network.under_minimum {
         Exit::NotGoodEnough
     } else {
@@ -41,80 +64,102 @@ pub(super) fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Exit> {
     })
 }
 
+pub(super) fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "bwscan: {text}");
+}
+
+pub(super) fn warn_of_disagreement(scanner: &ScannerStatistics) {
+    if let Some(comparison) = scanner.comparison
+        && comparison.disagrees
+    {
+        warn(&format!(
+            "scanner {:?} disagrees with the others: its rates are {:.2} times theirs, over {} relays",
+            scanner.scanner, comparison.factor, comparison.relays
+        ));
+    }
+}
+
+fn limits(args: &SanityArgs) -> anyhow::Result<SanityLimits> {
+    for (option, value) in [
+        ("--max-total-change", args.max_total_change),
+        ("--max-consensus-factor", args.max_consensus_factor),
+        ("--relay-change", args.relay_change),
+    ] {
+        if value.is_nan() || value < 1.0 {
+            return Err(UsageError(format!("{option} must be 1 or more")).into());
+        }
+    }
+    let mut limits = SanityLimits::default();
+    limits.min_weight_share = args.min_weight_percent / 100.0;
+    limits.max_total_change = args.max_total_change;
+    limits.max_total_against_consensus = args.max_consensus_factor;
+    limits.relay_change = args.relay_change;
+    limits.max_changed_share = args.max_changed_percent / 100.0;
+    limits.max_age = args.max_age;
+    Ok(limits)
+}
+
+pub(super) fn country(text: &str) -> Result<CountryCode, UsageError> {
+    CountryCode::parse(text.trim().as_bytes()).ok_or_else(|| {
+        UsageError(format!(
+            "country {text:?}: two upper-case letters expected (ZZ: unknown)"
+        ))
+    })
+}
+
+/// The countries of a list with commas.
+pub(super) fn countries(list: Option<&str>) -> Result<Vec<CountryCode>, UsageError> {
+    let list = list.into_iter().flat_map(|list| list.split(','));
+    list.map(country).collect()
+}
+
 /// What the options say of the file as a whole.
 pub(super) fn facts(args: &GenerateArgs) -> anyhow::Result<FileFacts> {
-    let country = |text: &str| {
-        CountryCode::parse(text.trim().as_bytes()).ok_or_else(|| {
-            UsageError(format!(
-                "country {text:?}: two upper-case letters expected (ZZ: unknown)"
-            ))
-        })
-    };
     let mut facts = FileFacts::new("bwscan", env!("CARGO_PKG_VERSION"));
     facts.dirauth_nickname.clone_from(&args.dirauth_nickname);
     facts.scanner_country = args.scanner_country.as_deref().map(country).transpose()?;
-    facts.destinations_countries = args
-        .destinations_countries
-        .iter()
-        .flat_map(|list| list.split(','))
-        .map(country)
-        .collect::<Result<_, _>>()?;
+    facts.destinations_countries = countries(args.destinations_countries.as_deref())?;
     Ok(facts)
 }
 
-/// Aggregates and scales what is in `store`, and publishes the file in `output`.
+/// Aggregates and scales what is in `store`, and publishes the file in
+/// `output` whatever is wrong with it.
 pub(super) fn write(
     store: &Path,
     args: &GenerateArgs,
-    mut facts: FileFacts,
+    facts: FileFacts,
     output: &Path,
 ) -> anyhow::Result<Generated> {
-    if args.max_share.is_nan() || args.max_share <= 0.0 {
-        return Err(UsageError("--max-share must be above 0".to_owned()).into());
-    }
-    let store = Store::open_read_only(store)?;
-    let now = UnixMillis::from(SystemTime::now());
-    let (_, network) = store.latest_snapshot()?.ok_or_else(|| {
-        UsageError("the store has no network snapshot yet: scan first".to_owned())
-    })?;
-    let since = now.before(Duration::from_secs(u64::from(args.days) * 24 * 3600));
+    let scaling = Scaling::new(store, &args.scaling, &output.join(LATEST))?;
+    publish(scaling, facts, output)
+}
 
-    let mut aggregator = Aggregator::new(AggregateOptions::default(), &network);
-    let _ = store.for_each_summary(&Filter::all().since(since), |stored| {
-        aggregator.add_once(stored.id, stored.value);
-        ControlFlow::<()>::Continue(())
-    })?;
-    let mut options = ScaleOptions::default();
-    options.max_share = args.max_share;
-    options.digits = args.round_digits;
-    options.min_share = f64::from(args.min_percent) / 100.0;
-    let scaled = scale(&aggregator.finish(), &options);
-
-    let snapshots = store.snapshots()?;
-    let recent = snapshots
-        .iter()
-        .filter(|snapshot| snapshot.valid_after >= since)
-        .count();
-    facts.recent_consensus_count = u64::try_from(recent).ok();
-    facts.file_created = Some(now);
-    facts.generator_started = store
-        .scans()?
-        .iter()
-        .map(|summary| summary.scan.started)
-        .max();
-    let file = scaled.to_bandwidth_file(&facts)?;
-    std::fs::create_dir_all(output)
-        .with_context(|| format!("{}: the directory cannot be made", output.display()))?;
-    let name = format_utc(now, "%Y%m%d_%H%M%S.v3bw");
+fn publish(scaling: Scaling, mut facts: FileFacts, output: &Path) -> anyhow::Result<Generated> {
+    facts.recent_consensus_count = Some(scaling.recent_consensuses()?);
+    facts.file_created = Some(scaling.now);
+    facts.generator_started = scaling.newest_scan()?;
+    let file = scaling.scaled.to_bandwidth_file(&facts)?;
+    make_directory(output)?;
+    let name = format_utc(scaling.now, "%Y%m%d_%H%M%S.v3bw");
     let path = file.publish(output, &name, LATEST)?;
     Ok(Generated {
         path,
         latest: output.join(LATEST),
-        scaled,
+        scaled: scaling.scaled,
     })
 }
 
-fn report(args: &GenerateArgs, written: &Generated) -> anyhow::Result<()> {
+pub(super) fn make_directory(output: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(output)
+        .with_context(|| format!("{}: the directory cannot be made", output.display()))
+}
+
+fn report(
+    args: &GenerateArgs,
+    written: &Generated,
+    sanity: &Sanity,
+    scanners: &[ScannerStatistics],
+) -> anyhow::Result<()> {
     let network = &written.scaled.network;
     let mut reasons = std::collections::BTreeMap::<&str, u64>::new();
     for relay in &written.scaled.relays {
@@ -126,11 +171,14 @@ fn report(args: &GenerateArgs, written: &Generated) -> anyhow::Result<()> {
         return print_json(&json!({
             "path": written.path,
             "latest": written.latest,
+            "scale": network.method.as_str(),
             "eligible": network.eligible,
             "consensus_relays": network.consensus_relays,
             "minimum": network.minimum,
             "under_minimum": network.under_minimum,
             "excluded": reasons,
+            "sanity": sanity,
+            "scanners": scanners,
         }));
     }
     print(format!("wrote {}", written.path.display()))?;

@@ -1,8 +1,11 @@
 //! `bwscan list`: the scans in the store.
 
-use bw_results::{ScanSummary, Store};
+use std::collections::BTreeMap;
+
+use bw_results::ScanSummary;
 use serde_json::json;
 
+use super::scaling::open_stores;
 use crate::args::ListArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
@@ -10,7 +13,19 @@ use crate::text::{print, print_json, size, table, utc};
 
 /// Lists the scans, the newest first.
 pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
-    let mut scans = Store::open_read_only(data.store())?.scans()?;
+    // A scan that is in several stores is shown for the one that knows most of it.
+    let mut known = BTreeMap::<_, ScanSummary>::new();
+    for store in open_stores(&args.stores, &data.store())? {
+        for summary in store.scans()? {
+            let seen = known
+                .entry(summary.scan.id)
+                .or_insert_with(|| summary.clone());
+            if summary.outcomes > seen.outcomes {
+                *seen = summary;
+            }
+        }
+    }
+    let mut scans: Vec<ScanSummary> = known.into_values().collect();
     scans.sort_by_key(|summary| std::cmp::Reverse(summary.scan.started));
     if args.json {
         let rows: Vec<_> = scans.iter().map(row_json).collect();

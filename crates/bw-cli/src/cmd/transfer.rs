@@ -5,17 +5,29 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use bw_results::{Filter, Store};
+use bw_results::{Filter, SbwsHome, Store};
 use serde_json::json;
 
-use crate::args::{ExportArgs, ImportArgs, ImportSource};
-use crate::exit::Exit;
+use super::sbws_config::SbwsConfig;
+use crate::args::{ExportArgs, ImportArgs};
+use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
+use crate::result_args::{ExportFormat, ImportSource};
 use crate::text::{print, print_json};
 
-/// Writes all results as JSON Lines.
+/// Writes all results as JSON Lines, or as sbws does.
 pub(super) fn export(args: &ExportArgs, data: &DataDir) -> anyhow::Result<Exit> {
     let store = Store::open_read_only(data.store())?;
+    if args.format == ExportFormat::Sbws {
+        let Some(directory) = &args.output else {
+            return Err(UsageError("--format sbws needs --output DIR".to_owned()).into());
+        };
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("{}: the directory cannot be made", directory.display()))?;
+        let count = store.export_sbws(&Filter::all(), directory)?;
+        print(format!("{count} results in {}", directory.display()))?;
+        return Ok(Exit::Success);
+    }
     match &args.output {
         None => {
             store.export_jsonl(&Filter::all(), &mut BufWriter::new(io::stdout().lock()))?;
@@ -64,8 +76,29 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
                 }
             }
         }
-        ImportSource::Sbws { home } => {
+        ImportSource::Sbws {
+            home,
+            config,
+            write_config,
+        } => {
+            let config = config.clone().or_else(|| SbwsHome::new(home).config());
+            // Read before anything is written, so that a wrong one stops all.
+            let settings = config.as_deref().map(SbwsConfig::read).transpose()?;
+            match (write_config, &settings) {
+                (None, _) => {}
+                (Some(_), None) => {
+                    let text = "there is no sbws.ini in the home; give --config";
+                    return Err(UsageError(text.to_owned()).into());
+                }
+                (Some(path), Some(settings)) => {
+                    std::fs::write(path, settings.to_toml())
+                        .with_context(|| format!("{}: not written", path.display()))?;
+                }
+            }
             let report = store.import_sbws(home)?;
+            total.consensus_relays = report.consensus_relays;
+            total.descriptors = report.descriptors;
+            total.state = report.state;
             total.added = report.added;
             total.known = report.known;
             total.bad = report.bad_lines + report.unknown_types + report.other_versions;
@@ -92,6 +125,9 @@ struct Total {
     added: u64,
     known: u64,
     bad: u64,
+    consensus_relays: Option<u64>,
+    descriptors: u64,
+    state: bool,
 }
 
 impl Total {
@@ -101,7 +137,16 @@ impl Total {
                 "added": self.added,
                 "known": self.known,
                 "bad_lines": self.bad,
+                "consensus_relays": self.consensus_relays,
+                "descriptors": self.descriptors,
+                "state": self.state,
             }));
+        }
+        if let Some(relays) = self.consensus_relays {
+            print(format!(
+                "a consensus of {relays} relays, {} of them with a descriptor",
+                self.descriptors
+            ))?;
         }
         print(format!(
             "{} outcomes added, {} known already, {} lines could not be used",

@@ -1,0 +1,151 @@
+//! `bwscan generate --compat sbws`: the file that sbws would write.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use bw_aggregate::{SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
+use bw_file::{replace_file, replace_symlink};
+use bw_results::{Filter, NetworkSnapshot, SbwsHome, UnixMillis};
+use serde_json::json;
+
+use super::generate::{LATEST, countries, country, make_directory};
+use super::sbws_config::SbwsConfig;
+use super::scaling::{newest_snapshot, now, open_stores};
+use crate::args::GenerateArgs;
+use crate::exit::{Exit, UsageError};
+use crate::paths::DataDir;
+use crate::result_args::Scale;
+use crate::text::{format_utc, print, print_json};
+
+/// Writes the dated file and lets `latest.v3bw` point to it.
+pub(super) fn run(
+    version: SbwsVersion,
+    args: &GenerateArgs,
+    data: &DataDir,
+    output: &Path,
+) -> anyhow::Result<Exit> {
+    let options = options(version, args)?;
+    let now = now(&args.scaling);
+    let mut header = header(args)?;
+    let mut generator = SbwsGenerator::new(options);
+    let network = match &args.sbws_home {
+        Some(home) => from_home(&SbwsHome::new(home), args, &mut generator, &mut header)?,
+        None => from_stores(args, data, &mut generator, &mut header)?,
+    };
+    let network = match &args.scaling.consensus {
+        Some(consensus) => Some(NetworkSnapshot::read_files(
+            consensus,
+            &args.scaling.descriptors,
+        )?),
+        None => network,
+    };
+    let file = generator.finish(&header, network.as_ref())?;
+    make_directory(output)?;
+    let name = format_utc(now, "%Y%m%d_%H%M%S.v3bw");
+    let (path, latest) = (output.join(&name), output.join(LATEST));
+    replace_file(&path, &file)?;
+    replace_symlink(Path::new(&name), &latest)?;
+    if args.json {
+        print_json(&json!({ "path": path, "latest": latest, "compat": version.as_str() }))?;
+    } else {
+        print(format!(
+            "wrote {}, as sbws {} would",
+            path.display(),
+            version.as_str()
+        ))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn options(version: SbwsVersion, args: &GenerateArgs) -> anyhow::Result<SbwsOptions> {
+    let scaling = &args.scaling;
+    let now = now(scaling).value() as f64 / 1000.0;
+    let mut options = SbwsOptions::new(version, now);
+    options.scaling = match scaling.scale {
+        Scale::Torflow => SbwsScaling::Torflow {
+            margin: scaling.max_share,
+        },
+        Scale::Sbws => SbwsScaling::Sbws {
+            constant: scaling.scale_constant,
+        },
+        Scale::Raw => SbwsScaling::Raw,
+        Scale::TorflowPid | Scale::Linear => {
+            let text = "--compat sbws has the scalings torflow, sbws and raw only";
+            return Err(UsageError(text.to_owned()).into());
+        }
+    };
+    options.digits = scaling.round_digits.unwrap_or(2);
+    options.secs_recent = scaling.recent.map(|recent| recent.as_secs());
+    options.secs_away = scaling.apart.map(|apart| apart.as_secs());
+    options.min_num = scaling.min_measurements;
+    options.data_period = args.data_period;
+    options.reset_ipv4 = args.reset_ipv4_changes;
+    Ok(options)
+}
+
+fn header(args: &GenerateArgs) -> anyhow::Result<SbwsHeader> {
+    let mut header = SbwsHeader::default();
+    header.scanner_country = args.scanner_country.as_deref().map(country).transpose()?;
+    header.destinations_countries = countries(args.destinations_countries.as_deref())?;
+    header.dirauth_nickname.clone_from(&args.dirauth_nickname);
+    // Whoever reads the file must know who to ask.
+    header.software = Some(("bwscan".to_owned(), env!("CARGO_PKG_VERSION").to_owned()));
+    Ok(header)
+}
+
+/// As sbws reads its own files; its configuration fills in what no option says.
+fn from_home(
+    home: &SbwsHome,
+    args: &GenerateArgs,
+    generator: &mut SbwsGenerator,
+    header: &mut SbwsHeader,
+) -> anyhow::Result<Option<NetworkSnapshot>> {
+    if let Some(path) = home.config() {
+        let config = SbwsConfig::read(&path)?;
+        header.scanner_country = header.scanner_country.or(config.country());
+        if args.destinations_countries.is_none() {
+            header.destinations_countries = config.destinations_countries();
+        }
+        if header.dirauth_nickname.is_none() {
+            header.dirauth_nickname = config.get("scanner", "dirauth_nickname");
+        }
+    }
+    for file in home.files()? {
+        // sbws does not look at what it has compressed.
+        if file.is_gzipped() || !generator.options().reads(&file.date) {
+            continue;
+        }
+        file.for_each_result(|_, result| {
+            if let Ok(result) = result {
+                generator.add(result.fingerprint, result.facts);
+            }
+        })?;
+    }
+    header.state = home.state()?.unwrap_or_default();
+    Ok(home.network(false)?)
+}
+
+fn from_stores(
+    args: &GenerateArgs,
+    data: &DataDir,
+    generator: &mut SbwsGenerator,
+    header: &mut SbwsHeader,
+) -> anyhow::Result<Option<NetworkSnapshot>> {
+    let stores = open_stores(&args.scaling.stores, &data.store())?;
+    let filter = Filter::all().since(UnixMillis::from_secs(generator.options().first_day()));
+    // Each measurement once, as everywhere.
+    let mut seen = std::collections::HashSet::new();
+    for store in &stores {
+        let _ = store.for_each_sbws_facts(&filter, |stored| {
+            if stores.len() == 1 || seen.insert(stored.id) {
+                let (fingerprint, facts) = stored.value;
+                generator.add(fingerprint, facts);
+            }
+            ControlFlow::<()>::Continue(())
+        })?;
+        if let Some(state) = store.sbws_state()? {
+            header.state = state;
+        }
+    }
+    newest_snapshot(&stores)
+}

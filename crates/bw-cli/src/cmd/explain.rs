@@ -1,0 +1,316 @@
+//! `bwscan explain`: why a relay has its weight, or none.
+
+use std::ops::ControlFlow;
+
+use bw_aggregate::{Answer, Explanation, RelayAggregate, Use};
+use bw_file::Fingerprint;
+use bw_results::{Filter, Outcome, OutcomeSummary};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::generate::LATEST;
+use super::scaling::Scaling;
+use crate::args::ExplainArgs;
+use crate::exit::{Exit, UsageError};
+use crate::paths::DataDir;
+use crate::text::{kilobytes, print, print_json, table, utc};
+
+/// One outcome and what became of it.
+#[derive(Serialize)]
+struct Attempt {
+    /// Milliseconds since the Unix epoch.
+    ended: bw_results::UnixMillis,
+    scanner: String,
+    position: &'static str,
+    helpers: Vec<Fingerprint>,
+    destination: String,
+    /// Bytes per second.
+    rates: Vec<f64>,
+    /// Where and how it failed.
+    failure: Option<String>,
+    r#use: Use,
+}
+
+/// Prints everything that is known of the relay.
+pub(super) fn run(args: &ExplainArgs, data: &DataDir) -> anyhow::Result<Exit> {
+    let latest = data.bandwidth_files().join(LATEST);
+    let scaling = Scaling::new(&data.store(), &args.scaling, &latest)?;
+    let fingerprint = find(&scaling, &args.relay)?;
+    let aggregate = scaling
+        .aggregates
+        .relay(&fingerprint)
+        .ok_or_else(|| UsageError(format!("{fingerprint} was never seen")))?;
+    let attempts = attempts(&scaling, aggregate)?;
+    if args.json {
+        print_json(&to_json(&scaling, aggregate, &attempts))?;
+    } else {
+        print_text(&scaling, aggregate, &attempts)?;
+    }
+    Ok(Exit::Success)
+}
+
+/// The relay with this fingerprint, nickname or address.
+fn find(scaling: &Scaling, text: &str) -> anyhow::Result<Fingerprint> {
+    let bare = text.strip_prefix('$').unwrap_or(text);
+    if let Ok(fingerprint) = bare.parse::<Fingerprint>() {
+        if scaling.aggregates.relay(&fingerprint).is_none() {
+            return Err(UsageError(format!(
+                "{fingerprint} is neither in the consensus nor among the results of these days"
+            ))
+            .into());
+        }
+        return Ok(fingerprint);
+    }
+    let address = text.parse().ok();
+    let relays = scaling.network.relays.iter();
+    let found: Vec<_> = relays
+        .filter(|relay| {
+            relay.nickname.eq_ignore_ascii_case(text)
+                || (address.is_some() && relay.address == address)
+        })
+        .collect();
+    match found[..] {
+        [relay] => Ok(relay.fingerprint),
+        [] => Err(UsageError(format!(
+            "no relay of the consensus has the fingerprint, nickname or address {text:?}"
+        ))
+        .into()),
+        _ => {
+            let all: Vec<String> = found.iter().map(|r| r.fingerprint.to_string()).collect();
+            Err(UsageError(format!(
+                "{} relays have the nickname or address {text:?}; give a fingerprint: {}",
+                all.len(),
+                all.join(", ")
+            ))
+            .into())
+        }
+    }
+}
+
+/// Its outcomes in the days that are looked at, oldest first, each once.
+fn attempts(scaling: &Scaling, aggregate: &RelayAggregate) -> anyhow::Result<Vec<Attempt>> {
+    let filter = Filter::all()
+        .since(scaling.since)
+        .relay(aggregate.fingerprint);
+    let mut seen = std::collections::HashSet::new();
+    let mut attempts = Vec::new();
+    for store in &scaling.stores {
+        let _ = store.for_each_outcome(&filter, |stored| {
+            if seen.insert(stored.id) {
+                let outcome = &stored.value;
+                let summary = OutcomeSummary::from(outcome);
+                let attempt = outcome.attempt();
+                let (rates, failure) = match outcome {
+                    Outcome::Measured(measurement) => (measurement.rates().collect(), None),
+                    Outcome::Failed(failure) => {
+                        let text = format!("{}: {}", failure.stage, failure.kind);
+                        (Vec::new(), Some(text))
+                    }
+                };
+                attempts.push(Attempt {
+                    ended: outcome.ended(),
+                    scanner: stored.scanner.to_owned(),
+                    position: attempt.position.as_str(),
+                    helpers: attempt.helpers.clone(),
+                    destination: attempt.destination.clone(),
+                    rates,
+                    failure,
+                    r#use: aggregate.use_of(&summary, &scaling.options),
+                });
+            }
+            ControlFlow::<()>::Continue(())
+        })?;
+    }
+    attempts.sort_by_key(|attempt| attempt.ended);
+    Ok(attempts)
+}
+
+fn to_json(scaling: &Scaling, aggregate: &RelayAggregate, attempts: &[Attempt]) -> Value {
+    let fingerprint = &aggregate.fingerprint;
+    let answer = scaling.scaled.relay(fingerprint).map(|relay| relay.answer);
+    let (steps, reason) = match answer {
+        Some(Answer::Weight(steps)) => (Some(steps), None),
+        Some(Answer::Excluded(reason)) => (None, Some(reason)),
+        None => (None, aggregate.verdict.err()),
+    };
+    json!({
+        "relay": aggregate,
+        "attempts": attempts,
+        "checks": aggregate.checks(),
+        "network": scaling.scaled.network,
+        "steps": steps,
+        "reason": reason,
+        "reason_text": reason.map(|reason| reason.to_string()),
+        "standing": scaling.scaled.standing(fingerprint),
+        "weight_in_previous_file": scaling.previous.as_ref()
+            .and_then(|file| file.relays.get(fingerprint)).map(|relay| relay.weight),
+    })
+}
+
+fn print_text(
+    scaling: &Scaling,
+    aggregate: &RelayAggregate,
+    attempts: &[Attempt],
+) -> anyhow::Result<()> {
+    let name = match aggregate.nickname.as_str() {
+        "" => String::new(),
+        nickname => format!(" {nickname}"),
+    };
+    print(format!("{}{name}", aggregate.fingerprint))?;
+    print_attempts(attempts)?;
+    print("")?;
+    for check in aggregate.checks() {
+        let mark = match check.holds {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "-",
+        };
+        print(format!("{mark:>4}  {}", check.condition))?;
+    }
+    print("")?;
+    match scaling
+        .scaled
+        .relay(&aggregate.fingerprint)
+        .map(|relay| relay.answer)
+    {
+        Some(Answer::Weight(steps)) => print_steps(scaling, aggregate, &steps)?,
+        Some(Answer::Excluded(reason)) => print(format!("no weight: {reason}"))?,
+        None => {
+            if let Err(reason) = aggregate.verdict {
+                print(format!("no weight: {reason}"))?;
+            }
+        }
+    }
+    let previous = scaling.previous.as_ref();
+    if let Some(relay) = previous.and_then(|file| file.relays.get(&aggregate.fingerprint)) {
+        let voted = if relay.voted { "" } else { ", not voted with" };
+        print(format!(
+            "in the file in use: {} kB/s{voted}",
+            relay.weight.value()
+        ))?;
+    }
+    Ok(())
+}
+
+fn print_attempts(attempts: &[Attempt]) -> anyhow::Result<()> {
+    if attempts.is_empty() {
+        return print("no attempts in these days");
+    }
+    let mut table = table(["ended (UTC)", "scanner", "as", "kB/s", "use", ""]);
+    for attempt in attempts {
+        let rates: Vec<String> = attempt.rates.iter().map(|&rate| kilobytes(rate)).collect();
+        let what = match attempt.r#use {
+            Use::Counted => "counts",
+            Use::Failed => "failed",
+            Use::NoRate => "left out: no usable rate",
+            Use::TooClose => "left out: too close to the others",
+            Use::TooFew => "left out: too few of them",
+            Use::TooOld => "left out: too old",
+            _ => "left out",
+        };
+        table.add_row([
+            utc(attempt.ended),
+            attempt.scanner.clone(),
+            attempt.position.to_owned(),
+            rates.join(" "),
+            what.to_owned(),
+            attempt.failure.clone().unwrap_or_default(),
+        ]);
+    }
+    print(table)
+}
+
+fn print_steps(
+    scaling: &Scaling,
+    aggregate: &RelayAggregate,
+    steps: &Explanation,
+) -> anyhow::Result<()> {
+    let network = &scaling.scaled.network;
+    let statistics = steps.statistics;
+    let line = |what: &str, value: String| print(format!("{what:<44} {value}"));
+    line(
+        &format!("mean of {} rates", statistics.rates),
+        format!("{} B/s", statistics.mean),
+    )?;
+    line("median", format!("{} B/s", statistics.median))?;
+    line(
+        "mean of those not below the mean",
+        format!("{} B/s", statistics.filtered),
+    )?;
+    line(
+        "mean over the network's mean",
+        format!(
+            "{} / {:.0} = {:.4}",
+            statistics.mean, network.mean, steps.stream_ratio
+        ),
+    )?;
+    line(
+        "filtered mean over the network's",
+        format!(
+            "{} / {:.0} = {:.4}",
+            statistics.filtered, network.filtered_mean, steps.filtered_ratio
+        ),
+    )?;
+    if let Some(facts) = aggregate.descriptor {
+        line(
+            "observed, burst, rate of the descriptor",
+            format!("{}, {}, {} B/s", steps.observed, facts.burst, facts.average),
+        )?;
+    }
+    let scaled = match (&steps.pid, network.method) {
+        (Some(pid), _) => {
+            line(
+                "Torflow's controller",
+                format!(
+                    "{:?}, error {:.4}, sum {:.4}, delta {:.4}, base {:.0} B/s",
+                    pid.feedback,
+                    pid.vote.pid_error,
+                    pid.vote.pid_error_sum,
+                    pid.vote.pid_delta,
+                    pid.base
+                ),
+            )?;
+            format!("{:.0} B/s", steps.unlimited)
+        }
+        (None, bw_aggregate::Method::Torflow) => format!(
+            "{:.4} x {} = {:.0} B/s",
+            steps.ratio, steps.advertised, steps.unlimited
+        ),
+        (None, _) => format!(
+            "{} x {:.4} = {:.0} B/s",
+            statistics.median, network.factor, steps.unlimited
+        ),
+    };
+    line(&format!("scaled ({})", network.method.as_str()), scaled)?;
+    if steps.is_limited {
+        line(
+            "cut to the largest share",
+            format!("{:.0} B/s of a sum of {:.0}", steps.limited, network.total),
+        )?;
+    }
+    line("weight, rounded", format!("{} kB/s", steps.weight.value()))?;
+    if let Some(weight) = aggregate.consensus_weight {
+        line(
+            "weight in the consensus",
+            format!("{} kB/s", weight.value()),
+        )?;
+    }
+    if let Some(standing) = scaling.scaled.standing(&aggregate.fingerprint) {
+        line(
+            "place",
+            format!(
+                "{} of {} relays, {} of {} of its class ({:?}); {:.4} % of the sum",
+                standing.rank,
+                standing.of,
+                standing.class_rank,
+                standing.class_of,
+                standing.class,
+                standing.share * 100.0
+            ),
+        )?;
+    }
+    if network.under_minimum {
+        print("too few relays have a weight: authorities are asked not to vote with the file")?;
+    }
+    Ok(())
+}
