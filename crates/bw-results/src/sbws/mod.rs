@@ -33,6 +33,12 @@ const PROBLEMS_SHOWN: usize = 20;
 /// About how many bytes of lines are parsed at once.
 const BATCH_BYTES: usize = 1 << 22;
 
+/// SQLite's own size of its cache, in KiB.
+const CACHE: i64 = 2_000;
+
+/// The cache while importing: identities are spread over all of their index.
+const IMPORT_CACHE: i64 = 32_000;
+
 /// What an import of sbws's results did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -89,7 +95,18 @@ impl Store {
     /// [`Io`](Error::Io) if the directory cannot be read, or a failure of the
     /// store. A single file that cannot be read is described in the report.
     pub fn import_sbws(&mut self, home: impl AsRef<Path>) -> Result<SbwsImport> {
-        let home = SbwsHome::new(home);
+        self.set_cache(IMPORT_CACHE)?;
+        let imported = self.import_home(&SbwsHome::new(home));
+        self.set_cache(CACHE)?;
+        imported
+    }
+
+    /// How many KiB of the database are kept in memory.
+    fn set_cache(&self, size: i64) -> Result<()> {
+        self.read(|connection| Ok(connection.pragma_update(None, "cache_size", -size)?))
+    }
+
+    fn import_home(&mut self, home: &SbwsHome) -> Result<SbwsImport> {
         let mut report = SbwsImport::default();
         for file in home.files()? {
             report.files += 1;
