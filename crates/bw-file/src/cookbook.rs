@@ -164,6 +164,9 @@
 //! assert_eq!(network.total_variation, Some(0.75));
 //! ```
 //!
+//! Authorities use `bw` and `vote`, and so only these are compared;
+//! [`Diff::of_all_keys`](crate::Diff::of_all_keys) looks at the other keys too.
+//!
 //! # Edit a header and write the file back
 //!
 //! An edit changes the lines that it names and no other byte, however odd.
@@ -178,9 +181,11 @@
 //! let mut document = Document::parse(file);
 //! document.set_header("software", "bwscan")?;
 //! document.set_header("scanner_country", "DE")?;
+//! // At a place of its own: as the third line, before the other headers.
+//! document.insert_header(2, "mu", "801234")?;
 //! assert_eq!(
 //!     document.to_bytes(),
-//!     b"1700000000\nversion=1.9.0\nsoftware=bwscan\nscanner_country=DE\n=====\r\n\
+//!     b"1700000000\nversion=1.9.0\nmu=801234\nsoftware=bwscan\nscanner_country=DE\n=====\r\n\
 //!       bw=760  node_id=$ABABABABABABABABABABABABABABABABABABABAB\n",
 //! );
 //! # let directory = tempfile::tempdir()?;
@@ -222,6 +227,34 @@
 //! assert!(matches!(error.kind(), ErrorKind::DuplicateRelay { .. }));
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Who is to read the file is said by a [`Target`](crate::Target): the version
+//! of the format, and the oldest tor.
+//!
+//! ```
+//! use bw_file::{
+//!     Fingerprint, FormatVersion, KilobytesPerSecond, RelayBuilder, Target, TorVersion,
+//! };
+//!
+//! let line = |target: Target| -> Result<String, bw_file::Error> {
+//!     let mut relay =
+//!         RelayBuilder::new(Fingerprint::from_bytes([0xAB; 20]), KilobytesPerSecond::new(760));
+//!     relay.nick("Example").key("aaa", 1);
+//!     let relay = relay.build(&target)?;
+//!     Ok(String::from_utf8_lossy(relay.as_bytes()).into_owned())
+//! };
+//! let newest = Target::default().oldest_tor(TorVersion::release(0, 4, 8, 11));
+//! assert_eq!(
+//!     line(newest)?,
+//!     "aaa=1 bw=760 nick=Example node_id=ABABABABABABABABABABABABABABABABABABABAB",
+//! );
+//! let torflows = Target::new(FormatVersion::V1_0_0);
+//! assert_eq!(
+//!     line(torflows)?,
+//!     "node_id=$ABABABABABABABABABABABABABABABABABABABAB bw=760 nick=Example aaa=1",
+//! );
+//! # Ok::<(), bw_file::Error>(())
 //! ```
 //!
 //! # Read input from unknown hands

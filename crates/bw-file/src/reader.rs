@@ -7,7 +7,7 @@ use memchr::memchr;
 use crate::document::{Document, Limits};
 use crate::error::{Error, ErrorKind, Limit, Position, wide};
 use crate::line::{Classifier, LineKind, split_ending};
-use crate::relay::RelayLineRef;
+use crate::relay::{RelayLine, RelayLineRef};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -204,6 +204,24 @@ impl<R: Read> Reader<R> {
         Ok((!bytes.is_empty()).then(|| Document::parse(&bytes).into_owned()))
     }
 
+    /// The relay lines as an iterator, each copied; [`next_relay`](Self::next_relay)
+    /// copies nothing. Goes on after a line that was too long, and ends after
+    /// any other error.
+    pub fn relays(&mut self) -> impl Iterator<Item = Result<RelayLine, Error>> {
+        let goes_on = |error: &Error| {
+            let too_long = Limit::LineBytes;
+            matches!(error.kind(), ErrorKind::LimitExceeded { limit, .. } if *limit == too_long)
+        };
+        until_error(goes_on, || {
+            Ok(self.next_relay()?.map(|relay| relay.to_owned()))
+        })
+    }
+
+    /// The files as an iterator of documents, which ends after an error.
+    pub fn documents(&mut self) -> impl Iterator<Item = Result<Document<'static>, Error>> {
+        until_error(|_| false, || self.next_document())
+    }
+
     /// Where the next line begins.
     pub fn position(&self) -> Position {
         self.next
@@ -321,6 +339,19 @@ fn begins_file(content: &[u8]) -> bool {
         || ((9..=12).contains(&content.len()) && content.iter().all(u8::is_ascii_digit))
 }
 
+/// An iterator that ends after an error, unless it `goes_on` after it.
+fn until_error<T>(
+    goes_on: impl Fn(&Error) -> bool,
+    mut next: impl FnMut() -> Result<Option<T>, Error>,
+) -> impl Iterator<Item = Result<T, Error>> {
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        let item = if ended { None } else { next().transpose() };
+        ended = matches!(&item, Some(Err(error)) if !goes_on(error));
+        item
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,6 +399,36 @@ mod tests {
         assert_eq!(line.position, Position::new(10_000_003, 3, 1));
         assert!(reader.next_line().unwrap().is_none());
         assert!(reader.buffer.capacity() <= (1 << 20) + BUFFER_BYTES);
+    }
+
+    #[test]
+    fn iterators_end_after_errors_that_would_repeat() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let start = "1\nbw=1 node_id=x\n".as_bytes();
+        let mut reader = Reader::new(start.chain(Broken));
+        let seen: Vec<_> = reader.relays().map(|relay| relay.is_ok()).collect();
+        assert_eq!(seen, [true, false]);
+        assert_eq!(Reader::new(Broken).documents().count(), 1);
+
+        let long = format!("1\nbw=1 node_id=x\n{}\nbw=2 node_id=y\n", "x".repeat(40));
+        let limits = Limits {
+            line_bytes: 20,
+            ..Limits::default()
+        };
+        let mut reader = ReaderBuilder::new()
+            .limits(limits)
+            .from_reader(long.as_bytes());
+        let seen: Vec<_> = reader.relays().map(|relay| relay.is_ok()).collect();
+        assert_eq!(seen, [true, false, true]);
+        let two = "@a\n1\n=====\n".repeat(2);
+        let documents: Vec<_> = Reader::new(two.as_bytes()).documents().collect();
+        assert_eq!(documents.len(), 2);
+        assert!(documents.iter().all(Result::is_ok));
     }
 
     proptest! {
