@@ -7,7 +7,7 @@ use std::time::Duration;
 use bw_file::Fingerprint;
 use bw_measure::Window;
 use bytesize::ByteSize;
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use crate::result_args::{
     AggregateArgs, ExplainArgs, ExportArgs, GenerateArgs, ImportArgs, ListArgs,
@@ -89,6 +89,13 @@ pub(crate) enum Command {
     },
 }
 
+/// Relays of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Only {
+    /// Those that the consensus calls unmeasured.
+    Unmeasured,
+}
+
 /// A number of things of which there must be one.
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -140,8 +147,18 @@ pub(crate) struct ScanArgs {
     )]
     pub(crate) partition_key: String,
     /// Measure only this relay; may be given several times.
-    #[arg(long = "relay", value_name = "FINGERPRINT")]
-    pub(crate) relays: Vec<Fingerprint>,
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) relay: Vec<Fingerprint>,
+    /// Measure only the relays whose fingerprints are in this file, one in each
+    /// line; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) relays: Vec<PathBuf>,
+    /// Measure only relays of this kind.
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with_all = ["relay", "relays"])]
+    pub(crate) only: Option<Only>,
+    /// Only show what would be measured, how long it would take, and how many bytes.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Scan round after round instead of once.
     #[arg(long)]
     pub(crate) continuous: bool,

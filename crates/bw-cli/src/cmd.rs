@@ -7,6 +7,7 @@ mod explain;
 mod generate;
 mod list;
 mod manual;
+mod rounds;
 mod sbws_config;
 mod scaling;
 mod scan;

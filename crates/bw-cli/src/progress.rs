@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use bw_file::Fingerprint;
 use bw_measure::{Event, Observer};
-use bw_results::{Attempt, Outcome};
+use bw_results::{Attempt, Outcome, ScanId};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 
 use crate::outcome_json::OutcomeLine;
-use crate::text::{kilobytes, print_json_line, size};
+use crate::text::{kilobytes, print, print_json_line, size};
 
 /// How a scan is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,26 @@ pub(crate) struct Progress {
     style: Style,
     bar: ProgressBar,
     state: Mutex<State>,
+}
+
+/// What came of a round, as far as it was made by this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RoundSummary {
+    pub(crate) scan: ScanId,
+    pub(crate) measured: usize,
+    pub(crate) failed: usize,
+    pub(crate) bytes: u64,
+}
+
+impl RoundSummary {
+    pub(crate) const fn new(scan: ScanId) -> Self {
+        Self {
+            scan,
+            measured: 0,
+            failed: 0,
+            bytes: 0,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -71,6 +92,39 @@ impl Progress {
         } else {
             self.bar.set_message(text.to_owned());
         }
+    }
+
+    /// Tells how a round ended, or how far it came with `left` relays to go.
+    pub(crate) fn round(&self, round: &RoundSummary, left: usize) -> anyhow::Result<()> {
+        let RoundSummary {
+            scan,
+            measured,
+            failed,
+            bytes,
+        } = round;
+        self.bar.suspend(|| match self.style {
+            Style::Quiet => Ok(()),
+            Style::Json => print_json_line(&json!({
+                "event": "round",
+                "scan": scan,
+                "completed": left == 0,
+                "measured": measured,
+                "failed": failed,
+                "left": left,
+                "bytes": bytes,
+            })),
+            Style::Human => {
+                let rest = if left > 0 {
+                    "; the next \"bwscan scan\" goes on"
+                } else {
+                    ""
+                };
+                print(format!(
+                    "{measured} relays measured, {failed} failed, {left} left; {} received{rest}",
+                    size(*bytes),
+                ))
+            }
+        })
     }
 
     /// Takes the bar away.

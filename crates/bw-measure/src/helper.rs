@@ -124,13 +124,13 @@ impl HelperChoice {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SpareHelpers {
-    /// The share of the need below which it is better to wait. Default 0.6.
+    /// The share of the need below which it is better to wait. Default 0.8.
     pub least: f64,
 }
 
 impl Default for SpareHelpers {
     fn default() -> Self {
-        Self { least: 0.6 }
+        Self { least: 0.8 }
     }
 }
 

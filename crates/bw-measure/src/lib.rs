@@ -13,6 +13,7 @@ mod meter;
 mod observer;
 mod partition;
 mod path;
+mod plan;
 mod scan;
 mod schedule;
 mod sustained;
@@ -35,6 +36,7 @@ pub use meter::Meter;
 pub use observer::{Event, Observer};
 pub use partition::Partition;
 pub use path::{Fault, PathError, StageTimeouts, TwoHops};
+pub use plan::{Plan, Planned};
 pub use scan::{Recorder, ScanReport, scan};
 pub use schedule::{
     Correction, DestinationReport, Ended, Limits, Placement, RunId, Scheduler, Step,

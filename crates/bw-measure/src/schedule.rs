@@ -241,8 +241,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    /// Tells that `bytes` of payload were moved `ago` before now, which count
-    /// for [`Limits::bytes_per_day`].
+    /// Tells that `bytes` of payload were moved in the day before now, which
+    /// count for [`Limits::bytes_per_day`].
     pub fn remember_spent(&mut self, bytes: u64) {
         self.spent.push_back((Duration::ZERO, bytes));
     }
@@ -250,7 +250,7 @@ impl<P: HelperPolicy> Scheduler<P> {
     /// Adds a relay to measure, last measured at `last` (any unit; `None` if never).
     pub fn add(&mut self, target: Fingerprint, last: Option<u64>) {
         let relay = self.snapshot.relay(&target);
-        let expected = relay.map_or(0.0, |relay| self.expected(relay).middle());
+        let expected = self.expected_rate(&target);
         let turn = (
             last.map_or(0, |last| last.saturating_add(1)),
             relay.is_none_or(|relay| !relay.flags.exit),
@@ -299,6 +299,13 @@ impl<P: HelperPolicy> Scheduler<P> {
     /// bytes per second.
     pub fn reserved(&self) -> f64 {
         self.running.values().map(|running| running.reserved).sum()
+    }
+
+    /// What `relay` is expected to carry, in bytes per second; 0 if it is not
+    /// in the network.
+    pub fn expected_rate(&self, relay: &Fingerprint) -> f64 {
+        let relay = self.snapshot.relay(relay);
+        relay.map_or(0.0, |relay| self.expected(relay).middle())
     }
 
     /// How each web server did.

@@ -132,6 +132,21 @@ impl Store {
         })
     }
 
+    /// Adds targets to a scan that runs: relays that joined the network.
+    /// Those that it has already stay as they are.
+    ///
+    /// # Errors
+    /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
+    pub fn add_targets(&mut self, scan: &ScanId, targets: &[Fingerprint]) -> Result<()> {
+        self.write(|writer| {
+            let row = writer.scan_row(scan)?;
+            for target in targets {
+                writer.insert_target(row, target, PENDING)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Notes that `scan` also used the network of `snapshot`.
     ///
     /// # Errors

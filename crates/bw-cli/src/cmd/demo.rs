@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Generated};
-use super::scan::{Scanner, Settings, bootstrap};
+use super::rounds::Rounds;
+use super::scan::{Settings, bootstrap};
 use super::serve::self_signed;
 use super::testnet::{bring_up, plan};
 use crate::args::{Args, Command, DemoArgs};
@@ -217,10 +218,8 @@ async fn scan(
     settings.tor_config = vec![config];
     settings.bootstrap_timeout = Duration::from_secs(60);
     let client = bootstrap(&settings, progress).await?;
-    let (_, report) = Scanner::open(&settings)?
-        .round(&client, progress, &CancellationToken::new())
-        .await?;
-    Ok(report.bytes)
+    let rounds = Rounds::open(&settings, None, progress)?;
+    rounds.run(&client, &CancellationToken::new()).await
 }
 
 /// Writes the bandwidth file, as `bwscan generate` does.

@@ -1,42 +1,32 @@
 //! `bwscan scan`: measure relays.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::tor::{TorClient, TorSettings};
 use bw_measure::{
-    Destination, Directory, Error, ErrorKind, HttpTransport, Limits, Measurer, Partition, Recorder,
-    ScanReport, Scheduler, SpareHelpers, StageTimeouts, Sustained, Tls, TransferOptions, WallClock,
-    Window,
+    Destination, Error, ErrorKind, Limits, Partition, StageTimeouts, Sustained, Tls,
+    TransferOptions, Window,
 };
-use bw_results::{
-    NetworkSnapshot, Outcome, RelayHistory, Scan, ScanId, ScanParameters, Store, TargetFacts,
-    UnixMillis,
-};
+use bw_results::ScanParameters;
 use bytesize::ByteSize;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::ScanArgs;
+use super::rounds::Rounds;
+use crate::args::{Only, ScanArgs};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
 use crate::signals::cancel_on_signal;
-use crate::text::{print_json_line, size};
+use crate::text::{kilobytes, print_json_line, size};
 
 /// What to say when there is nothing to download from.
 const NO_DESTINATION: &str = "no destination: give --destination URL, a large file (1 GiB is \
     good) on a web server that answers Range requests. \"bwscan serve\" is such a server: run \
     it on a fast machine with a certificate for its name (--tls-cert, --tls-key), and give its \
     URL here";
-
-/// History older than this does not count when relays are put in order.
-const MEMORY: Duration = Duration::from_secs(28 * 24 * 3600);
 
 /// The options of a scan, checked.
 pub(super) struct Settings {
@@ -45,6 +35,7 @@ pub(super) struct Settings {
     pub(super) partition: Partition,
     pub(super) partition_key: String,
     pub(super) relays: Vec<Fingerprint>,
+    pub(super) only: Option<Only>,
     pub(super) scanner: String,
     pub(super) tls: Tls,
     pub(super) tor_config: Vec<PathBuf>,
@@ -79,7 +70,11 @@ impl Settings {
             args.partition_key.as_bytes(),
         )?;
         settings.partition_key.clone_from(&args.partition_key);
-        settings.relays.clone_from(&args.relays);
+        settings.relays.clone_from(&args.relay);
+        for file in &args.relays {
+            settings.relays.extend(relays_in(file)?);
+        }
+        settings.only = args.only;
         settings.relays.sort_unstable();
         settings.relays.dedup();
         settings.scanner.clone_from(&args.scanner);
@@ -125,6 +120,7 @@ impl Settings {
             partition: Partition::default(),
             partition_key: String::new(),
             relays: Vec::new(),
+            only: None,
             scanner: "bwscan".to_owned(),
             tls: Tls::with_public_roots()?,
             tor_config: Vec::new(),
@@ -140,7 +136,7 @@ impl Settings {
     }
 
     /// What must be equal for an interrupted scan to be continued.
-    fn parameters(&self) -> ScanParameters {
+    pub(super) fn parameters(&self) -> ScanParameters {
         let urls = self.destinations.iter().map(ToString::to_string).collect();
         let mut parameters = ScanParameters::new(urls);
         parameters.partitions = self.partition.count();
@@ -153,6 +149,7 @@ impl Settings {
             "precision": self.estimator.precision,
             "max_bytes": self.transfer.max_bytes,
             "partition_key": self.partition_key,
+            "only": self.only.map(|Only::Unmeasured| "unmeasured"),
         });
         parameters
     }
@@ -160,6 +157,40 @@ impl Settings {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The fingerprints of a file: one in each line, with or without `$`; what
+/// follows on a line, empty lines and lines that begin with `#` do not count.
+fn relays_in(file: &Path) -> anyhow::Result<Vec<Fingerprint>> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| UsageError(format!("--relays {}: {error}", file.display())))?;
+    let mut relays = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let Some(word) = line
+            .split_whitespace()
+            .next()
+            .filter(|word| !word.starts_with('#'))
+        else {
+            continue;
+        };
+        let relay = word
+            .strip_prefix('$')
+            .unwrap_or(word)
+            .parse()
+            .map_err(|error| {
+                let column = line.find(word).unwrap_or(0) + 1;
+                UsageError(format!(
+                    "--relays {}:{number}:{column}: {word:?}: {error}",
+                    file.display()
+                ))
+            })?;
+        relays.push(relay);
+    }
+    if relays.is_empty() {
+        let text = format!("--relays {}: no fingerprint in it", file.display());
+        return Err(UsageError(text).into());
+    }
+    Ok(relays)
 }
 
 /// What the scan may take of everything.
@@ -187,19 +218,19 @@ pub(super) async fn run(args: &ScanArgs, data: &DataDir) -> anyhow::Result<Exit>
     };
     let progress = Progress::new(style);
     let cancel = cancel_on_signal()?;
-    let result = rounds(&settings, args, style, &progress, &cancel).await;
+    let result = scan(&settings, args, &progress, &cancel).await;
     progress.finish();
     result
 }
 
-async fn rounds(
+async fn scan(
     settings: &Settings,
     args: &ScanArgs,
-    style: Style,
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let mut scanner = Scanner::open(settings)?;
+    let interval = args.continuous.then_some(args.interval);
+    let rounds = Rounds::open(settings, interval, progress)?;
     let Some(client) = cancel
         .run_until_cancelled(bootstrap(settings, progress))
         .await
@@ -207,35 +238,97 @@ async fn rounds(
         return Ok(Exit::Interrupted);
     };
     let client = client?;
+    if args.dry_run {
+        return dry_run(&rounds, &client, args.json, cancel).await;
+    }
     loop {
-        let begin = Instant::now();
-        let round = scanner.round(&client, progress, cancel).await;
-        let (scan, report) = match round {
-            Err(_) if cancel.is_cancelled() => return Ok(Exit::Interrupted),
+        match rounds.run(&client, cancel).await {
+            Err(_) if cancel.is_cancelled() => {}
             Err(error) if args.continuous && is_passing(&error) => {
                 progress.say(&format!("{error}; next try in a minute"));
-                if sleep(Duration::from_secs(60), cancel).await {
-                    continue;
-                }
-                return Ok(Exit::Interrupted);
+                sleep(Duration::from_secs(60), cancel).await;
             }
-            other => other?,
-        };
-        summary(style, progress, scan, &report)?;
+            other => {
+                other?;
+            }
+        }
         if cancel.is_cancelled() {
+            rounds.interrupted()?;
             return Ok(Exit::Interrupted);
         }
         if !args.continuous {
-            return Ok(if report.measured == 0 && report.failed > 0 {
+            return Ok(if rounds.measured() == 0 && rounds.failed() > 0 {
                 Exit::NotGoodEnough
             } else {
                 Exit::Success
             });
         }
-        if !sleep(args.interval.saturating_sub(begin.elapsed()), cancel).await {
-            return Ok(Exit::Interrupted);
+        sleep(rounds.next_in(), cancel).await;
+    }
+}
+
+/// Shows what a scan would do, and what it would take.
+async fn dry_run(
+    rounds: &Rounds<'_>,
+    client: &TorClient,
+    json: bool,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let Some(plan) = cancel.run_until_cancelled(rounds.plan(client)).await else {
+        return Ok(Exit::Interrupted);
+    };
+    let plan = plan?;
+    for planned in &plan.measurements {
+        let target = &planned.assignment.target;
+        if json {
+            print_json_line(&json!({
+                "event": "planned",
+                "begins": planned.begins.as_secs_f64(),
+                "fingerprint": target.fingerprint,
+                "nickname": target.nickname,
+                "position": planned.assignment.position,
+                "helpers": planned.assignment.helpers,
+                "destination": planned.assignment.destination.as_str(),
+                "expected": planned.rate.round(),
+            }))?;
+        } else {
+            crate::text::print(format!(
+                "{:>8.1} s  {} {:<19} as {}, {} kB/s expected, {} helpers",
+                planned.begins.as_secs_f64(),
+                target.fingerprint,
+                target.nickname,
+                planned.assignment.position,
+                kilobytes(planned.rate),
+                planned.assignment.helpers.len(),
+            ))?;
         }
     }
+    for (relay, kind) in &plan.unable {
+        if json {
+            print_json_line(&json!({"event": "unable", "fingerprint": relay, "kind": kind}))?;
+        } else {
+            crate::text::print(format!("cannot be measured: {relay} ({kind})"))?;
+        }
+    }
+    if json {
+        print_json_line(&json!({
+            "event": "plan",
+            "measurements": plan.measurements.len(),
+            "unable": plan.unable.len(),
+            "duration": plan.duration.as_secs_f64(),
+            "bytes": plan.bytes,
+        }))?;
+    } else {
+        let whole = Duration::from_secs(plan.duration.as_secs());
+        crate::text::print(format!(
+            "{} measurements in about {}, {}; {} relays cannot be measured",
+            plan.measurements.len(),
+            humantime::format_duration(whole),
+            size(plan.bytes),
+            plan.unable.len(),
+        ))?;
+    }
+    Ok(Exit::Success)
 }
 
 /// Whether a scan that runs for ever may hope that it goes away.
@@ -251,39 +344,6 @@ async fn sleep(time: Duration, cancel: &CancellationToken) -> bool {
         .run_until_cancelled(tokio::time::sleep(time))
         .await
         .is_some()
-}
-
-fn summary(
-    style: Style,
-    progress: &Progress,
-    scan: ScanId,
-    report: &ScanReport,
-) -> anyhow::Result<()> {
-    progress.finish();
-    match style {
-        Style::Quiet => Ok(()),
-        Style::Json => print_json_line(&json!({
-            "event": "round",
-            "scan": scan,
-            "completed": report.left == 0,
-            "measured": report.measured,
-            "failed": report.failed,
-            "left": report.left,
-            "bytes": report.bytes,
-        })),
-        Style::Human => crate::text::print(format!(
-            "{} relays measured, {} failed, {} left; {} received{}",
-            report.measured,
-            report.failed,
-            report.left,
-            size(report.bytes),
-            if report.left > 0 {
-                "; the next \"bwscan scan\" goes on"
-            } else {
-                ""
-            },
-        )),
-    }
 }
 
 /// Reaches the Tor network.
@@ -304,202 +364,4 @@ pub(super) async fn bootstrap(
     })
     .await?;
     Ok(client)
-}
-
-/// The store, and what one scan after the other needs.
-pub(super) struct Scanner<'a> {
-    settings: &'a Settings,
-    store: Mutex<Store>,
-    rng: StdRng,
-    /// Whether the next round may continue an unfinished scan.
-    resume: bool,
-}
-
-impl<'a> Scanner<'a> {
-    pub(super) fn open(settings: &'a Settings) -> anyhow::Result<Self> {
-        settings.data.create()?;
-        Ok(Self {
-            settings,
-            store: Mutex::new(Store::open(settings.data.store())?),
-            rng: settings
-                .seed
-                .map_or_else(|| StdRng::from_rng(&mut rand::rng()), StdRng::seed_from_u64),
-            resume: !settings.fresh,
-        })
-    }
-
-    /// One round over the relays, or the rest of one that was interrupted.
-    pub(super) async fn round(
-        &mut self,
-        client: &TorClient,
-        progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<(ScanId, ScanReport)> {
-        let directory = client.directory()?;
-        let Some(network) = cancel.run_until_cancelled(directory.snapshot()).await else {
-            return Err(Error::new(ErrorKind::Directory, "interrupted").into());
-        };
-        let network = network?;
-        let clock = WallClock::starting_at(SystemTime::now().into());
-        let (scan, targets) = self.prepare(&network, clock.now())?;
-
-        let settings = self.settings;
-        let mut transport = HttpTransport::new(client.circuits()?, settings.tls.clone());
-        transport.timeouts = settings.timeouts;
-        let estimator = settings.estimator.clone();
-        let mut measurer = Measurer::new(
-            transport,
-            move |target: &TargetFacts| estimator.clone().for_target(target),
-            clock,
-        );
-        measurer.options = settings.transfer;
-        let mut scheduler = Scheduler::new(
-            SpareHelpers::default(),
-            settings.limits.clone(),
-            settings.destinations.clone(),
-            network,
-            StdRng::from_rng(&mut self.rng),
-        );
-        for (relay, history) in &targets.history {
-            history
-                .rate
-                .inspect(|&rate| scheduler.remember(*relay, rate));
-        }
-        for relay in targets.pending {
-            let measured = targets
-                .history
-                .get(&relay)
-                .and_then(|relay| relay.last_measured);
-            scheduler.add(relay, measured.map(UnixMillis::value));
-        }
-        let recorder = StoreRecorder {
-            store: &self.store,
-            scan,
-        };
-        let report = bw_measure::scan(
-            &directory,
-            &measurer,
-            scheduler,
-            settings.window,
-            &recorder,
-            progress,
-            cancel,
-        )
-        .await?;
-        if report.left == 0 {
-            lock(&self.store).finish_scan(&scan, clock.now())?;
-            self.resume = true;
-        }
-        Ok((scan, report))
-    }
-
-    /// The scan to go on with, or a new one, and its relays.
-    fn prepare(
-        &mut self,
-        network: &NetworkSnapshot,
-        now: UnixMillis,
-    ) -> anyhow::Result<(ScanId, Targets)> {
-        let store = self
-            .store
-            .get_mut()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let snapshot = store.put_snapshot(network)?;
-        let parameters = self.settings.parameters();
-        let unfinished = store.unfinished_scan(&self.settings.scanner, &parameters)?;
-        let id = match unfinished {
-            Some(scan) if self.resume => {
-                store.link_snapshot(&scan.id, snapshot)?;
-                scan.id
-            }
-            other => {
-                if let Some(scan) = other {
-                    store.abandon_scan(&scan.id, now)?;
-                }
-                let id = ScanId::from_bytes(self.rng.random());
-                let scan = Scan::new(id, self.settings.scanner.clone(), now, parameters);
-                let targets = targets(self.settings, network);
-                if targets.is_empty() {
-                    return Err(UsageError(format!(
-                        "no relay of the consensus ({} relays) is in partition {} of {}",
-                        network.relays.len(),
-                        self.settings.partition.number(),
-                        self.settings.partition.count()
-                    ))
-                    .into());
-                }
-                store.begin_scan(&scan, &targets, snapshot)?;
-                id
-            }
-        };
-        self.resume = true;
-        let targets = Targets {
-            pending: store.pending_targets(&id)?,
-            history: store.last_outcomes(now.before(MEMORY))?,
-        };
-        Ok((id, targets))
-    }
-}
-
-/// The relays of a scan that are still to be measured, and what is known of
-/// relays from before.
-struct Targets {
-    pending: Vec<Fingerprint>,
-    history: BTreeMap<Fingerprint, RelayHistory>,
-}
-
-/// The relays that a scan with these settings covers: those that were named,
-/// or all of the consensus but the authorities, which get no weight from
-/// scanners. Always only those of our partition.
-fn targets(settings: &Settings, network: &NetworkSnapshot) -> Vec<Fingerprint> {
-    let all = network
-        .relays
-        .iter()
-        .filter(|relay| !relay.flags.authority)
-        .map(|relay| relay.fingerprint);
-    let chosen: Vec<Fingerprint> = if settings.relays.is_empty() {
-        all.collect()
-    } else {
-        settings.relays.clone()
-    };
-    chosen
-        .into_iter()
-        .filter(|relay| settings.partition.contains(relay))
-        .collect()
-}
-
-fn lock(store: &Mutex<Store>) -> std::sync::MutexGuard<'_, Store> {
-    // SQLite's transactions keep the store whole whatever panicked.
-    store
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Keeps outcomes in the store as they come.
-struct StoreRecorder<'a> {
-    store: &'a Mutex<Store>,
-    scan: ScanId,
-}
-
-impl Recorder for StoreRecorder<'_> {
-    fn network(&self, snapshot: &NetworkSnapshot) -> Result<(), Error> {
-        let mut store = lock(self.store);
-        store
-            .put_snapshot(snapshot)
-            .and_then(|id| store.link_snapshot(&self.scan, id))
-            .map_err(not_kept)
-    }
-
-    fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error> {
-        let mut store = lock(self.store);
-        store.record(&self.scan, outcome).map_err(not_kept)?;
-        if settled {
-            let target = &outcome.attempt().target.fingerprint;
-            store.settle(&self.scan, target).map_err(not_kept)?;
-        }
-        Ok(())
-    }
-}
-
-fn not_kept(error: bw_results::Error) -> Error {
-    Error::new(ErrorKind::Results, "results cannot be kept").with_source(error)
 }

@@ -1,0 +1,392 @@
+//! Rounds of a scan: each relay once, kept in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bw_file::Fingerprint;
+use bw_measure::tor::TorClient;
+use bw_measure::{
+    Directory, Error, ErrorKind, HttpTransport, Measurer, Plan, Recorder, Scheduler, SpareHelpers,
+    WallClock,
+};
+use bw_results::{
+    Filter, NetworkSnapshot, Outcome, RelayHistory, Scan, ScanId, Store, TargetFacts, UnixMillis,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::scan::Settings;
+use crate::args::Only;
+use crate::exit::UsageError;
+use crate::progress::{Progress, RoundSummary};
+
+/// History older than this does not count when relays are put in order.
+const MEMORY: Duration = Duration::from_secs(28 * 24 * 3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The rounds of one scanner, one after the other or, with an interval, each
+/// beginning as soon as no relay of the one before waits any more.
+pub(super) struct Rounds<'a> {
+    settings: &'a Settings,
+    /// How far apart rounds begin; `None` for a single one.
+    interval: Option<Duration>,
+    progress: &'a Progress,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    /// Rounds that are not finished, the oldest first.
+    open: Vec<Round>,
+    rng: StdRng,
+    /// Whether the next round may continue an unfinished scan.
+    resume: bool,
+    /// When the latest round began.
+    begun: Option<Instant>,
+    measured: usize,
+    failed: usize,
+}
+
+struct Round {
+    summary: RoundSummary,
+    /// All relays of the round, and those of them without an outcome.
+    targets: BTreeSet<Fingerprint>,
+    pending: BTreeSet<Fingerprint>,
+}
+
+impl<'a> Rounds<'a> {
+    pub(super) fn open(
+        settings: &'a Settings,
+        interval: Option<Duration>,
+        progress: &'a Progress,
+    ) -> anyhow::Result<Self> {
+        settings.data.create()?;
+        let inner = Inner {
+            store: Store::open(settings.data.store())?,
+            open: Vec::new(),
+            rng: settings
+                .seed
+                .map_or_else(|| StdRng::from_rng(&mut rand::rng()), StdRng::seed_from_u64),
+            resume: !settings.fresh,
+            begun: None,
+            measured: 0,
+            failed: 0,
+        };
+        Ok(Self {
+            settings,
+            interval,
+            progress,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // SQLite's transactions keep the store whole whatever panicked.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Relays measured in all rounds.
+    pub(super) fn measured(&self) -> usize {
+        self.lock().measured
+    }
+
+    /// Relays given up in all rounds.
+    pub(super) fn failed(&self) -> usize {
+        self.lock().failed
+    }
+
+    /// How long it is until the next round may begin.
+    pub(super) fn next_in(&self) -> Duration {
+        let begun = self.lock().begun;
+        let since = begun.map_or(Duration::MAX, |begun| begun.elapsed());
+        self.interval.unwrap_or_default().saturating_sub(since)
+    }
+
+    /// Measures until no relay is left; returns the bytes that took.
+    pub(super) async fn run(
+        &self,
+        client: &TorClient,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<u64> {
+        let directory = client.directory()?;
+        let Some(network) = cancel.run_until_cancelled(directory.snapshot()).await else {
+            return Ok(0);
+        };
+        let network = network?;
+        let settings = self.settings;
+        let clock = WallClock::starting_at(SystemTime::now().into());
+        let targets = self.lock().begin(settings, &network)?;
+        let scheduler = self.scheduler(network, targets)?;
+        let mut transport = HttpTransport::new(client.circuits()?, settings.tls.clone());
+        transport.timeouts = settings.timeouts;
+        let estimator = settings.estimator.clone();
+        let estimator = move |target: &TargetFacts| estimator.clone().for_target(target);
+        let mut measurer = Measurer::new(transport, estimator, clock);
+        measurer.options = settings.transfer;
+        let report = bw_measure::scan(
+            &directory,
+            &measurer,
+            scheduler,
+            settings.window,
+            self,
+            self.progress,
+            cancel,
+        )
+        .await?;
+        for destination in report.destinations.iter().filter(|one| one.outages > 0) {
+            tracing::warn!(
+                "destination {} was left alone {} times; {} of {} attempts failed",
+                destination.destination,
+                destination.outages,
+                destination.failed,
+                destination.failed + destination.measured,
+            );
+        }
+        Ok(report.bytes)
+    }
+
+    /// What a round would do now. Nothing is written to the store.
+    pub(super) async fn plan(&self, client: &TorClient) -> anyhow::Result<Plan> {
+        let network = client.directory()?.snapshot().await?;
+        let relays = targets(self.settings, &network);
+        let targets = self.lock().with_history(relays, SystemTime::now().into())?;
+        let scheduler = self.scheduler(network, targets)?;
+        let estimator = &self.settings.estimator;
+        // Warm-up and opening as seen in practice; half of the downloads end
+        // before all the time that they may count.
+        let transfer = estimator.enough + Duration::from_millis(500);
+        Ok(Plan::of(scheduler, Duration::from_secs(1), transfer))
+    }
+
+    fn scheduler(
+        &self,
+        network: std::sync::Arc<NetworkSnapshot>,
+        targets: Targets,
+    ) -> anyhow::Result<Scheduler<SpareHelpers>> {
+        let mut inner = self.lock();
+        let mut scheduler = Scheduler::new(
+            SpareHelpers::default(),
+            self.settings.limits.clone(),
+            self.settings.destinations.clone(),
+            network,
+            StdRng::from_rng(&mut inner.rng),
+        );
+        for (relay, history) in &targets.history {
+            history
+                .rate
+                .inspect(|&rate| scheduler.remember(*relay, rate));
+        }
+        for (relay, last) in targets.pending {
+            scheduler.add(relay, last);
+        }
+        if self.settings.limits.bytes_per_day.is_some() {
+            scheduler.remember_spent(inner.spent(SystemTime::now().into())?);
+        }
+        Ok(scheduler)
+    }
+
+    /// Tells of the rounds that were interrupted.
+    pub(super) fn interrupted(&self) -> anyhow::Result<()> {
+        for round in &self.lock().open {
+            self.progress.round(&round.summary, round.pending.len())?;
+        }
+        Ok(())
+    }
+}
+
+/// Relays to measure, with the time of their last measurement, and what is
+/// known of relays from before.
+struct Targets {
+    pending: Vec<(Fingerprint, Option<u64>)>,
+    history: BTreeMap<Fingerprint, RelayHistory>,
+}
+
+impl Inner {
+    /// Goes on with the scan that was interrupted, or begins one.
+    fn begin(&mut self, settings: &Settings, network: &NetworkSnapshot) -> anyhow::Result<Targets> {
+        let now = UnixMillis::from(SystemTime::now());
+        let snapshot = self.store.put_snapshot(network)?;
+        let parameters = settings.parameters();
+        let unfinished = self.store.unfinished_scan(&settings.scanner, &parameters)?;
+        let id = match unfinished {
+            Some(scan) if self.resume => {
+                self.store.link_snapshot(&scan.id, snapshot)?;
+                scan.id
+            }
+            other => {
+                // Rounds of ours that still run are not left aside.
+                if let Some(scan) = other.filter(|_| self.open.is_empty()) {
+                    self.store.abandon_scan(&scan.id, now)?;
+                }
+                let id = ScanId::from_bytes(self.rng.random());
+                let scan = Scan::new(id, settings.scanner.clone(), now, parameters);
+                let targets = targets(settings, network);
+                if targets.is_empty() {
+                    let only = settings
+                        .only
+                        .map_or("", |Only::Unmeasured| "unmeasured and ");
+                    return Err(UsageError(format!(
+                        "no relay of the consensus ({} relays) is {only}in partition {} of {}",
+                        network.relays.len(),
+                        settings.partition.number(),
+                        settings.partition.count()
+                    ))
+                    .into());
+                }
+                self.store.begin_scan(&scan, &targets, snapshot)?;
+                id
+            }
+        };
+        self.resume = true;
+        self.begun = Some(Instant::now());
+        let pending = self.store.pending_targets(&id)?;
+        self.open.retain(|round| round.summary.scan != id);
+        self.open.push(Round {
+            summary: RoundSummary::new(id),
+            targets: pending.iter().copied().collect(),
+            pending: pending.iter().copied().collect(),
+        });
+        self.with_history(pending, now)
+    }
+
+    fn with_history(&self, relays: Vec<Fingerprint>, now: UnixMillis) -> anyhow::Result<Targets> {
+        let history = self.store.last_outcomes(now.before(MEMORY))?;
+        let last = |relay| {
+            let measured = history.get(relay).and_then(|of| of.last_measured);
+            measured.map(UnixMillis::value)
+        };
+        let pending = relays.iter().map(|relay| (*relay, last(relay))).collect();
+        Ok(Targets { pending, history })
+    }
+
+    /// Relays that joined the network since the latest round began.
+    fn joined(
+        &mut self,
+        settings: &Settings,
+        network: &NetworkSnapshot,
+    ) -> Result<Vec<Fingerprint>, Error> {
+        let Some(round) = self.open.last_mut().filter(|_| settings.relays.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut joined = targets(settings, network);
+        joined.retain(|relay| !round.targets.contains(relay));
+        if !joined.is_empty() {
+            self.store
+                .add_targets(&round.summary.scan, &joined)
+                .map_err(not_kept)?;
+            round.targets.extend(&joined);
+            round.pending.extend(&joined);
+        }
+        Ok(joined)
+    }
+
+    /// Payload bytes of the last day.
+    fn spent(&self, now: UnixMillis) -> anyhow::Result<u64> {
+        let mut bytes = 0;
+        let filter = Filter::all().since(now.before(DAY));
+        let _ = self.store.for_each_outcome(&filter, |stored| {
+            bytes += match &stored.value {
+                Outcome::Measured(measurement) => measurement.bytes(),
+                Outcome::Failed(failure) => failure.bytes,
+            };
+            std::ops::ControlFlow::<()>::Continue(())
+        })?;
+        Ok(bytes)
+    }
+}
+
+impl Recorder for Rounds<'_> {
+    fn network(&self, snapshot: &NetworkSnapshot) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let id = inner.store.put_snapshot(snapshot).map_err(not_kept)?;
+        let scans: Vec<ScanId> = inner.open.iter().map(|round| round.summary.scan).collect();
+        for scan in scans {
+            inner.store.link_snapshot(&scan, id).map_err(not_kept)?;
+        }
+        Ok(())
+    }
+
+    fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error> {
+        let target = outcome.attempt().target.fingerprint;
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let of = |round: &Round| round.pending.contains(&target);
+        let Some(index) = inner.open.iter().position(of) else {
+            return Ok(()); // Every relay that is measured is of some round.
+        };
+        let round = &mut inner.open[index];
+        let scan = round.summary.scan;
+        inner.store.record(&scan, outcome).map_err(not_kept)?;
+        round.summary.bytes += match outcome {
+            Outcome::Measured(measurement) => measurement.bytes(),
+            Outcome::Failed(failure) => failure.bytes,
+        };
+        if !settled {
+            return Ok(());
+        }
+        inner.store.settle(&scan, &target).map_err(not_kept)?;
+        round.pending.remove(&target);
+        if matches!(outcome, Outcome::Measured(_)) {
+            round.summary.measured += 1;
+            inner.measured += 1;
+        } else {
+            round.summary.failed += 1;
+            inner.failed += 1;
+        }
+        if round.pending.is_empty() {
+            let round = inner.open.remove(index);
+            let now = SystemTime::now().into();
+            inner.store.finish_scan(&scan, now).map_err(not_kept)?;
+            // Nobody who reads it is no reason to stop.
+            let _ = self.progress.round(&round.summary, 0);
+        }
+        Ok(())
+    }
+
+    fn more(
+        &self,
+        snapshot: &NetworkSnapshot,
+        waiting: usize,
+    ) -> Result<Vec<(Fingerprint, Option<u64>)>, Error> {
+        let due = self.interval.is_some() && waiting == 0 && self.next_in().is_zero();
+        let mut inner = self.lock();
+        let joined = inner.joined(self.settings, snapshot)?;
+        if !joined.is_empty() || !due {
+            return Ok(joined.into_iter().map(|relay| (relay, None)).collect());
+        }
+        // A new one: those that run are not to be continued but finished.
+        inner.resume = false;
+        let targets = inner.begin(self.settings, snapshot).map_err(|error| {
+            let text = "the next round cannot begin";
+            Error::new(ErrorKind::Results, text).with_source(error)
+        })?;
+        Ok(targets.pending)
+    }
+}
+
+fn not_kept(error: bw_results::Error) -> Error {
+    Error::new(ErrorKind::Results, "results cannot be kept").with_source(error)
+}
+
+/// The relays that a scan with these settings covers: those that were named,
+/// or all of the consensus but the authorities, which get no weight from
+/// scanners. Always only those of our partition.
+fn targets(settings: &Settings, network: &NetworkSnapshot) -> Vec<Fingerprint> {
+    let all = network
+        .relays
+        .iter()
+        .filter(|relay| !relay.flags.authority)
+        .filter(|relay| settings.only.is_none() || relay.unmeasured)
+        .map(|relay| relay.fingerprint);
+    let chosen: Vec<Fingerprint> = if settings.relays.is_empty() {
+        all.collect()
+    } else {
+        settings.relays.clone()
+    };
+    chosen
+        .into_iter()
+        .filter(|relay| settings.partition.contains(relay))
+        .collect()
+}
