@@ -51,11 +51,21 @@ fn seed() -> u64 {
 }
 
 /// Runs `generate` and returns what it wrote; none if it wrote nothing.
-fn sbws_generate(home: &Path, general: &str, arguments: &[&str]) -> Option<String> {
+fn sbws_generate(
+    version: SbwsVersion,
+    home: &Path,
+    general: &str,
+    arguments: &[&str],
+) -> Option<String> {
     let config = home.join("sbws.ini");
+    // Unknown to older ones, which would refuse it.
+    let nickname = match version {
+        SbwsVersion::V1_5_2 => "",
+        _ => "dirauth_nickname = test\n",
+    };
     let text = format!(
         "[paths]\nsbws_home = {}\n[general]\n{general}\n[scanner]\nnickname = oracle\n\
-         country = ZZ\n[destinations]\nfoo = on\nbar = off\nbaz = on\n\
+         country = ZZ\n{nickname}[destinations]\nfoo = on\nbar = off\nbaz = on\n\
          [destinations.foo]\nurl = https://x.example/1G\ncountry = ZZ\n\
          [destinations.bar]\nurl = https://y.example/1G\ncountry = FR\n\
          [destinations.baz]\nurl = https://z.example/1G\ncountry = DE\n\
@@ -89,6 +99,7 @@ fn sbws_generate(home: &Path, general: &str, arguments: &[&str]) -> Option<Strin
 fn generate(store: &Store, options: SbwsOptions) -> Result<String, SbwsError> {
     let mut header = SbwsHeader::default();
     header.state = store.sbws_state().unwrap().unwrap();
+    header.dirauth_nickname = Some("test".to_owned());
     header.scanner_country = CountryCode::parse(b"ZZ");
     header.destinations_countries = ["ZZ", "DE"]
         .iter()
@@ -140,7 +151,7 @@ fn every_option_of_generate() {
         let mut options = SbwsOptions::new(version, NOW as f64);
         change(&mut options);
         let ours = generate(&store, options);
-        match sbws_generate(home, general, arguments) {
+        match sbws_generate(version, home, general, arguments) {
             Some(theirs) => {
                 let ours = ours.unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
                 let (ours, theirs) = (without_version(&ours), without_version(&theirs));
@@ -202,7 +213,7 @@ fn every_option_of_generate() {
 
 #[test]
 fn sbws_loads_what_is_exported_and_makes_the_same_file_of_it() {
-    let Some(_) = installed() else { return };
+    let Some(version) = installed() else { return };
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("from"), directory.path().join("to"));
     let mut plan = plan(seed());
@@ -230,7 +241,7 @@ fn sbws_loads_what_is_exported_and_makes_the_same_file_of_it() {
         SbwsHome::new(&from).files().unwrap().len()
     );
     for arguments in [&[][..], &["-w"]] {
-        let before = sbws_generate(&from, "", arguments).unwrap();
-        assert_eq!(sbws_generate(&to, "", arguments).unwrap(), before);
+        let before = sbws_generate(version, &from, "", arguments).unwrap();
+        assert_eq!(sbws_generate(version, &to, "", arguments).unwrap(), before);
     }
 }
