@@ -229,6 +229,34 @@ fn interrupted_scans_go_on(bench: &Bench) {
     let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(rows["scans"].as_array().unwrap().len(), 1);
     assert_eq!(rows["relays"].as_array().unwrap().len(), RELAYS);
+    explained(bench);
+}
+
+/// A relay that was measured, and one that never is.
+fn explained(bench: &Bench) {
+    let explain = |relay: &str| {
+        let output = bwscan()
+            .args(["explain", relay, "--max-share", "1", "--data-dir"])
+            .arg(bench.data("interrupted"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    let measured = explain("relay2");
+    for part in [
+        "counts",
+        "scaled (torflow)",
+        "weight, rounded",
+        "of 6 relays",
+    ] {
+        assert!(measured.contains(part), "{part}: {measured}");
+    }
+    let store = Store::open_read_only(bench.data("interrupted").join("results.sqlite")).unwrap();
+    let (_, network) = store.latest_snapshot().unwrap().unwrap();
+    let authority = network.relays.iter().find(|relay| relay.flags.authority);
+    let never = explain(&authority.unwrap().fingerprint.to_string());
+    assert!(never.contains("NO  not a directory authority"), "{never}");
 }
 
 fn partitions_are_disjoint_and_complete(bench: &Bench) {
@@ -254,6 +282,21 @@ fn partitions_are_disjoint_and_complete(bench: &Bench) {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!((all, seen.len()), (RELAYS, RELAYS));
+
+    // The parts of three scanners together are the whole.
+    let mut aggregate = bwscan();
+    aggregate.args(["aggregate", "--json"]);
+    for part in ["1", "2", "3"] {
+        let store = bench.data(part).join("results.sqlite");
+        // An empty part may have none, or one without a scan.
+        if outcomes(&bench.data(part)) > 0 {
+            aggregate.arg("--store").arg(store);
+        }
+    }
+    let output = aggregate.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows["relays"].as_array().unwrap().len(), RELAYS, "{rows:#}");
 }
 
 fn an_unknown_relay_is_a_recorded_failure(bench: &Bench) {

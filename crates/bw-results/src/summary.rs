@@ -27,19 +27,21 @@ impl OutcomeId {
             Outcome::Measured(measurement) => (None, None, measurement.bytes()),
             Outcome::Failed(failure) => (Some(failure.stage), Some(failure.kind), failure.bytes),
         };
-        let preimage = serde_json::json!([
+        let preimage = (
             scanner,
             attempt.target.fingerprint,
             attempt.position,
             attempt.started,
             outcome.ended(),
-            attempt.helpers,
-            attempt.destination,
+            &attempt.helpers,
+            &attempt.destination,
             stage,
             kind,
             bytes,
-        ]);
-        let digest: [u8; 32] = Sha256::digest(preimage.to_string()).into();
+        );
+        // Text, numbers and lists: nothing that JSON cannot hold.
+        let preimage = serde_json::to_vec(&preimage).unwrap_or_default();
+        let digest: [u8; 32] = Sha256::digest(preimage).into();
         let mut id = [0; 16];
         id.copy_from_slice(&digest[..16]);
         Self(id)
