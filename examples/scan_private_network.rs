@@ -1,0 +1,111 @@
+//! Scans a private Tor network with the library: brings the network up, serves a
+//! file to download, measures every relay, and prints what was found beside
+//! what the relays can carry. Needs `tor` with `tor-gencert`; takes about a minute.
+//!
+//! `cargo run --example scan_private_network`
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "examples show what they do"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use bw_file::{BytesPerSecond, Fingerprint};
+use bw_measure::tor::{TorClient, TorSettings};
+use bw_measure::{
+    Destination, Directory, Error, HttpTransport, Limits, Measurer, Recorder, Scheduler,
+    SpareHelpers, Sustained, Tls, WallClock, scan,
+};
+use bw_results::{NetworkSnapshot, Outcome, TargetFacts};
+use bw_testnet::{Network, Plan, Seeded};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio_util::sync::CancellationToken;
+
+/// Keeps the rate of each relay; a program that must not lose anything has a
+/// `bw_results::Store` here.
+#[derive(Default)]
+struct Rates(Mutex<BTreeMap<Fingerprint, f64>>);
+
+impl Recorder for Rates {
+    fn network(&self, _: &NetworkSnapshot) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error> {
+        match outcome {
+            Outcome::Measured(measurement) => {
+                let relay = measurement.attempt.target.fingerprint;
+                let mut rates = self.0.lock().expect("nobody panics with it");
+                rates.extend(measurement.rates().map(|rate| (relay, rate)));
+            }
+            Outcome::Failed(failure) => {
+                let name = &failure.attempt.target.nickname;
+                let detail = &failure.detail;
+                eprintln!("{name}: {detail}{}", if settled { "" } else { "; again" });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let kilobytes = |n: u64| BytesPerSecond::new(n * 1000);
+    let plan = Plan::builder()
+        .seeded(Seeded::new(5, 6, 4, kilobytes(300)..=kilobytes(3000)))
+        .build()?;
+    let network = Network::up(&plan, |event| eprintln!("{event}")).await?;
+
+    // Any web server that answers Range requests does; this one is at hand.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    let address = format!("127.0.0.1:{port}");
+    let serve = ["bwscan", "serve", "--listen", &address].map(str::to_owned);
+    let server = tokio::spawn(bw_cli::run(serve));
+    let destination: Destination = format!("http://{address}/1GiB").parse()?;
+
+    let home = tempfile::tempdir()?;
+    let mut settings = TorSettings::new(home.path());
+    settings.config = vec![network.client_config_file()];
+    let client = TorClient::bootstrap(&settings, |_| ()).await?;
+    let directory = client.directory()?;
+    let snapshot = directory.snapshot().await?;
+
+    let estimator = |target: &TargetFacts| Sustained::default().for_target(target);
+    let clock = WallClock::starting_at(SystemTime::now().into());
+    let transport = HttpTransport::new(client.circuits()?, Tls::with_public_roots()?);
+    let measurer = Measurer::new(transport, estimator, clock);
+    let mut scheduler = Scheduler::new(
+        SpareHelpers::default(),
+        Limits::default(),
+        vec![destination],
+        snapshot.clone(),
+        StdRng::from_rng(&mut rand::rng()),
+    );
+    for relay in snapshot.relays.iter().filter(|one| !one.flags.authority) {
+        scheduler.add(relay.fingerprint, None);
+    }
+    let rates = Rates::default();
+    let cancel = CancellationToken::new();
+    let report = scan(&directory, &measurer, scheduler, None, &rates, &(), &cancel).await?;
+
+    for (relay, rate) in &*rates.0.lock().expect("nobody panics with it") {
+        let node = network
+            .nodes()
+            .find(|node| node.record().fingerprint == *relay);
+        let Some(node) = node else { continue };
+        let capacity = node.record().rate.value() as f64;
+        let name = &node.record().nickname;
+        println!("{name:8} {:5.0} of {:5.0} kB/s", rate / 1e3, capacity / 1e3);
+    }
+    println!("{} measured, {} failed", report.measured, report.failed);
+    server.abort();
+    network.down().await?;
+    Ok(())
+}
