@@ -224,6 +224,64 @@ fn every_golden_file_is_made_again() {
 }
 
 #[test]
+fn nothing_that_a_store_was_given_forges_lines_or_panics() {
+    let home = home("edge").unwrap();
+    for (hostile, kept) in [
+        (r#"{"nickname": "x bw=7\nbw=9 node_id=$"}"#, true),
+        (r#"{"time": 1e300}"#, false),
+        (r#"{"time": -5.0}"#, false),
+        (
+            r#"{"downloads": [{"duration": 1e-300, "amount": 18446744073709551615}]}"#,
+            true,
+        ),
+        (
+            r#"{"observed": 18446744073709551615, "average": 0, "burst": 0}"#,
+            true,
+        ),
+        (r#"{"rtts": [1e308, -1e308, 0.0]}"#, true),
+    ] {
+        for version in SbwsVersion::ALL {
+            for option in ["", "raw", "sbwsscale", "a1d", "p2d", "resetip"] {
+                let mut generator = SbwsGenerator::new(options(version, "edge", option));
+                let file = &SbwsHome::new(&home).files().unwrap()[4];
+                let mut added = 0;
+                file.for_each_result(|_, result| {
+                    let Ok(result) = result else { return };
+                    let mut facts = serde_json::to_value(&result.facts).unwrap();
+                    let changes: serde_json::Value = serde_json::from_str(hostile).unwrap();
+                    for (key, value) in changes.as_object().unwrap() {
+                        facts[key] = value.clone();
+                    }
+                    added += 1;
+                    generator.add(result.fingerprint, serde_json::from_value(facts).unwrap());
+                })
+                .unwrap();
+                assert!(added > 0);
+                let made = generator.finish(&SbwsHeader::default(), None);
+                let text = made.map(|bytes| String::from_utf8(bytes).unwrap());
+                if let Ok(text) = text {
+                    assert!(kept, "{hostile}");
+                    let (_, lines) = parts(&text);
+                    assert!(lines.len() <= added, "{hostile}: {text}");
+                    for line in lines {
+                        assert_eq!(line.matches("bw=").count(), 1, "{hostile}: {line}");
+                    }
+                } else {
+                    // Nothing is left, or sbws could not go on either.
+                    assert!(
+                        !kept
+                            || option == "sbwsscale"
+                            || option == "p2d"
+                            || hostile.contains("downloads"),
+                        "{hostile} {option}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn where_sbws_crashes_there_is_an_error() {
     let home = home("edge").unwrap();
     let error = from_home(&home, options(SbwsVersion::V1_5_2, "edge", "sbwsscale")).unwrap_err();

@@ -185,8 +185,12 @@ impl SbwsGenerator {
         &self.options
     }
 
-    /// Adds a result of a relay. Those that are too old only decide the order.
+    /// Adds a result of a relay. Those that are too old only decide the order;
+    /// one of a time that no file can hold is left out.
     pub fn add(&mut self, fingerprint: Fingerprint, facts: SbwsFacts) {
+        if iso(facts.time).is_err() {
+            return;
+        }
         let index = *self.index.entry(fingerprint).or_insert_with(|| {
             self.relays.push(Relay::new(fingerprint));
             self.relays.len() - 1
@@ -223,9 +227,13 @@ impl SbwsGenerator {
 
 /// A time as sbws writes it: rounded to the second.
 fn iso(seconds: f64) -> Result<String, SbwsError> {
+    /// The seconds of 10,000 years.
+    const LIMIT: f64 = 3.2e11;
     let rounded = seconds.round_ties_even();
-    // Result lines reach to the year 9891, so that the cast is exact.
-    DateTime::new(UnixTime::new(rounded as i64))
+    (0.0..LIMIT)
+        .contains(&rounded)
+        .then(|| DateTime::new(UnixTime::new(rounded as i64)))
+        .flatten()
         .map(|time| time.to_string())
         .ok_or_else(|| SbwsError::ImpossibleTime(seconds.to_string()))
 }

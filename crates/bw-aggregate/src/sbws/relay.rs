@@ -153,7 +153,13 @@ impl Relay {
         let results = &self.results;
         let mut keys = Vec::with_capacity(32);
         if let Some(first) = results.first() {
-            keys.push(("nick", first.nickname.clone()));
+            // Whatever the store was given: no other keys, no other lines.
+            let letters = first
+                .nickname
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric());
+            let nickname = if letters { first.nickname.as_str() } else { "" };
+            keys.push(("nick", nickname.to_owned()));
             let key: Option<&Ed25519Identity> = first.ed25519.as_ref();
             keys.extend(key.map(|key| ("master_key_ed25519", key.to_string())));
         }

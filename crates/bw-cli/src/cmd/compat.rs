@@ -107,7 +107,9 @@ fn from_home(
             header.destinations_countries = config.destinations_countries();
         }
         if header.dirauth_nickname.is_none() {
-            header.dirauth_nickname = config.get("scanner", "dirauth_nickname");
+            header.dirauth_nickname = config
+                .get("scanner", "dirauth_nickname")
+                .filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         }
     }
     for file in home.files()? {

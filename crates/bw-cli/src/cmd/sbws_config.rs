@@ -172,8 +172,11 @@ impl SbwsConfig {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let mut ini = Ini::new();
-        ini.set_multiline(true);
+        // As Python's ConfigParser reads: a # within a value is part of it.
+        let mut rules = Ini::new().defaults();
+        rules.inline_comment_symbols = Some(Vec::new());
+        rules.multiline = true;
+        let mut ini = Ini::new_from_defaults(rules);
         ini.read(text.to_owned())?;
         Ok(Self(ini))
     }
@@ -328,9 +331,9 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "[paths]\nsbws_home = ~/.sbws\n[general]\nhttp_timeout = 30\n\
-        data_period = 5\nreset_bw_ipv4_changes = on\n[scanner]\nnickname = \"It's\" me\n\
+        data_period = 5\nreset_bw_ipv4_changes = on\n[scanner]\nnickname = \"It's\" me#1\n\
         country = DE\nmeasurement_threads = 8\n[destinations]\nusability_test_interval = 300\n\
-        foo = on\nbar = off\nbaz = yes\n[destinations.foo]\nurl = https://a.example/1G\n\
+        foo = on\nbar = off\nbaz = yes\n[destinations.foo]\nurl = https://a.example/1G\n# a comment\n\
         country = ZZ\nverify = False\n[destinations.bar]\nurl = https://b.example/1G\n\
         country = FR\n[destinations.baz]\nurl = https://c.example/1G\ncountry = US\n\
         verify = /etc/ca.pem\n[tor]\nextra_lines =\n    Sandbox 1\n    NumCPUs 2\n[new]\nkey = 7\n";
@@ -346,7 +349,7 @@ mod tests {
         assert_eq!(codes, ["ZZ", "US"]);
         let toml = config.to_toml();
         for line in [
-            "scanner = \"\\\"It's\\\" me\"",
+            "scanner = \"\\\"It's\\\" me#1\"",
             "stall_timeout = \"30s\"",
             "data_period = 5",
             "reset_ipv4_changes = true",

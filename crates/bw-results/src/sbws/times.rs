@@ -7,11 +7,33 @@ use bw_file::{DateTime, UnixTime};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// The most times of a list that are kept; sbws keeps 120.
+const LIMIT: usize = 10_000;
+
 /// Points in time in whole seconds, in the order of the list, as runs of equal
-/// steps: 120 hourly ones take a dozen bytes.
+/// steps: 120 hourly ones take a dozen bytes. At most 10,000 are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<Run>")]
 pub struct SbwsTimes(Vec<Run>);
+
+impl TryFrom<Vec<Run>> for SbwsTimes {
+    type Error = &'static str;
+
+    fn try_from(runs: Vec<Run>) -> Result<Self, &'static str> {
+        let mut count = 0;
+        for run in &runs {
+            count += run.count as usize;
+            let span = u64::from(run.count) * u64::from(run.step);
+            if run.first.checked_add(span).is_none() {
+                return Err("a time beyond all times");
+            }
+        }
+        if count > LIMIT {
+            return Err("too many times");
+        }
+        Ok(Self(runs))
+    }
+}
 
 /// `count` times from `first` on, `step` seconds apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +50,7 @@ impl SbwsTimes {
     /// A list of these times, in Unix seconds.
     pub fn new(times: impl IntoIterator<Item = u64>) -> Self {
         let mut list = Self::default();
-        for time in times {
+        for time in times.into_iter().take(LIMIT) {
             list.push(time);
         }
         list
@@ -59,8 +81,8 @@ impl SbwsTimes {
             {
                 run.step = step;
             }
-            let next = run.first + u64::from(run.count) * u64::from(run.step);
-            if next == time && run.count < u32::MAX {
+            let span = u64::from(run.count) * u64::from(run.step);
+            if run.first.checked_add(span) == Some(time) {
                 run.count += 1;
                 return;
             }
@@ -124,9 +146,13 @@ impl<'de> Visitor<'de> for ListVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SbwsTimes, A::Error> {
         let mut times = SbwsTimes::default();
+        let mut left = LIMIT;
         while let Some(Element(time)) = list.next_element()? {
-            if let Some(time) = time {
+            if let Some(time) = time
+                && left > 0
+            {
                 times.push(time);
+                left -= 1;
             }
         }
         Ok(times)
@@ -193,6 +219,22 @@ mod tests {
             let bytes = postcard::to_stdvec(&list).unwrap();
             assert_eq!(postcard::from_bytes::<SbwsTimes>(&bytes).unwrap(), list);
         }
+    }
+
+    #[test]
+    fn what_no_sbws_wrote_is_bounded() {
+        for hostile in [
+            r#"[{"t": 0, "s": 1, "n": 4294967295}]"#,
+            r#"[{"t": 18446744073709551615, "s": 1, "n": 2}]"#,
+            r#"[{"t": 0, "s": 0, "n": 9999}, {"t": 0, "s": 0, "n": 9999}]"#,
+        ] {
+            assert!(
+                serde_json::from_str::<SbwsTimes>(hostile).is_err(),
+                "{hostile}"
+            );
+        }
+        assert_eq!(SbwsTimes::new((0..20_000).map(|n| n * n)).len(), 10_000);
+        assert_eq!(SbwsTimes::new([u64::MAX, 0, u64::MAX]).len(), 3);
     }
 
     #[test]
