@@ -4,14 +4,18 @@
 //!
 //! The files come from a seed that is printed; `BWSCAN_SEED` in the
 //! environment repeats them, `BWSCAN_ROUNDS` sets how often the nine
-//! authorities vote (6 by default, ten seconds each).
+//! authorities vote (7 by default, ten seconds each). The first are no file at
+//! all and those of `crates/bw-file/tests/data/writers`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "this is a test")]
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bw_file::{
-    BytesPerSecond, Fingerprint, TorJudge, TorJudgement, TorWarningKind, UnixTime, VoteLines,
+    BytesPerSecond, Document, Fingerprint, LineKind, TorJudge, TorJudgement, TorWarningKind,
+    UnixTime, VoteLines,
 };
 use bw_testnet::{Authority, Network, Plan, RelaySpec, Role, StatusDocument};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -27,7 +31,7 @@ const MAX_SILENT: usize = 3;
 async fn a_real_tor_judges_generated_files_as_we_do() {
     let from_environment = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let seed = from_environment("BWSCAN_SEED").unwrap_or_else(|| unix_seconds(SystemTime::now()));
-    let rounds = from_environment("BWSCAN_ROUNDS").unwrap_or(6);
+    let rounds = from_environment("BWSCAN_ROUNDS").unwrap_or(7);
     println!("BWSCAN_SEED={seed}");
 
     let mut plan = Plan::builder()
@@ -41,9 +45,9 @@ async fn a_real_tor_judges_generated_files_as_we_do() {
     let mut generator = Generator::new(seed, &network);
     let mut due = network.consensus().await.unwrap().fresh_until;
     let (mut given, mut compared, mut failures) = (0, 0, Vec::new());
-    for round in 0..rounds {
+    for _ in 0..rounds {
         due = next_after(due);
-        let cases = generator.cases(&network, round == 0);
+        let cases = generator.cases(&network);
         let votes = collect(&network, &cases, due).await;
         given += cases.len();
         for ((case, vote), authority) in cases.iter().zip(votes).zip(network.authorities()) {
@@ -206,6 +210,39 @@ struct Generator {
     rng: Xoshiro256PlusPlus,
     relays: Vec<Fingerprint>,
     authorities: Vec<Fingerprint>,
+    /// Files to begin with, the next one last; none stands for no file.
+    given: Vec<Option<Vec<u8>>>,
+}
+
+/// Files as different programs write them, of relays that the network has.
+fn files_of_writers(relays: &[Fingerprint]) -> Vec<Vec<u8>> {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/crates/bw-file/tests/data/writers"
+    );
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let renamed = |path: &PathBuf| {
+        let mut text = std::fs::read_to_string(path).unwrap();
+        let parsed = Document::parse(text.as_bytes()).into_owned();
+        let ids = parsed.relays().filter_map(|relay| relay.fingerprint());
+        let ids: BTreeSet<_> = ids.collect();
+        for (old, new) in ids.iter().zip(relays) {
+            text = text.replace(&old.to_string(), &new.to_string());
+        }
+        text.into_bytes()
+    };
+    paths.iter().map(renamed).collect()
+}
+
+/// The file as it would be now, without annotations.
+fn as_of(now: UnixTime, file: &[u8]) -> Vec<u8> {
+    let mut document = Document::parse(file);
+    document.set_timestamp(now).unwrap();
+    let lines = document.lines().iter();
+    let kept = lines.filter(|line| line.kind() != LineKind::Annotation);
+    kept.flat_map(|line| line.as_bytes().to_vec()).collect()
 }
 
 impl Generator {
@@ -215,15 +252,18 @@ impl Generator {
             let nodes = nodes.filter(|node| (node.role() == Role::Authority) == wanted);
             nodes.map(|node| node.record().fingerprint).collect()
         };
+        let relays: Vec<_> = of(false);
+        let files = files_of_writers(&relays).into_iter().map(Some);
         Self {
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
-            relays: of(false),
+            relays,
             authorities: of(true),
+            given: files.chain([None]).collect(),
         }
     }
 
     /// One case for each authority; of those for which no vote is cast, few.
-    fn cases(&mut self, network: &Network, with_missing: bool) -> Vec<Case> {
+    fn cases(&mut self, network: &Network) -> Vec<Case> {
         let now = UnixTime::new(unix_seconds(SystemTime::now()).try_into().unwrap());
         let judge = TorJudge::new(now)
             .known_relays(self.relays.iter().chain(&self.authorities).copied())
@@ -232,10 +272,11 @@ impl Generator {
         let mut cases = Vec::new();
         for authority in network.authorities() {
             let (file, verdict) = loop {
-                if with_missing && cases.is_empty() {
-                    break (None, judge.judge_missing());
-                }
-                let file = self.file(now.seconds());
+                let file = match self.given.pop() {
+                    Some(None) => break (None, judge.judge_missing()),
+                    Some(Some(file)) => as_of(now, &file),
+                    None => self.file(now.seconds()),
+                };
                 let verdict = judge.judge(&file);
                 silent += usize::from(!verdict.casts_vote());
                 if verdict.casts_vote() || silent <= MAX_SILENT {

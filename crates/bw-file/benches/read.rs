@@ -37,9 +37,9 @@ fn torflow() -> Vec<u8> {
     for _ in 0..9200 {
         let id = n.fingerprint();
         let (bw, nick, scanner) = (n.next() % 100_000, n.next() % 10_000, 1 + n.next() % 9);
-        let (error, sum, delta) = (n.next() % 10_000, n.next() % 100_000, n.next() % 10_000);
+        let (error, sum, delta) = (n.next() % 1000, n.next() % 10_000, n.next() % 10_000);
         text += &format!(
-            "node_id=${id} bw={bw} nick=relay{nick} measured_at=1699999000 updated_at=1699998000 pid_error=0.{error} pid_error_sum=1.{sum} pid_bw={bw}321 pid_delta=-0.{delta} circ_fail=0.0 scanner=/{scanner}/bws-0.0:0.8-done-2023-11-13\n"
+            "node_id=${id} bw={bw} nick=r{nick} measured_at=1699999000 updated_at=1699998000 pid_error=0.{error} pid_error_sum=1.{sum} pid_bw={bw}321 pid_delta=-0.{delta} circ_fail=0.0 scanner=/{scanner}/0.0:0.8-2023-11-13\n"
         );
     }
     text.into_bytes()

@@ -11,3 +11,4 @@ mod replay;
 #[cfg(feature = "json")]
 mod schema;
 mod shared;
+mod writers;
