@@ -1,0 +1,41 @@
+//! What was taken of everything: the instruments of the model.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bw_file::Fingerprint;
+
+/// What the scanner's flows took of a link, a relay or a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Payload.
+    pub bytes: u64,
+    /// The highest rate in any tick, in bytes per second.
+    pub peak: f64,
+    /// For how long it, and nothing else, limited at least one flow.
+    pub limiting: Duration,
+    /// For how long it did so to measurements of other relays, in which it
+    /// was to help: there the schedule asked too much of it.
+    pub hampering: Duration,
+}
+
+/// What was taken of everything so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct UsageReport {
+    /// The scanner's own link.
+    pub link: Usage,
+    /// Bytes on the scanner's link in each tick, from the beginning.
+    pub link_trace: Vec<u64>,
+    /// Each relay that was used.
+    pub relays: BTreeMap<Fingerprint, Usage>,
+    /// Each web server, in the order in which they were given.
+    pub servers: Vec<Usage>,
+    /// The most circuits with payload at a time.
+    pub most_flows: usize,
+    /// Circuits that were begun.
+    pub circuits: u64,
+    /// The most circuits begun within one second.
+    pub most_circuits_per_second: u32,
+}
