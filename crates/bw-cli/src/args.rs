@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bw_file::Fingerprint;
-use bw_measure::Window;
+use bw_measure::{Placement, Window};
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
@@ -94,6 +94,30 @@ pub(crate) enum Command {
 pub(crate) enum Only {
     /// Those that the consensus calls unmeasured.
     Unmeasured,
+}
+
+/// Where in the circuit relays are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PositionArg {
+    /// Exits as exits, all others as entries.
+    Natural,
+    /// All as entries.
+    Entry,
+    /// Exits as exits; others cannot be measured.
+    Exit,
+    /// Exits as exits and as entries, all others as entries.
+    Both,
+}
+
+impl From<PositionArg> for Placement {
+    fn from(position: PositionArg) -> Self {
+        match position {
+            PositionArg::Natural => Self::Natural,
+            PositionArg::Entry => Self::Entry,
+            PositionArg::Exit => Self::Exit,
+            PositionArg::Both => Self::Both,
+        }
+    }
 }
 
 /// A number of things of which there must be one.
@@ -220,6 +244,9 @@ pub(crate) struct ScanArgs {
     /// measured through several.
     #[arg(long, default_value_t = 8, value_parser = parse_count, value_name = "N")]
     pub(crate) helpers: usize,
+    /// Where in the circuit relays are measured.
+    #[arg(long, value_enum, default_value_t = PositionArg::Natural, value_name = "WHERE")]
+    pub(crate) position: PositionArg,
     /// The most bytes of payload in 24 hours [default: no limit].
     #[arg(long, value_name = "SIZE")]
     pub(crate) bytes_per_day: Option<ByteSize>,

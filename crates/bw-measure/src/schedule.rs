@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_results::{
-    Blame, Failure, FailureKind, Measurement, NetworkSnapshot, Outcome, RelayFacts, Slice, Stage,
-    TargetFacts,
+    Blame, Failure, FailureKind, Measurement, NetworkSnapshot, Outcome, Position, RelayFacts,
+    Slice, Stage, TargetFacts,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -93,6 +93,8 @@ struct Pending {
     not_before: Duration,
     /// Since when it has not fitted although it was its turn.
     unfit_since: Option<Duration>,
+    /// Where in the circuit it is to be measured.
+    positions: &'static [Position],
     /// What earlier measurements of this round found.
     opinions: Opinions,
 }
@@ -264,6 +266,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             avoid: Vec::new(),
             not_before: Duration::ZERO,
             unfit_since: None,
+            positions: self.limits.placement.positions(),
             opinions: Opinions::new(previous),
         };
         self.queue.insert(turn, pending);
@@ -462,17 +465,16 @@ impl<P: HelperPolicy> Scheduler<P> {
             .destinations
             .get(destination)
             .map_or(0, Destination::port);
+        let pending = self.queue.get(turn);
+        let natural = self.limits.placement.positions();
         let mut request = HelperRequest {
             snapshot: &self.snapshot,
             target: relay,
-            positions: self.limits.placement.positions(),
+            positions: &[],
             port,
             need,
             room: &room,
-            avoid: self
-                .queue
-                .get(turn)
-                .map_or(&[][..], |pending| &pending.avoid),
+            avoid: pending.map_or(&[], |pending| &pending.avoid),
             most: self.limits.helpers,
         };
         // While others run, more room may come; when none does, this is all there is.
@@ -481,23 +483,27 @@ impl<P: HelperPolicy> Scheduler<P> {
         } else {
             &[1.0]
         };
-        for share in shares {
-            request.need = need * share;
-            if let Some(choice) = self.policy.choose(&request, &mut self.rng) {
-                let rooms = choice
-                    .helpers
-                    .iter()
-                    .map(|id| self.rooms.room_of(id))
-                    .collect();
-                return Choice::Found(choice, rooms);
+        for position in pending.map_or(natural, |pending| pending.positions) {
+            request.positions = std::slice::from_ref(position);
+            for share in shares {
+                request.need = need * share;
+                if let Some(choice) = self.policy.choose(&request, &mut self.rng) {
+                    let helpers = choice.helpers.iter();
+                    let rooms = helpers.map(|id| self.rooms.room_of(id)).collect();
+                    return Choice::Found(choice, rooms);
+                }
+            }
+            // Another position is for relays that nobody can ever help in this one.
+            let anybody = HelperRequest {
+                room: &|_| 1.0,
+                need: 0.0,
+                ..request
+            };
+            if self.policy.choose(&anybody, &mut self.rng).is_some() {
+                return Choice::NotNow;
             }
         }
-        request.room = &|_| 1.0;
-        request.need = 0.0;
-        match self.policy.choose(&request, &mut self.rng) {
-            Some(_) => Choice::NotNow,
-            None => Choice::Never,
-        }
+        Choice::Never
     }
 
     fn start(
@@ -790,9 +796,17 @@ impl<P: HelperPolicy> Scheduler<P> {
             } => {
                 slow.iter().for_each(|helper| self.rooms.strike(helper));
                 self.remember(target, rate);
+                let position = measurement.attempt.position;
+                let further = self.limits.placement.then(position);
+                if let Some(positions) = further {
+                    pending.positions = positions;
+                    pending.unfit_since = None;
+                    pending.opinions = Opinions::new(Some(rate));
+                    self.queue.insert(turn, pending);
+                }
                 Ended {
                     outcome: Some(Outcome::Measured(*measurement)),
-                    settled: true,
+                    settled: further.is_none(),
                 }
             }
             Verdict::Again(kind, detail) => {

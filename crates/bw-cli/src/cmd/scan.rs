@@ -205,6 +205,7 @@ fn limits(args: &ScanArgs) -> Limits {
     limits.helpers = args.helpers;
     limits.attempts = args.attempts;
     limits.outage = args.outage;
+    limits.placement = args.position.into();
     limits
 }
 

@@ -79,14 +79,22 @@ pub enum Placement {
     Entry,
     /// Exits as exits; others cannot be measured.
     Exit,
+    /// As [`Natural`](Self::Natural), and exits as entries too, in a second
+    /// measurement.
+    Both,
 }
 
 impl Placement {
     pub(super) const fn positions(self) -> &'static [Position] {
         match self {
-            Self::Natural => &[Position::Exit, Position::Entry],
+            Self::Natural | Self::Both => &[Position::Exit, Position::Entry],
             Self::Entry => &[Position::Entry],
             Self::Exit => &[Position::Exit],
         }
+    }
+
+    /// The positions of a further measurement, after one in `position`.
+    pub(super) fn then(self, position: Position) -> Option<&'static [Position]> {
+        (self == Self::Both && position == Position::Exit).then_some(&[Position::Entry])
     }
 }
