@@ -13,6 +13,8 @@ use crate::{Error, ErrorKind};
 pub(crate) const NODES: &str = "nodes";
 /// Where a client with our configuration keeps its files.
 pub(crate) const CLIENT: &str = "client";
+/// The directory with a directory for each client that makes load.
+pub(crate) const LOAD: &str = "load";
 /// The client's configuration.
 pub(crate) const CLIENT_CONFIG: &str = "arti.toml";
 /// The table of true capacities.
@@ -108,7 +110,7 @@ impl Home {
             }
             _ => Ok(()),
         };
-        for name in [NODES, CLIENT] {
+        for name in [NODES, CLIENT, LOAD] {
             let path = self.path.join(name);
             tolerant(fs::remove_dir_all(&path), &path)?;
         }

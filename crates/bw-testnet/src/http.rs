@@ -1,12 +1,14 @@
-//! One GET on an authority's directory port.
+//! One request over HTTP: a GET on an authority's directory port, or any other.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::{Error, ErrorKind};
@@ -23,11 +25,8 @@ pub(crate) async fn get(address: SocketAddrV4, path: &str) -> Result<Bytes, Erro
         let text = format!("http://{address}{path}: {why}");
         Error::new(ErrorKind::Http, text)
     };
-    let exchange = async {
+    let got = async {
         let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed(error.to_string()))?;
         let request = Request::get(path)
@@ -35,28 +34,37 @@ pub(crate) async fn get(address: SocketAddrV4, path: &str) -> Result<Bytes, Erro
             .header(header::ACCEPT_ENCODING, "identity")
             .body(Empty::<Bytes>::new())
             .map_err(|error| failed(error.to_string()))?;
-        let answer = async {
-            let response = sender
-                .send_request(request)
-                .await
-                .map_err(|error| failed(error.to_string()))?;
+        exchange(stream, request, async |response| {
             if response.status() != StatusCode::OK {
                 return Err(failed(format!("answered {}", response.status())));
             }
             let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
             Ok(body.map_err(|error| failed(error.to_string()))?.to_bytes())
-        };
-        // The connection ends with the answer (tor speaks HTTP/1.0), or is
-        // dropped with it.
-        tokio::pin!(answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            _ = connection => answer.await,
-        }
+        })
+        .await
+        .unwrap_or_else(|error| Err(failed(error.to_string())))
     };
-    match tokio::time::timeout(PATIENCE, exchange).await {
+    match tokio::time::timeout(PATIENCE, got).await {
         Ok(answer) => answer,
         Err(_) => Err(failed(format!("no answer within {PATIENCE:?}"))),
+    }
+}
+
+/// Sends `request` on `stream` and gives the answer to `read`; the connection
+/// ends with that.
+pub(crate) async fn exchange<T>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Empty<Bytes>>,
+    read: impl AsyncFnOnce(Response<Incoming>) -> T,
+) -> Result<T, hyper::Error> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async { Ok(read(sender.send_request(request).await?).await) };
+    tokio::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        // It may end before all that came over it is read.
+        _ = connection => answer.await,
     }
 }
 

@@ -1,10 +1,8 @@
 //! A network of tor processes, running or not.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::OpenOptions;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +14,8 @@ use tokio::time::{Instant, sleep};
 use crate::directory::{StatusDocument, valid_after};
 use crate::home::{CAPACITIES, CLIENT_CONFIG, Home};
 use crate::manifest::{Manifest, NodeRecord};
-use crate::process::{ProcessId, ProcessState, tail};
-use crate::{Authority, Error, ErrorKind, Node, Role};
+use crate::process::{ProcessId, ProcessState, start_tor, tail};
+use crate::{Authority, Error, ErrorKind, Node, Role, load};
 
 /// How often something that takes seconds is looked at.
 pub(crate) const GLANCE: Duration = Duration::from_millis(200);
@@ -302,7 +300,8 @@ impl Network {
     /// [`ErrorKind::Timeout`] if a process outlives even SIGKILL,
     /// [`ErrorKind::Io`] if a file cannot be removed.
     pub async fn down(mut self) -> Result<(), Error> {
-        let ids: Vec<_> = self.known_processes().into_iter().collect();
+        let mut ids: Vec<_> = self.known_processes().into_iter().collect();
+        ids.extend(load::processes(self.directory()));
         self.end(&ids).await?;
         self.owned = false;
         let files = if self.facts.keep_files {
@@ -343,29 +342,9 @@ impl Network {
     /// Starts the tor of `node`.
     pub(crate) fn start(&self, node: &NodeRecord) -> Result<(), Error> {
         let home = node.home(self.directory());
+        let torrc = node.torrc_file(self.directory());
         let log = node.log_file(self.directory());
-        let spawn = || {
-            let output = OpenOptions::new().append(true).create(true).open(&log)?;
-            Command::new(&self.facts.tor)
-                .arg("--defaults-torrc")
-                .arg(home.join("no-defaults"))
-                .arg("--ignore-missing-torrc")
-                .arg("-f")
-                .arg(node.torrc_file(self.directory()))
-                .current_dir(&home)
-                // tor compresses every consensus with large buffers, and
-                // glibc keeps them unless told not to: 50 MB each.
-                .env("MALLOC_ARENA_MAX", "1")
-                .env("MALLOC_MMAP_THRESHOLD_", "131072")
-                .stdin(Stdio::null())
-                .stderr(output.try_clone()?)
-                .stdout(output)
-                // Ctrl-C in a terminal goes to a whole group: not to tor,
-                // which is stopped in order.
-                .process_group(0)
-                .spawn()
-        };
-        let child = spawn().map_err(|error| Error::io("starting", &self.facts.tor, error))?;
+        let child = start_tor(&self.facts.tor, &home, &torrc, &log)?;
         let id = ProcessId::of(child.id());
         lock(&self.children).insert(node.nickname.clone(), child);
         match id {
@@ -468,7 +447,9 @@ impl Drop for Network {
         if !self.owned {
             return;
         }
-        for id in self.known_processes().values() {
+        let clients = load::processes(self.directory());
+        let nodes = self.known_processes();
+        for id in nodes.values().chain(clients.iter().map(|(_, id)| id)) {
             id.signal(Signal::KILL);
         }
         // Killed processes end in milliseconds; no one else asks about ours.

@@ -1,12 +1,16 @@
 //! Processes that are what they were when we started them.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
+
+use crate::Error;
 
 /// The identity of a process: a pid can be taken by another one later, the pid
 /// together with its start time and the boot cannot.
@@ -83,6 +87,32 @@ impl ProcessId {
     }
 }
 
+/// Starts `tor` in `home` with this configuration and no other.
+pub(crate) fn start_tor(tor: &Path, home: &Path, torrc: &Path, log: &Path) -> Result<Child, Error> {
+    let spawn = || {
+        let output = OpenOptions::new().append(true).create(true).open(log)?;
+        Command::new(tor)
+            .arg("--defaults-torrc")
+            .arg(home.join("no-defaults"))
+            .arg("--ignore-missing-torrc")
+            .arg("-f")
+            .arg(torrc)
+            .current_dir(home)
+            // tor compresses every consensus with large buffers, and
+            // glibc keeps them unless told not to: 50 MB each.
+            .env("MALLOC_ARENA_MAX", "1")
+            .env("MALLOC_MMAP_THRESHOLD_", "131072")
+            .stdin(Stdio::null())
+            .stderr(output.try_clone()?)
+            .stdout(output)
+            // Ctrl-C in a terminal goes to a whole group: not to tor,
+            // which is stopped in order.
+            .process_group(0)
+            .spawn()
+    };
+    spawn().map_err(|error| Error::io("starting", tor, error))
+}
+
 /// State and start time from `/proc/PID/stat`.
 fn stat(pid: u32) -> Option<(u8, u64)> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
@@ -125,7 +155,6 @@ pub(crate) fn tail(log: &Path, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Child, Command};
     use std::time::Duration;
 
     fn sleeper() -> (Child, ProcessId) {

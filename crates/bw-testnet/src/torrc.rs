@@ -1,6 +1,7 @@
 //! The configuration of each node, as text: pure functions.
 
 use std::fmt::Write as _;
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -176,6 +177,41 @@ fn line(text: &mut String, line: impl std::fmt::Display) {
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The torrc of a client that others use over SOCKS at `socks`, for as long as
+/// the process `owner` lives.
+pub(crate) fn client(
+    manifest: &Manifest,
+    directory: &Path,
+    data: &Path,
+    socks: SocketAddrV4,
+    owner: u32,
+) -> String {
+    let mut text = format!(
+        "TestingTorNetwork 1\n\
+         SocksPort {socks}\n\
+         DataDirectory {data}\n\
+         GeoIPFile {empty}\n\
+         GeoIPv6File {empty}\n\
+         Log notice stdout\n\
+         SafeLogging 0\n\
+         PathsNeededToBuildCircuits 0.25\n\
+         NumCPUs 1\n\
+         ConnectionPadding 0\n\
+         LearnCircuitBuildTimeout 0\n\
+         CircuitBuildTimeout 20\n\
+         MaxClientCircuitsPending 128\n\
+         MaxCircuitDirtiness 10\n\
+         UseEntryGuards 0\n\
+         __OwningControllerProcess {owner}\n",
+        data = quoted(data),
+        empty = quoted(&directory.join(EMPTY)),
+    );
+    for authority in manifest.authorities() {
+        line(&mut text, directory_authority(authority));
+    }
+    text
 }
 
 fn directory_authority(node: &NodeRecord) -> String {
