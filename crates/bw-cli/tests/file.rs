@@ -387,6 +387,20 @@ fn files_of_the_archive_are_judged_without_annotations() {
 }
 
 #[test]
+fn a_timestamp_among_the_relays_is_a_fault() {
+    let file = format!("1700000000\n=====\nbw=5 node_id=${A}\n1700000000\nbw=6 node_id=${B}\n");
+    let arguments = ["check", "-", "--now", NOW, "--json"];
+    let (_, text, _) = run_with(&arguments, file.as_bytes());
+    let files = json_lines(&text);
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0]["judgement"]["used"].as_array().unwrap().len(), 2);
+    assert_eq!(files[0]["judgement"]["warnings"][0]["line"], 4);
+    // Files after one another are counted one by one.
+    let (_, text, _) = run_with(&["stats", "-", "--json"], good().repeat(2).as_bytes());
+    assert_eq!(json_lines(&text).len(), 2);
+}
+
+#[test]
 fn exit_codes_are_documented() {
     let (code, text, _) = run(&["--help"]);
     assert_eq!(code, 0);

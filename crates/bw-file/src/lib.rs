@@ -49,7 +49,7 @@ pub use lint::{LintContext, lint};
 pub use pair::{Pair, Pairs};
 #[cfg(unix)]
 pub use publish::{replace_file, replace_symlink};
-pub use reader::{Reader, ReaderBuilder, StreamLine};
+pub use reader::{Boundary, Reader, ReaderBuilder, StreamLine};
 pub use relay::{RelayLine, RelayLineRef};
 pub use report::{Code, Diagnostic, Report, Severity};
 pub use spec::spec;

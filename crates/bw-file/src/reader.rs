@@ -12,19 +12,10 @@ use crate::relay::{RelayLine, RelayLineRef};
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How a [`Reader`] reads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ReaderBuilder {
     limits: Limits,
-    concatenated: bool,
-}
-
-impl Default for ReaderBuilder {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            concatenated: true,
-        }
-    }
+    boundary: Boundary,
 }
 
 impl ReaderBuilder {
@@ -39,11 +30,10 @@ impl ReaderBuilder {
         self
     }
 
-    /// Whether a line with `@` or of 9 to 12 digits alone, after the header
-    /// has ended, begins another file. On by default; off, the whole input is
-    /// one file.
-    pub fn concatenated(&mut self, yes: bool) -> &mut Self {
-        self.concatenated = yes;
+    /// Where another file begins in the input, once the header of the file
+    /// before has ended. By default at annotations and timestamps.
+    pub fn boundary(&mut self, boundary: Boundary) -> &mut Self {
+        self.boundary = boundary;
         self
     }
 
@@ -61,6 +51,35 @@ impl ReaderBuilder {
             file: 0,
             next: Position::START,
             skipping: false,
+        }
+    }
+}
+
+/// Where another file begins in an input with several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Boundary {
+    /// Nowhere: the whole input is one file.
+    None,
+    /// At a line with `@`, as CollecTor's files have them.
+    Annotation,
+    /// At a line with `@`, and at one of 9 to 12 digits alone. A file with
+    /// such a line among its relays is taken apart.
+    #[default]
+    AnnotationOrTimestamp,
+}
+
+impl Boundary {
+    /// Whether a line after a header is the first of another file.
+    fn is_at(self, content: &[u8]) -> bool {
+        let annotation = content.first() == Some(&b'@');
+        match self {
+            Self::None => false,
+            Self::Annotation => annotation,
+            Self::AnnotationOrTimestamp => {
+                let digits = content.iter().all(u8::is_ascii_digit);
+                annotation || (digits && (9..=12).contains(&content.len()))
+            }
         }
     }
 }
@@ -141,8 +160,7 @@ impl<R: Read> Reader<R> {
         let position = self.next;
         self.next = Position::new(position.byte + wide(length), position.line + 1, 1);
         let (content, _) = split_ending(&self.buffer[from..from + length]);
-        if self.builder.concatenated && self.classifier == Classifier::Body && begins_file(content)
-        {
+        if self.classifier == Classifier::Body && self.builder.boundary.is_at(content) {
             self.classifier = Classifier::Start;
             self.state = FileState::default();
             self.file += 1;
@@ -233,14 +251,14 @@ impl<R: Read> Reader<R> {
     }
 
     fn next_begins_file(&mut self) -> Result<bool, Error> {
-        if !self.builder.concatenated || self.classifier != Classifier::Body {
+        if self.classifier != Classifier::Body {
             return Ok(false);
         }
         let Some(length) = self.fill_line()? else {
             return Ok(false);
         };
         let line = &self.buffer[self.start..self.start + length];
-        Ok(begins_file(split_ending(line).0))
+        Ok(self.builder.boundary.is_at(split_ending(line).0))
     }
 
     /// Start of the line that was returned last.
@@ -333,12 +351,6 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// Whether a line after a body is the first of another file.
-fn begins_file(content: &[u8]) -> bool {
-    content.first() == Some(&b'@')
-        || ((9..=12).contains(&content.len()) && content.iter().all(u8::is_ascii_digit))
-}
-
 /// An iterator that ends after an error, unless it `goes_on` after it.
 fn until_error<T>(
     goes_on: impl Fn(&Error) -> bool,
@@ -402,6 +414,20 @@ mod tests {
     }
 
     #[test]
+    fn where_files_begin() {
+        let input = "@a\n1700000000\n=====\n1700000001\n=====\n@b\n1700000002\n";
+        for (boundary, files) in [
+            (Boundary::None, 1),
+            (Boundary::Annotation, 2),
+            (Boundary::AnnotationOrTimestamp, 3),
+        ] {
+            let mut builder = ReaderBuilder::new();
+            let mut reader = builder.boundary(boundary).from_reader(input.as_bytes());
+            assert_eq!(reader.documents().count(), files, "{boundary:?}");
+        }
+    }
+
+    #[test]
     fn iterators_end_after_errors_that_would_repeat() {
         struct Broken;
         impl Read for Broken {
@@ -441,7 +467,7 @@ mod tests {
             step in 1_usize..9,
         ) {
             let mut builder = ReaderBuilder::new();
-            builder.concatenated(false);
+            builder.boundary(Boundary::None);
             let mut reader = builder.from_reader(Dribble(&bytes, step));
             let document = Document::parse(&bytes);
             for line in document.lines() {

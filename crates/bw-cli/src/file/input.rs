@@ -6,7 +6,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use bw_file::{Document, ReaderBuilder, decompress, for_each_member, is_archive};
+use bw_file::{Boundary, Document, ReaderBuilder, decompress, for_each_member, is_archive};
 
 use super::style::printable;
 
@@ -18,10 +18,11 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
     Ok(Box::new(file))
 }
 
-/// Calls `visit` with the name and each document of a path; where there is
-/// nothing at all, with an empty document.
+/// Calls `visit` with the name and each document of a path, told apart at
+/// `boundary`; where there is nothing at all, with an empty document.
 pub(super) fn for_each_document(
     path: &Path,
+    boundary: Boundary,
     mut visit: impl FnMut(&str, &Document<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut source = BufReader::new(open(path)?);
@@ -29,7 +30,8 @@ pub(super) fn for_each_document(
     let context = || format!("cannot read {shown}");
     let mut failure = None;
     let mut read = |name: &str, content: &mut dyn Read| -> Result<(), bw_file::Error> {
-        let mut reader = ReaderBuilder::new().from_reader(content);
+        let mut builder = ReaderBuilder::new();
+        let mut reader = builder.boundary(boundary).from_reader(content);
         let mut next = Some(reader.next_document()?.unwrap_or_default());
         while let Some(document) = next {
             if let Err(error) = visit(name, &document) {

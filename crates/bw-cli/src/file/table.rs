@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bw_file::{
-    Document, Ed25519Identity, Fingerprint, FormatVersion, HeaderFields, KilobytesPerSecond,
-    RelayFields, RelayLineRef, UnixTime, write_csv, write_json_lines,
+    Boundary, Document, Ed25519Identity, Fingerprint, FormatVersion, HeaderFields,
+    KilobytesPerSecond, RelayFields, RelayLineRef, UnixTime, write_csv, write_json_lines,
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -160,7 +160,7 @@ pub(super) fn convert(args: &ConvertArgs, output: &mut Output<'_>) -> anyhow::Re
 
 pub(super) fn stats(args: &StatsArgs, output: &mut Output<'_>) -> anyhow::Result<bool> {
     for path in &args.paths {
-        for_each_document(path, |name, document| {
+        for_each_document(path, Boundary::default(), |name, document| {
             let mut voted: Vec<u64> = document
                 .relays()
                 .filter(|relay| relay.is_voted())
