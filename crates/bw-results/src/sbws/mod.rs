@@ -475,6 +475,127 @@ mod tests {
         assert_eq!(store.scans().unwrap().len(), 3, "one a day");
     }
 
+    fn results(store: &Store) -> Vec<SbwsResult> {
+        let mut found = Vec::new();
+        let end = store.for_each_sbws_result(&Filter::all(), |stored| {
+            found.push(stored.value);
+            ControlFlow::<()>::Continue(())
+        });
+        assert!(end.unwrap().is_continue());
+        found
+    }
+
+    /// One line of each kind, with all that an outcome has no place for.
+    fn exact_lines() -> String {
+        let success = serde_json::json!({
+            "time": 1_795_005_000.123_456_7, "rtts": [0.25], "relay_average_bandwidth": null,
+            "downloads": [{"duration": 8.123_456_789_012_3, "amount": 16_000_001}],
+            "xoff_sent": ["2026-11-18T11:30:00"], "consensus_bandwidth": 1_234,
+        });
+        let error = serde_json::json!({
+            "type": "error-auth", "msg": "boom", "time": 1_795_005_001.5, "downloads": "gone",
+            "relay_burst_bandwidth": "gone", "relay_observed_bandwidth": "gone",
+            "consensus_bandwidth": "gone", "consensus_bandwidth_is_unmeasured": "gone",
+        });
+        format!("{}\n{}\n", line(success), line(error))
+    }
+
+    #[test]
+    fn what_a_line_says_is_kept_exactly_and_moves_to_other_stores() {
+        let text = exact_lines();
+        let expected: Vec<SbwsResult> = text
+            .lines()
+            .map(|line| SbwsResult::parse(line.as_bytes()).unwrap())
+            .collect();
+        let (home, store, _) = import(&[("2026-11-18.txt", text)]);
+        assert_eq!(results(&store), expected);
+        let mut lines = Vec::new();
+        store.export_jsonl(&Filter::all(), &mut lines).unwrap();
+        let mut other = Store::open(home.path().join("other.db")).unwrap();
+        other.import_jsonl(&mut lines.as_slice()).unwrap();
+        assert_eq!(results(&other), expected);
+        let mut fast = Vec::new();
+        let end = other.for_each_sbws_facts(&Filter::all(), |stored| {
+            fast.push(stored.value);
+            ControlFlow::<()>::Continue(())
+        });
+        assert!(end.unwrap().is_continue());
+        let facts = expected.into_iter().map(|one| (one.fingerprint, one.facts));
+        assert_eq!(fast, facts.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn results_imported_before_get_what_was_not_kept_then() {
+        let (home, mut store, _) = import(&[("2026-11-18.txt", exact_lines())]);
+        let expected = results(&store);
+        store
+            .connection
+            .execute_batch("DELETE FROM sbws_result")
+            .unwrap();
+        assert_ne!(results(&store), expected, "rounded");
+        let report = store.import_sbws(home.path()).unwrap();
+        assert_eq!((report.added, report.known), (0, 2));
+        assert_eq!(results(&store), expected);
+    }
+
+    #[test]
+    fn while_sbws_writes_nothing_is_lost_and_nothing_doubled() {
+        let text = exact_lines();
+        // Cut anywhere in the second line.
+        let first = text.find('\n').unwrap() + 1;
+        for cut in [first + 1, first + 40, text.len() - 2] {
+            let (home, mut store, report) = import(&[("2026-11-18.txt", text[..cut].to_owned())]);
+            assert_eq!((report.added, report.bad_lines), (1, 1));
+            std::fs::write(home.path().join("datadir/2026-11-18.txt"), &text).unwrap();
+            let report = store.import_sbws(home.path()).unwrap();
+            assert_eq!((report.added, report.known, report.bad_lines), (1, 1, 0));
+        }
+    }
+
+    #[test]
+    fn tors_files_and_the_state_come_with_the_results() {
+        let (home, mut store, report) = import(&[("2026-11-18.txt", exact_lines())]);
+        assert_eq!((report.consensus_relays, report.state), (None, false));
+        let tor = home.path().join("tor");
+        std::fs::create_dir(&tor).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).unwrap();
+        write(
+            "tor/cached-consensus",
+            "vote-status consensus\nvalid-after 2026-11-18 12:00:00\n\
+             fresh-until 2026-11-18 13:00:00\nvalid-until 2026-11-18 15:00:00\n\
+             r one AQEBAQEBAQEBAQEBAQEBAQEBAQE 2026-11-18 01:02:03 192.0.2.1 9001 0\n\
+             w Bandwidth=30\ndirectory-footer\n",
+        );
+        let descriptor = |hour: u32, observed: u32| {
+            format!(
+                "router one 192.0.2.1 9001 0 0\npublished 2026-11-18 {hour:02}:00:00\n\
+                 fingerprint {}\nbandwidth 9 8 {observed}\nrouter-signature\n",
+                "0101 ".repeat(10)
+            )
+        };
+        write("tor/cached-descriptors", &descriptor(5, 500));
+        write("tor/cached-descriptors.new", &descriptor(6, 600));
+        write("state.dat", "{\"tor_version\": \"0.4.8.10\"}");
+        let report = store.import_sbws(home.path()).unwrap();
+        assert_eq!((report.consensus_relays, report.descriptors), (Some(1), 1));
+        let (_, network) = store.latest_snapshot().unwrap().unwrap();
+        let facts = network.relays[0].descriptor.unwrap();
+        assert_eq!(facts.observed, BytesPerSecond::new(600), "of the journal");
+        let state = store.sbws_state().unwrap().unwrap();
+        assert_eq!(state.tor_version.as_deref(), Some("0.4.8.10"));
+        // sbws itself does not look at the journal.
+        let network = SbwsHome::new(home.path()).network(false).unwrap().unwrap();
+        let facts = network.relays[0].descriptor.unwrap();
+        assert_eq!(facts.observed, BytesPerSecond::new(500));
+
+        write("tor/cached-consensus", "nonsense");
+        write("state.dat", "{\"tor_ver");
+        let report = store.import_sbws(home.path()).unwrap();
+        assert_eq!(report.problems.len(), 2, "{report:?}");
+        assert!(report.problems[0].path.ends_with("tor/cached-consensus"));
+        assert!(store.sbws_state().unwrap().is_some(), "the old one stays");
+    }
+
     #[test]
     fn a_broken_archive_is_described_and_the_rest_is_read() {
         let good = line(serde_json::json!({}));
