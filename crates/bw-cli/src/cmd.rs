@@ -26,7 +26,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Scan(args) => scan::run(&args, &data()?).await,
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
-        Command::Generate(args) => generate::run(&args, &data()?),
+        Command::Generate(args) => generate::run(&args, &data()?).await,
         Command::Explain(args) => explain::run(&args, &data()?),
         Command::Export(args) => transfer::export(&args, &data()?),
         Command::Import(args) => transfer::import(&args, &data()?),

@@ -210,6 +210,23 @@ pub(crate) struct GenerateArgs {
     /// The nickname of the authority that reads the file, for the header.
     #[arg(long, value_name = "NAME")]
     pub(crate) dirauth_nickname: Option<String>,
+    /// Fetch a consensus and descriptors from the Tor network first, and take
+    /// the network's facts from them.
+    #[arg(long, conflicts_with_all = ["consensus", "sbws_home", "now"])]
+    pub(crate) refresh: bool,
+    /// With --refresh: an arti configuration file (TOML) for another network
+    /// than the public one; may be given several times.
+    #[arg(
+        long = "tor-config",
+        env = "BWSCAN_TOR_CONFIG",
+        value_name = "FILE",
+        value_delimiter = ' '
+    )]
+    pub(crate) tor_config: Vec<PathBuf>,
+    /// With --refresh: how long reaching the Tor network may take.
+    #[arg(long, default_value = "3m", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) bootstrap_timeout: Duration,
     /// Print what was written as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -265,7 +282,7 @@ impl FromStr for Compat {
             .map(Self)
             .ok_or_else(|| {
                 let known = SbwsVersion::ALL.map(SbwsVersion::as_str).join(", ");
-                format!("of sbws, the versions {known} are known; take the next lower one")
+                format!("of sbws, the versions {known} are known; 2.2.0 is that of 2.0 and 2.1 too")
             })
     }
 }

@@ -173,6 +173,7 @@ async fn scans_on_a_private_network() {
     tokio::task::block_in_place(|| {
         let bench = Bench::new(&network);
         interrupted_scans_go_on(&bench);
+        facts_are_fetched_anew(&bench);
         partitions_are_disjoint_and_complete(&bench);
         an_unknown_relay_is_a_recorded_failure(&bench);
         a_destination_that_is_down_ends_the_scan(&bench);
@@ -257,6 +258,39 @@ fn explained(bench: &Bench) {
     let authority = network.relays.iter().find(|relay| relay.flags.authority);
     let never = explain(&authority.unwrap().fingerprint.to_string());
     assert!(never.contains("NO  not a directory authority"), "{never}");
+}
+
+fn facts_are_fetched_anew(bench: &Bench) {
+    let data = bench.data("interrupted");
+    let snapshots = || {
+        let store = Store::open_read_only(data.join("results.sqlite")).unwrap();
+        store.snapshots().unwrap()
+    };
+    let before = snapshots().last().unwrap().valid_after;
+    // Consensuses come every 20 s here.
+    let begin = Instant::now();
+    while snapshots().last().unwrap().valid_after == before {
+        assert!(
+            begin.elapsed() < Duration::from_secs(90),
+            "no new consensus"
+        );
+        let output = bwscan()
+            .args([
+                "generate",
+                "--refresh",
+                "--max-share",
+                "1",
+                "--force",
+                "--data-dir",
+            ])
+            .arg(&data)
+            .arg("--tor-config")
+            .arg(&bench.config)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        std::thread::sleep(Duration::from_secs(2));
+    }
 }
 
 fn partitions_are_disjoint_and_complete(bench: &Bench) {

@@ -18,7 +18,8 @@ const DAY: f64 = 86_400.0;
 /// Days of results that Torflow's scaling looks at.
 const TORFLOW_DAYS: u32 = 28;
 
-/// The sbws whose files are made. Versions between behave like the one before them.
+/// The sbws whose files are made. By their changelog, 2.0 and 2.1 make those of
+/// 2.2.0; those of 1.6 to 1.8 lack some of the keys of 1.9.0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum SbwsVersion {

@@ -23,6 +23,7 @@ pub(super) fn run(
     args: &GenerateArgs,
     data: &DataDir,
     output: &Path,
+    fresh: Option<NetworkSnapshot>,
 ) -> anyhow::Result<Exit> {
     let options = options(version, args)?;
     let now = now(&args.scaling);
@@ -37,7 +38,7 @@ pub(super) fn run(
             consensus,
             &args.scaling.descriptors,
         )?),
-        None => network,
+        None => fresh.or(network),
     };
     let file = generator.finish(&header, network.as_ref())?;
     make_directory(output)?;

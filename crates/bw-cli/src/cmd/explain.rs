@@ -34,7 +34,7 @@ struct Attempt {
 /// Prints everything that is known of the relay.
 pub(super) fn run(args: &ExplainArgs, data: &DataDir) -> anyhow::Result<Exit> {
     let latest = data.bandwidth_files().join(LATEST);
-    let scaling = Scaling::new(&data.store(), &args.scaling, &latest)?;
+    let scaling = Scaling::new(&data.store(), &args.scaling, &latest, None)?;
     let fingerprint = find(&scaling, &args.relay)?;
     let aggregate = scaling
         .aggregates

@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use bw_aggregate::{Answer, FileFacts, Sanity, SanityLimits, Scaled, ScannerStatistics};
 use bw_file::CountryCode;
+use bw_measure::Directory;
+use bw_results::{NetworkSnapshot, Store};
 use serde_json::json;
 
 use super::compat;
 use super::scaling::Scaling;
+use super::scan::{Settings, bootstrap};
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
+use crate::progress::{Progress, Style};
 use crate::result_args::SanityArgs;
 use crate::text::{format_utc, print, print_json};
 
@@ -28,17 +32,20 @@ pub(super) struct Generated {
 
 /// Writes the dated file and lets `latest.v3bw` point to it, unless something
 /// is wrong with it.
-pub(super) fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Exit> {
+pub(super) async fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Exit> {
     let output = args
         .output
         .clone()
         .unwrap_or_else(|| data.bandwidth_files());
     if let Some(whose) = args.compat {
-        return compat::run(whose.0, args, data, &output);
+        let fresh = refresh(args, data).await?;
+        return compat::run(whose.0, args, data, &output, fresh);
     }
     let facts = facts(args)?;
-    let scaling = Scaling::new(&data.store(), &args.scaling, &output.join(LATEST))?;
     let limits = limits(&args.sanity)?;
+    let fresh = refresh(args, data).await?;
+    let latest = output.join(LATEST);
+    let scaling = Scaling::new(&data.store(), &args.scaling, &latest, fresh)?;
     let previous = scaling.previous.as_ref();
     let sanity = scaling.scaled.sanity(previous, scaling.now, &limits);
     for problem in &sanity.problems {
@@ -62,6 +69,23 @@ pub(super) fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Exit> {
     } else {
         Exit::Success
     })
+}
+
+/// With `--refresh`, the network as its directory shows it now. It is kept in
+/// the store of the data directory, if there is one.
+async fn refresh(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Option<NetworkSnapshot>> {
+    if !args.refresh {
+        return Ok(None);
+    }
+    let mut settings = Settings::with_defaults(data.clone(), Vec::new())?;
+    settings.tor_config.clone_from(&args.tor_config);
+    settings.bootstrap_timeout = args.bootstrap_timeout;
+    let client = bootstrap(&settings, &Progress::new(Style::Quiet)).await?;
+    let network = client.directory()?.snapshot().await?;
+    if data.store().exists() {
+        Store::open(data.store())?.put_snapshot(&network)?;
+    }
+    Ok(Some(NetworkSnapshot::clone(&network)))
 }
 
 pub(super) fn warn(text: &str) {
@@ -130,7 +154,7 @@ pub(super) fn write(
     facts: FileFacts,
     output: &Path,
 ) -> anyhow::Result<Generated> {
-    let scaling = Scaling::new(store, &args.scaling, &output.join(LATEST))?;
+    let scaling = Scaling::new(store, &args.scaling, &output.join(LATEST), None)?;
     publish(scaling, facts, output)
 }
 

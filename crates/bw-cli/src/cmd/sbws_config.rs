@@ -85,7 +85,9 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
     (
         "scanner",
         "measurement_threads",
-        NoCounterpart("how many measurements run at once is the scan's own choice"),
+        NoCounterpart(
+            "measurements that do not disturb each other run at once; --circuits limits them",
+        ),
     ),
     (
         "scanner",
@@ -371,6 +373,32 @@ mod tests {
                 found.is_some_and(|line| line.starts_with('#')),
                 "{note}\n{toml}"
             );
+        }
+    }
+
+    #[test]
+    fn the_options_exist() {
+        use clap::CommandFactory;
+        let program = crate::args::Args::command();
+        let mut names = vec![("scan", "destination"), ("scan", "ca_file")];
+        names.push(("generate", "destinations_countries"));
+        names.extend(
+            KEYS.iter()
+                .filter_map(|(_, _, counterpart)| match counterpart {
+                    Same(command, name)
+                    | Seconds(command, name)
+                    | Bytes(command, name)
+                    | Days(command, name) => Some((*command, *name)),
+                    NoCounterpart(_) => None,
+                }),
+        );
+        for (command, name) in names {
+            let command = program.find_subcommand(command).unwrap();
+            let long = name.replace('_', "-");
+            let known = command
+                .get_arguments()
+                .any(|arg| arg.get_long() == Some(&long));
+            assert!(known, "{} --{long}", command.get_name());
         }
     }
 

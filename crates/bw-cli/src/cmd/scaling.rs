@@ -52,13 +52,22 @@ pub(super) fn now(args: &ScalingArgs) -> UnixMillis {
 
 impl Scaling {
     /// Aggregates and scales what is in the stores (by default in `store`);
-    /// `latest` is the file in use, if there is one.
-    pub(super) fn new(store: &Path, args: &ScalingArgs, latest: &Path) -> anyhow::Result<Self> {
+    /// `latest` is the file in use, if there is one. The network's facts are
+    /// `fresh` or else come from where the options say.
+    pub(super) fn new(
+        store: &Path,
+        args: &ScalingArgs,
+        latest: &Path,
+        fresh: Option<NetworkSnapshot>,
+    ) -> anyhow::Result<Self> {
         let mut options = scale_options(args)?;
         let stores = open_stores(&args.stores, store)?;
         let now = now(args);
         let since = now.before(Duration::from_secs(u64::from(args.days) * 24 * 3600));
-        let network = network(args, &stores, now)?;
+        let network = match fresh {
+            Some(network) => network,
+            None => network(args, &stores, now)?,
+        };
         if args.scale == Scale::TorflowPid {
             options.torflow = TorflowParams::from_consensus(&network.params);
             for param in &args.params {
@@ -164,8 +173,8 @@ fn network(
     stores: &[Store],
     now: UnixMillis,
 ) -> anyhow::Result<NetworkSnapshot> {
-    let way_out = "scan, which fetches a new one; or give --consensus and --descriptors with the \
-        files that a tor has cached";
+    let way_out = "scan, or generate with --refresh, which fetches a new one; or give \
+        --consensus and --descriptors with the files that a tor has cached";
     let network = match &args.consensus {
         Some(consensus) => NetworkSnapshot::read_files(consensus, &args.descriptors)?,
         None => newest_snapshot(stores)?
