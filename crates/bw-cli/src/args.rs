@@ -266,7 +266,7 @@ pub(crate) struct ScanArgs {
           value_name = "TIME")]
     pub(crate) min_time: Duration,
     /// The time that counts after which a download ends although its rate is known less well.
-    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration,
+    #[arg(long, default_value = "1500ms", value_parser = humantime::parse_duration,
           value_name = "TIME")]
     pub(crate) sample_time: Duration,
     /// The longest download, with the beginning that is left out.

@@ -119,20 +119,10 @@ impl HelperChoice {
 /// from different families and networks, if none has enough alone.
 ///
 /// A single helper is preferred, since each further one is another chance to
-/// fail. If the helpers together cannot offer what is needed, those that can
-/// offer most are taken as long as it is [`least`](Self::least) of the need.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// fail. If all together cannot offer what is needed, there is no choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SpareHelpers {
-    /// The share of the need below which it is better to wait. Default 0.8.
-    pub least: f64,
-}
-
-impl Default for SpareHelpers {
-    fn default() -> Self {
-        Self { least: 0.8 }
-    }
-}
+pub struct SpareHelpers;
 
 impl HelperPolicy for SpareHelpers {
     fn choose(
@@ -144,8 +134,8 @@ impl HelperPolicy for SpareHelpers {
         allowed
             .filter(|&position| request.allows(position))
             .find_map(|position| {
-                let helpers = one(request, position, rng)
-                    .or_else(|| several(request, position, self.least, rng))?;
+                let helpers =
+                    one(request, position, rng).or_else(|| several(request, position, rng))?;
                 Some(HelperChoice::new(position, helpers))
             })
     }
@@ -175,12 +165,10 @@ fn one(
         .map(|index| vec![relays[index].fingerprint])
 }
 
-/// Helpers that together have room for what is needed, or for the most there
-/// is if that is at least the share `least` of it.
+/// Helpers that together have room for what is needed.
 fn several(
     request: &HelperRequest<'_>,
     position: Position,
-    least: f64,
     rng: &mut dyn rand::Rng,
 ) -> Option<Vec<Fingerprint>> {
     let mut candidates = request.candidates(position);
@@ -213,7 +201,7 @@ fn several(
             chosen.push(candidate);
         }
     }
-    (offered >= request.need * least && !chosen.is_empty())
+    (offered >= request.need && !chosen.is_empty())
         .then(|| chosen.iter().map(|one| one.relay.fingerprint).collect())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bw_file::Fingerprint;
+use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{
     Attempt, Blame, Failure, FailureKind, Measurement, Outcome, Slice, Stage, StopReason,
     TargetFacts, Timings, Transfer, UnixMillis,
@@ -13,7 +13,7 @@ use futures::stream::{BoxStream, FuturesUnordered, SelectAll, unfold};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Assignment, Estimator, Event, Fault, Flow, Meter, Observer, Order, PathError, Transport,
+    Assignment, Estimator, Event, Fault, Flow, Meter, Observer, Order, Pacer, PathError, Transport,
 };
 
 /// The wall clock, derived from tokio's clock, so that it can be paused.
@@ -92,6 +92,8 @@ pub struct Measurer<T, F> {
     pub estimator: F,
     /// What each measurement asks for.
     pub options: TransferOptions,
+    /// Holds all measurements together within the link; by default nothing does.
+    pub pacer: Pacer,
     /// The time that records carry.
     pub clock: WallClock,
 }
@@ -118,6 +120,7 @@ where
             transport,
             estimator,
             options: TransferOptions::default(),
+            pacer: Pacer::new(BytesPerSecond::new(0)),
             clock,
         }
     }
@@ -182,7 +185,7 @@ where
         let mut bytes: Vec<(Fingerprint, u64)> = Vec::new();
         for (helper, flow) in flows {
             bytes.push((helper, 0));
-            arrivals.push(arrivals_of(helper, flow));
+            arrivals.push(arrivals_of(helper, flow, &self.pacer));
         }
         let mut joining: FuturesUnordered<BoxFuture<'_, _>> = FuturesUnordered::new();
 
@@ -241,7 +244,7 @@ where
                 Ok(Either::Right((helper, Ok(flow)))) => {
                     attempt.helpers.push(helper);
                     bytes.push((helper, 0));
-                    arrivals.push(arrivals_of(helper, flow));
+                    arrivals.push(arrivals_of(helper, flow, &self.pacer));
                     meter.advance(now - start)
                 }
                 Ok(Either::Right((helper, Err(error)))) => {
@@ -340,11 +343,19 @@ where
 }
 
 /// A flow as a stream that ends with the flow's end or error.
-fn arrivals_of<'a>(helper: Fingerprint, flow: impl Flow + 'a) -> BoxStream<'a, Arrival> {
-    unfold(Some(flow), move |flow| async move {
-        let mut flow = flow?;
+fn arrivals_of<'a>(
+    helper: Fingerprint,
+    flow: impl Flow + 'a,
+    pacer: &'a Pacer,
+) -> BoxStream<'a, Arrival> {
+    unfold(Some((flow, 0)), move |state| async move {
+        let (mut flow, taken) = state?;
+        pacer.pay(taken).await;
         let arrival = flow.receive().await;
-        let rest = matches!(arrival, Ok(Some(_))).then_some(flow);
+        let rest = match &arrival {
+            Ok(Some(bytes)) => Some((flow, *bytes)),
+            _ => None,
+        };
         Some(((helper, arrival), rest))
     })
     .boxed()

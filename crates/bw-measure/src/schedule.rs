@@ -123,10 +123,19 @@ struct Running {
     destination: usize,
     /// What it is expected to take of target, link and destination, in bytes per second.
     reserved: f64,
+    /// What it was expected to take, until its rate is seen.
+    guess: f64,
     /// What it takes of each helper.
     shares: Vec<Share>,
     /// When its rate was last looked at: since its start, and the bytes then.
     seen: (Duration, Vec<(Fingerprint, u64)>),
+}
+
+impl Running {
+    /// What was last seen of it, in bytes per second.
+    fn load(&self) -> f64 {
+        self.shares.iter().map(|share| share.load).sum()
+    }
 }
 
 /// What a search for helpers found.
@@ -150,6 +159,7 @@ enum Unfit {
     Helpers,
 }
 
+const SECOND: Duration = Duration::from_secs(1);
 /// How many searches for helpers may fail before something has to end first.
 const SEARCHES: u32 = 8;
 /// How long a relay that failed is left alone at first; doubled each time.
@@ -163,10 +173,13 @@ const CEILING: f64 = 0.92;
 const CROWDED: f64 = 0.7;
 /// Over how long the present rate of a running measurement is taken.
 const RECENT: Duration = Duration::from_millis(400);
+/// What is kept free of what a target is expected to take, where many
+/// measurements meet.
+const EVEN: f64 = 1.1;
 /// What is kept free of a running measurement's present rate.
 const PRESENT: f64 = 1.15;
 /// Before that, a rate may be one that only begins.
-const RAMP: Duration = Duration::from_secs(1);
+const RAMP: Duration = Duration::from_millis(750);
 
 /// Decides which relay is measured when, through whom, against what.
 ///
@@ -180,7 +193,7 @@ pub struct Scheduler<P> {
     rooms: Rooms,
     destinations: Destinations,
     queue: BTreeMap<Turn, Pending>,
-    running: HashMap<RunId, Running>,
+    running: BTreeMap<RunId, Running>,
     scale: Scale,
     /// Rates measured: in earlier scans, then in this one.
     known: HashMap<Fingerprint, f64>,
@@ -208,7 +221,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             rooms: Rooms::default(),
             destinations: Destinations::new(destinations, per_destination),
             queue: BTreeMap::new(),
-            running: HashMap::new(),
+            running: BTreeMap::new(),
             scale: Scale::default(),
             known: HashMap::new(),
             next_id: 0,
@@ -339,11 +352,8 @@ impl<P: HelperPolicy> Scheduler<P> {
 
     /// Until when the limits on new circuits and on bytes allow nothing.
     fn limited(&mut self, now: Duration) -> Option<Duration> {
-        const SECOND: Duration = Duration::from_secs(1);
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        while self.begun.front().is_some_and(|&at| at + SECOND <= now) {
-            self.begun.pop_front();
-        }
+        self.forget_begun(now);
         if self.begun.len() >= self.limits.circuits_per_second.max(1) as usize {
             return self.begun.front().map(|&at| at + SECOND);
         }
@@ -355,17 +365,21 @@ impl<P: HelperPolicy> Scheduler<P> {
         (spent >= most).then(|| self.spent.front().map(|&(at, _)| at + DAY))?
     }
 
+    fn forget_begun(&mut self, now: Duration) {
+        while self.begun.front().is_some_and(|&at| at + SECOND <= now) {
+            self.begun.pop_front();
+        }
+    }
+
     /// The first relay in turn that fits.
     fn next_target(&mut self, now: Duration) -> Step {
-        let circuits: usize = self.running.values().map(|one| one.shares.len()).sum();
-        if circuits >= self.limits.circuits {
+        if self.circuits_left() == 0 {
             return Step::Wait(None);
         }
         if let Some(until) = self.destinations.all_down_until(now) {
             return Step::Wait(Some(until));
         }
         let idle = self.running.is_empty();
-        let free = self.limits.link.value() as f64 - self.reserved();
         let snapshot = Arc::clone(&self.snapshot);
         let mut wake: Option<Duration> = None;
         let mut searches = 0;
@@ -384,7 +398,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             };
             let expected = self.expected(relay);
             let reserved = self.reservation(expected);
-            let destination = if reserved > free && !idle {
+            let destination = if !idle && !self.link_fits(expected) {
                 None
             } else {
                 self.destinations.choose(reserved, now, &mut self.rng)
@@ -436,9 +450,28 @@ impl<P: HelperPolicy> Scheduler<P> {
             .unwrap_or_else(|| Expectation::of(relay, self.scale.get()))
     }
 
-    /// What to keep free for a target, at most the whole link.
+    /// What to keep free of the link and of a destination for a target. Those
+    /// carry many measurements, so that wrong guesses even out.
     fn reservation(&self, expected: Expectation) -> f64 {
-        (expected.middle() * self.limits.headroom).min(self.limits.link.value() as f64)
+        (expected.middle() * EVEN).min(self.limits.link.value() as f64)
+    }
+
+    /// Whether the link has room for a further target: for what all are
+    /// expected to take, and for wrong guesses, whose squares add up.
+    fn link_fits(&self, expected: Expectation) -> bool {
+        let middle = expected.middle();
+        let guesses = self.running.values().map(|one| one.guess * one.guess);
+        let doubt = (guesses.sum::<f64>() + middle * middle).sqrt();
+        let spare = (self.limits.headroom - EVEN).max(0.0) * doubt;
+        self.reserved() + middle * EVEN + spare <= self.limits.link.value() as f64
+    }
+
+    /// How many circuits may be begun now.
+    fn circuits_left(&self) -> usize {
+        let running: usize = self.running.values().map(|one| one.shares.len()).sum();
+        let left = self.limits.circuits.saturating_sub(running);
+        let per_second = self.limits.circuits_per_second.max(1) as usize;
+        left.min(per_second.saturating_sub(self.begun.len()))
     }
 
     fn unable(&mut self, turn: Turn, target: TargetFacts, kind: FailureKind) -> Step {
@@ -475,7 +508,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             need,
             room: &room,
             avoid: pending.map_or(&[], |pending| &pending.avoid),
-            most: self.limits.helpers,
+            most: self.limits.helpers.min(self.circuits_left()),
         };
         // While others run, more room may come; when none does, this is all there is.
         let shares: &[f64] = if idle {
@@ -497,6 +530,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             let anybody = HelperRequest {
                 room: &|_| 1.0,
                 need: 0.0,
+                most: 1,
                 ..request
             };
             if self.policy.choose(&anybody, &mut self.rng).is_some() {
@@ -527,12 +561,15 @@ impl<P: HelperPolicy> Scheduler<P> {
         self.rooms.unclaim(&relay.fingerprint);
         self.rooms.take_target(&relay.fingerprint);
         self.destinations.reserve(destination, reserved);
-        let shares = self.share(&assignment.helpers, &rooms, reserved, now);
+        let guess = self.expected(relay).middle();
+        let wanted = guess * self.limits.headroom;
+        let shares = self.share(&assignment.helpers, &rooms, wanted, now);
         let running = Running {
             assignment: assignment.clone(),
             pending,
             destination,
             reserved,
+            guess,
             shares,
             seen: (Duration::ZERO, Vec::new()),
         };
@@ -664,6 +701,9 @@ impl<P: HelperPolicy> Scheduler<P> {
                 .reserve(running.destination, present - running.reserved);
             running.reserved = present;
         }
+        if elapsed >= RAMP {
+            running.guess = 0.0;
+        }
         // While the path fills, a burst may pass that the target cannot sustain.
         if elapsed > RECENT * 2 && total > CROWDED * offered {
             correction.join = self.extend(id, total, offered, now);
@@ -674,11 +714,13 @@ impl<P: HelperPolicy> Scheduler<P> {
     /// Further helpers for a running measurement of `rate` whose helpers offer
     /// `offered`.
     fn extend(&mut self, id: RunId, rate: f64, offered: f64, now: Duration) -> Vec<Fingerprint> {
+        self.forget_begun(now);
         let Some(running) = self.running.get(&id) else {
             return Vec::new();
         };
         let free = self.limits.link.value() as f64 - self.reserved();
-        let most = self.limits.helpers.saturating_sub(running.shares.len());
+        let helpers = self.limits.helpers.saturating_sub(running.shares.len());
+        let most = helpers.min(self.circuits_left());
         let Some(target) = self.snapshot.relay(&running.assignment.target.fingerprint) else {
             return Vec::new();
         };
@@ -747,7 +789,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    /// Above which rate the helpers, not the target, seem to limit.
+    /// Above which rate the helpers or the scanner's link, not the target, seem
+    /// to limit.
     fn ceiling(&self, running: &Running, outcome: &Outcome) -> f64 {
         let helped = &outcome.attempt().helpers;
         let shares = running.shares.iter();
@@ -755,7 +798,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             .filter(|share| helped.contains(&share.helper))
             .map(|share| self.rooms.offered(&share.helper, share.load))
             .sum();
-        CEILING * offered
+        let others: f64 = self.running.values().map(Running::load).sum();
+        let link = self.limits.link.value() as f64 - others;
+        CEILING * offered.min(link)
     }
 
     fn measured(

@@ -35,7 +35,7 @@ pub struct Sustained {
     /// The shortest time that counts. Default 1 s.
     pub least: Duration,
     /// The time that counts after which the transfer ends although the interval
-    /// is wider, unless the rate still rises or falls. Default 2 s.
+    /// is wider, unless the rate still rises or falls. Default 1.5 s.
     pub enough: Duration,
     /// The longest transfer, with all that is left out. Default 10 s, as sbws's
     /// `download_max`.
@@ -52,7 +52,7 @@ impl Default for Sustained {
             confidence: 0.95,
             batch: Duration::from_millis(250),
             least: Duration::from_secs(1),
-            enough: Duration::from_secs(2),
+            enough: Duration::from_millis(1500),
             longest: Duration::from_secs(10),
             declared: None,
         }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use bw_file::Fingerprint;
 use bw_measure::tor::TorClient;
 use bw_measure::{
-    Directory, Error, ErrorKind, HttpTransport, Measurer, Plan, Recorder, Scheduler, SpareHelpers,
-    WallClock,
+    Directory, Error, ErrorKind, HttpTransport, Measurer, Pacer, Plan, Recorder, Scheduler,
+    SpareHelpers, WallClock,
 };
 use bw_results::{
     Filter, NetworkSnapshot, Outcome, RelayHistory, Scan, ScanId, Store, TargetFacts, UnixMillis,
@@ -125,6 +125,7 @@ impl<'a> Rounds<'a> {
         let estimator = move |target: &TargetFacts| estimator.clone().for_target(target);
         let mut measurer = Measurer::new(transport, estimator, clock);
         measurer.options = settings.transfer;
+        measurer.pacer = Pacer::new(settings.limits.link);
         let report = bw_measure::scan(
             &directory,
             &measurer,
