@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_measure::{Placement, Window};
+use bw_results::Direction;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
@@ -136,6 +137,28 @@ fn parse_percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Which way the payload goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DirectionArg {
+    /// Upload if the consensus has bwscanner_cc=2, else download.
+    Auto,
+    /// From the destination; any web server with Range requests does.
+    Download,
+    /// To the destination, which must be a "bwscan serve".
+    Upload,
+}
+
+impl DirectionArg {
+    /// The direction, unless the network decides.
+    pub(crate) fn fixed(self) -> Option<Direction> {
+        match self {
+            Self::Auto => None,
+            Self::Download => Some(Direction::Download),
+            Self::Upload => Some(Direction::Upload),
+        }
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ScanArgs {
     /// A file on a web server to download from, https://HOST/PATH; may be
@@ -205,6 +228,13 @@ pub(crate) struct ScanArgs {
     /// [default: Mozilla's roots].
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// The secret that all destinations share with us ("bwscan serve --key-file"):
+    /// what does not prove to be theirs is a failure.
+    #[arg(long, env = "BWSCAN_DESTINATION_KEY_FILE", value_name = "FILE")]
+    pub(crate) destination_key_file: Option<PathBuf>,
+    /// Whether to download or to upload.
+    #[arg(long, value_enum, default_value_t = DirectionArg::Auto, value_name = "WHICH")]
+    pub(crate) direction: DirectionArg,
     /// An arti configuration file (TOML) for another network than the public
     /// one; may be given several times.
     #[arg(
@@ -321,6 +351,17 @@ pub(crate) struct ServeArgs {
     /// Where to write that certificate.
     #[arg(long, requires = "self_signed", value_name = "FILE")]
     pub(crate) write_ca: Option<PathBuf>,
+    /// A secret of at least 16 bytes that scanners share with --destination-key-file:
+    /// proves to them that every byte comes from here, or came here.
+    #[arg(long, env = "BWSCAN_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// The most bytes per second, of all clients together; they are told so
+    /// [default: no limit].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) rate: Option<ByteSize>,
+    /// The most connections at a time; more are answered with 503.
+    #[arg(long, default_value_t = 1024, value_parser = parse_count, value_name = "N")]
+    pub(crate) connections: usize,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,19 +1,23 @@
 //! A web server for destinations: ranges of a large file that exists nowhere.
 
+mod receive;
+mod send;
+mod throttle;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bw_measure::{Content, ContentKey, Nonce, RATE_HEADER, Receipts};
+use bw_results::Direction;
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body, Incoming};
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue,
-    RANGE,
+    RANGE, RETRY_AFTER,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -25,25 +29,36 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::receive::{Reception, drain};
+use self::send::{Source, send};
+use self::throttle::Throttle;
+
 /// How much is made at a time.
 const CHUNK: usize = 64 << 10;
 /// Random bytes that the file repeats, shifted: enough that no relay or exit
 /// on the way could compress it.
 const BLOCK: usize = 4 << 20;
-/// More connections than this wait.
-const MAX_CONNECTIONS: usize = 1024;
+/// As many connections more than are served are told so; further ones are closed.
+const REFUSED: usize = 256;
 /// How long a client may take to shake hands and to send a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// When a client that was refused may come back, in seconds.
+const RETRY_SECONDS: &str = "5";
 
-/// Serves one virtual file on every path.
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Serves one virtual file on every path, and confirms what is uploaded.
 #[derive(Clone)]
 pub(crate) struct FileServer {
     size: u64,
     block: Bytes,
+    key: Option<ContentKey>,
+    throttle: Throttle,
+    connections: usize,
 }
 
 impl FileServer {
-    /// A file of `size` bytes.
+    /// A file of `size` bytes, which is also the most that can be uploaded.
     pub(crate) fn new(size: u64) -> Self {
         let mut block = vec![0; BLOCK];
         // Always the same content, so that several servers serve one file.
@@ -51,7 +66,29 @@ impl FileServer {
         Self {
             size,
             block: block.into(),
+            key: None,
+            throttle: Throttle::default(),
+            connections: 1024,
         }
+    }
+
+    /// To those who send a nonce, content that `key` alone makes.
+    pub(crate) fn with_key(mut self, key: Option<ContentKey>) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// At most `rate` bytes of payload per second, both directions and all
+    /// clients together.
+    pub(crate) fn with_rate(mut self, rate: Option<u64>) -> Self {
+        self.throttle = Throttle::new(rate);
+        self
+    }
+
+    /// At most so many connections at a time.
+    pub(crate) fn with_connections(mut self, connections: usize) -> Self {
+        self.connections = connections.min(Semaphore::MAX_PERMITS);
+        self
     }
 
     /// Serves connections of `listener` until `cancel` is called.
@@ -61,11 +98,9 @@ impl FileServer {
         tls: Option<TlsAcceptor>,
         cancel: CancellationToken,
     ) {
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let slots = Arc::new(Semaphore::new(self.connections));
+        let refused = Arc::new(Semaphore::new(REFUSED));
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
-            };
             let accepted = tokio::select! {
                 () = cancel.cancelled() => return,
                 accepted = listener.accept() => accepted,
@@ -78,16 +113,23 @@ impl FileServer {
                     continue;
                 }
             };
+            let (slot, busy) = match Arc::clone(&slots).try_acquire_owned() {
+                Ok(slot) => (slot, false),
+                Err(_) => match Arc::clone(&refused).try_acquire_owned() {
+                    Ok(slot) => (slot, true),
+                    Err(_) => continue,
+                },
+            };
             let _ = stream.set_nodelay(true);
             let (server, tls, cancel) = (self.clone(), tls.clone(), cancel.clone());
             tokio::spawn(async move {
                 let _slot = slot;
                 let work = async {
                     match tls {
-                        None => server.connection(stream, peer).await,
+                        None => server.connection(stream, peer, busy).await,
                         Some(tls) => {
                             match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-                                Ok(Ok(stream)) => server.connection(stream, peer).await,
+                                Ok(Ok(stream)) => server.connection(stream, peer, busy).await,
                                 Ok(Err(error)) => tracing::debug!("{peer}: TLS: {error}"),
                                 Err(_) => tracing::debug!("{peer}: TLS: too slow"),
                             }
@@ -99,23 +141,26 @@ impl FileServer {
         }
     }
 
-    async fn connection<S>(self, stream: S, peer: SocketAddr)
+    async fn connection<S>(self, stream: S, peer: SocketAddr, busy: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = self.answer(&request);
-            tracing::info!(
-                "{peer} {} {} {}",
-                request.method(),
-                request.uri(),
-                response.status().as_u16()
-            );
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let response = if busy {
+                let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, request);
+                set(&mut response, RETRY_AFTER, RETRY_SECONDS);
+                response
+            } else {
+                self.answer(request)
+            };
+            tracing::info!("{peer} {method} {uri} {}", response.status().as_u16());
             async move { Ok::<_, Infallible>(response) }
         });
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
+            .keep_alive(!busy)
             .serve_connection(TokioIo::new(stream), service)
             .await;
         if let Err(error) = served {
@@ -125,42 +170,83 @@ impl FileServer {
     }
 
     /// The answer to one request: RFC 9110, sections 14 and 15.
-    fn answer<B>(&self, request: &Request<B>) -> Response<BoxBody<Bytes, Infallible>> {
-        let head = match *request.method() {
-            Method::GET => false,
-            Method::HEAD => true,
+    fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let nonce = match request.headers().get(Nonce::HEADER) {
+            None => None,
+            Some(nonce) => match nonce.to_str().ok().and_then(|nonce| nonce.parse().ok()) {
+                Some(nonce) => Some(nonce),
+                None => return refuse(StatusCode::BAD_REQUEST, request),
+            },
+        };
+        let secret = self.key.as_ref().zip(nonce.as_ref());
+        let mut response = match *request.method() {
+            Method::GET | Method::HEAD => self.file(&request, secret),
+            Method::POST if request.body().size_hint().lower() > self.size => {
+                return refuse(StatusCode::PAYLOAD_TOO_LARGE, request);
+            }
+            Method::POST => self.receive(request, secret),
             _ => {
-                let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
-                response
-                    .headers_mut()
-                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, request);
+                set(&mut response, ALLOW, "GET, HEAD, POST");
                 return response;
             }
         };
+        if let Some(rate) = self.throttle.rate() {
+            set(&mut response, RATE_HEADER, &rate.to_string());
+        }
+        set(&mut response, CACHE_CONTROL, "no-store, no-transform");
+        response
+    }
+
+    /// Confirms what comes, and only what should come if there is a secret.
+    fn receive<B>(&self, request: Request<B>, secret: Option<(&ContentKey, &Nonce)>) -> Answer
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let content = secret.map(|(key, nonce)| key.content(nonce, Direction::Upload));
+        let reception = Reception::new(
+            request.into_body(),
+            self.size,
+            content,
+            Receipts::new(secret),
+            self.throttle.clone(),
+        );
+        let mut response = Response::new(reception.into_body());
+        set(&mut response, CONTENT_TYPE, "text/plain");
+        set(&mut response, Receipts::HEADER.0, Receipts::HEADER.1);
+        response
+    }
+
+    /// The file, or the part of it that is asked for.
+    fn file<B>(&self, request: &Request<B>, secret: Option<(&ContentKey, &Nonce)>) -> Answer {
         let range = match request.headers().get(RANGE).map(|value| self.range(value)) {
             None | Some(Requested::Ignore) => None,
             Some(Requested::Range(first, last)) => Some((first, last)),
             Some(Requested::Unsatisfiable) => {
-                let mut response = empty(StatusCode::RANGE_NOT_SATISFIABLE);
-                set(
-                    &mut response,
-                    CONTENT_RANGE,
-                    &format!("bytes */{}", self.size),
-                );
+                let mut response = Response::new(Empty::new().boxed_unsync());
+                *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+                let range = format!("bytes */{}", self.size);
+                set(&mut response, CONTENT_RANGE, &range);
                 return response;
             }
         };
         let (first, length) =
             range.map_or((0, self.size), |(first, last)| (first, last - first + 1));
-        let body = if head {
-            Full::new(Bytes::new()).boxed()
+        let body = if request.method() == Method::HEAD {
+            Empty::new().boxed_unsync()
         } else {
-            Virtual {
-                block: self.block.clone(),
-                next: first,
-                left: length,
-            }
-            .boxed()
+            let content = secret.map(|(key, nonce)| key.content(nonce, Direction::Download));
+            let source = match content {
+                Some(mut content) => {
+                    content.seek(first);
+                    Source::Content(content)
+                }
+                None => Source::Block(self.block.clone(), first),
+            };
+            send(source, length, self.throttle.clone())
         };
         let mut response = Response::new(body);
         if let Some((first, last)) = range {
@@ -168,10 +254,12 @@ impl FileServer {
             let value = format!("bytes {first}-{last}/{}", self.size);
             set(&mut response, CONTENT_RANGE, &value);
         }
+        if secret.is_some() {
+            set(&mut response, Content::HEADER.0, Content::HEADER.1);
+        }
         set(&mut response, CONTENT_LENGTH, &length.to_string());
         set(&mut response, CONTENT_TYPE, "application/octet-stream");
         set(&mut response, ACCEPT_RANGES, "bytes");
-        set(&mut response, CACHE_CONTROL, "no-store, no-transform");
         response
     }
 
@@ -213,74 +301,43 @@ enum Requested {
     Ignore,
 }
 
-fn empty(status: StatusCode) -> Response<BoxBody<Bytes, Infallible>> {
-    let mut response = Response::new(Full::new(Bytes::new()).boxed());
+/// An answer without content; what the client still sends is taken for a
+/// moment, as it may not see an answer to what was cut off.
+fn refuse<B>(status: StatusCode, request: Request<B>) -> Answer
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let mut response = Response::new(drain(request.into_body()));
     *response.status_mut() = status;
     response
 }
 
-fn set<B>(response: &mut Response<B>, name: hyper::header::HeaderName, value: &str) {
+fn set<B>(response: &mut Response<B>, name: impl hyper::header::IntoHeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
-    }
-}
-
-/// The bytes of a range, made as they are sent; no copy is made of them.
-struct Virtual {
-    block: Bytes,
-    next: u64,
-    left: u64,
-}
-
-impl Body for Virtual {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let period = self.block.len() as u64;
-        // Less than the block's length, which is a usize.
-        let start = (self.next % period) as usize;
-        let room = (self.block.len() - start).min(CHUNK) as u64;
-        let length = room.min(self.left);
-        let data = self.block.slice(start..start + length as usize);
-        self.next += length;
-        self.left -= length;
-        Poll::Ready(Some(Ok(Frame::data(data))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bw_measure::Receipt;
+    use http_body_util::Full;
 
-    fn ask(method: Method, range: Option<&str>) -> Response<BoxBody<Bytes, Infallible>> {
+    fn ask(method: Method, range: Option<&str>) -> Answer {
         let mut request = Request::builder().method(method).uri("/anything");
         if let Some(range) = range {
             request = request.header(RANGE, range);
         }
-        FileServer::new(10_000_000).answer(&request.body(()).unwrap())
+        FileServer::new(10_000_000).answer(request.body(Empty::new()).unwrap())
     }
 
-    fn header(response: &Response<BoxBody<Bytes, Infallible>>, name: &str) -> String {
+    fn header(response: &Answer, name: &str) -> String {
         let value = response.headers().get(name);
         value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
     }
 
-    async fn body(response: Response<BoxBody<Bytes, Infallible>>) -> Bytes {
+    async fn body(response: Answer) -> Bytes {
         response.into_body().collect().await.unwrap().to_bytes()
     }
 
@@ -341,11 +398,139 @@ mod tests {
             assert_eq!(header(&response, "content-range"), "bytes */10000000");
         }
         assert_eq!(
-            ask(Method::POST, None).status(),
+            ask(Method::PUT, None).status(),
             StatusCode::METHOD_NOT_ALLOWED
         );
         let head = ask(Method::HEAD, Some("bytes=0-9"));
         assert_eq!(header(&head, "content-length"), "10");
         assert!(body(head).await.is_empty());
+    }
+
+    fn key(secret: u8) -> ContentKey {
+        ContentKey::new(&[secret; 16]).unwrap()
+    }
+
+    fn nonce() -> Nonce {
+        Nonce::from_bytes([7; 16])
+    }
+
+    fn content(direction: Direction, length: usize) -> Bytes {
+        let mut bytes = vec![0; length];
+        key(1).content(&nonce(), direction).fill(&mut bytes);
+        bytes.into()
+    }
+
+    #[tokio::test]
+    async fn any_range_is_of_the_content_of_key_and_nonce() {
+        let whole = content(Direction::Download, 300_000);
+        let server = FileServer::new(300_000).with_key(Some(key(1)));
+        for (range, expected) in [
+            ("bytes=0-", 0..300_000),
+            ("bytes=65530-200001", 65_530..200_002),
+        ] {
+            let request = Request::get("/").header(RANGE, range);
+            let request = request.header(Nonce::HEADER, nonce().to_string());
+            let response = server.answer(request.body(Empty::new()).unwrap());
+            assert_eq!(header(&response, Content::HEADER.0), Content::HEADER.1);
+            assert_eq!(body(response).await, whole.slice(expected));
+        }
+        let without = Request::get("/").body(Empty::new()).unwrap();
+        let response = server.answer(without);
+        assert_eq!(header(&response, Content::HEADER.0), "");
+        let bad = Request::get("/").header(Nonce::HEADER, "xyz");
+        let response = server.answer(bad.body(Empty::new()).unwrap());
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    }
+
+    /// What the server says last to an upload of `data`.
+    async fn upload(server: FileServer, data: Bytes, signed: Option<&ContentKey>) -> Receipt {
+        let mut request = Request::post("/");
+        if signed.is_some() {
+            request = request.header(Nonce::HEADER, nonce().to_string());
+        }
+        let response = server.answer(request.body(Full::new(data)).unwrap());
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(header(&response, Receipts::HEADER.0), Receipts::HEADER.1);
+        let lines = body(response).await;
+        let receipts = Receipts::new(signed.map(|key| (key, &nonce())));
+        let mut all = lines
+            .strip_suffix(b"\n")
+            .unwrap()
+            .split(|&byte| byte == b'\n');
+        receipts.read(all.next_back().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_right_of_an_upload_is_confirmed() {
+        let plain = FileServer::new(1 << 20);
+        let data = content(Direction::Upload, 300_000);
+        let said = upload(plain.clone(), data.clone(), None).await;
+        assert_eq!(said, Receipt::Bytes(300_000));
+        let keyed = plain.clone().with_key(Some(key(1)));
+        let said = upload(keyed.clone(), data.clone(), Some(&key(1))).await;
+        assert_eq!(said, Receipt::Bytes(300_000));
+
+        let mut wrong = data.to_vec();
+        wrong[299_999] ^= 1;
+        let said = upload(keyed.clone(), wrong.into(), Some(&key(1))).await;
+        assert_eq!(said, Receipt::Wrong);
+        // What a download of the same nonce gives away is of no use.
+        let download = content(Direction::Download, 1000);
+        let said = upload(keyed, download, Some(&key(1))).await;
+        assert_eq!(said, Receipt::Wrong);
+
+        let small = FileServer::new(1000);
+        let request = Request::post("/").body(Full::new(data)).unwrap();
+        let response = small.answer(request);
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_holds_for_both_directions_together_and_is_told() {
+        let server = FileServer::new(50_000).with_rate(Some(20_000));
+        let response = server.answer(Request::get("/").body(Empty::new()).unwrap());
+        assert_eq!(header(&response, RATE_HEADER), "20000");
+        let begin = tokio::time::Instant::now();
+        let data = content(Direction::Upload, 50_000);
+        let (down, up) = tokio::join!(body(response), upload(server, data, None));
+        assert_eq!((down.len(), up), (50_000, Receipt::Bytes(50_000)));
+        let time = begin.elapsed().as_secs_f64();
+        // Paused time: exact, not a measurement of this machine.
+        assert!((4.9..5.2).contains(&time), "{time} s");
+    }
+
+    #[tokio::test]
+    async fn too_many_connections_are_told_to_come_back() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = FileServer::new(10).with_connections(1);
+        tokio::spawn(server.serve(listener, None, CancellationToken::new()));
+        let ask = async |request: &str| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = vec![0; 4096];
+            let length = stream.read(&mut answer).await.unwrap();
+            answer.truncate(length);
+            (stream, String::from_utf8(answer).unwrap())
+        };
+        let (first, answer) = ask("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        for request in [
+            "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n1234",
+        ] {
+            let (_, answer) = ask(request).await;
+            assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+            assert!(answer.contains("retry-after: 5\r\n"), "{answer}");
+        }
+        drop(first);
+        // Its place is free as soon as the server has seen that.
+        loop {
+            let (_, answer) = ask("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+            if answer.starts_with("HTTP/1.1 200") {
+                break;
+            }
+        }
     }
 }

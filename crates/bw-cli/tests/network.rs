@@ -39,10 +39,11 @@ fn bwscan() -> Command {
 }
 
 /// `bwscan serve` on a free port; the URL is the one it prints.
-fn serve() -> (Kill, String) {
+fn serve(more: &[&str]) -> (Kill, String) {
     use std::io::{BufRead, BufReader};
     let mut child = bwscan()
         .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(more)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -61,7 +62,7 @@ impl Bench {
         let tor = directory.path().join("tor");
         let text = network.client_config_toml(&tor.join("cache"), &tor.join("state"));
         std::fs::write(&config, text).unwrap();
-        let (server, url) = serve();
+        let (server, url) = serve(&[]);
         Self {
             directory,
             config,
@@ -177,6 +178,7 @@ async fn scans_on_a_private_network() {
         partitions_are_disjoint_and_complete(&bench);
         an_unknown_relay_is_a_recorded_failure(&bench);
         a_destination_that_is_down_ends_the_scan(&bench);
+        content_is_verified_in_both_directions(&bench);
     });
     network.down().await.unwrap();
 }
@@ -375,4 +377,54 @@ fn a_destination_that_is_down_ends_the_scan(bench: &Bench) {
     let listed = bench.list("down");
     assert_eq!(listed[0]["state"], "unfinished");
     assert_eq!(listed[0]["pending"], RELAYS);
+}
+
+fn content_is_verified_in_both_directions(bench: &Bench) {
+    let file = |name: &str, secret: &str| {
+        let path = bench.data(name);
+        std::fs::write(&path, secret).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key = file("key", "sixteen bytes ...\n");
+    let other = file("other", "another sixteen bytes\n");
+    let (_server, url) = serve(&["--key-file", &key]);
+    let scan = |data: &str, key: &str, direction: &str| {
+        let more = ["--destination-key-file", key, "--direction", direction];
+        let fast = ["--min-time", "500ms", "--max-time", "3s", "--json"];
+        let arguments = [&more[..], &fast].concat();
+        let output = bench.scan(data, &url, &arguments).output().unwrap();
+        let lines = String::from_utf8(output.stdout.clone()).unwrap();
+        let events: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        (output, events)
+    };
+    for direction in ["download", "upload"] {
+        let (output, events) = scan(direction, &key, direction);
+        assert!(output.status.success(), "{}", text(&output));
+        let measured = events.iter().filter(|event| event["event"] == "measured");
+        assert_eq!(measured.count(), RELAYS, "{direction}");
+        let exported = bwscan()
+            .args(["export", "--data-dir"])
+            .arg(bench.data(direction))
+            .output()
+            .unwrap();
+        let expected = format!("\"direction\":\"{direction}\"");
+        for line in text(&exported).lines() {
+            assert!(line.contains(&expected), "{line}");
+        }
+
+        let (output, events) = scan(&format!("wrong-{direction}"), &other, direction);
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        let failed: Vec<_> = events
+            .iter()
+            .filter(|event| event["event"] != "round")
+            .collect();
+        assert!(!failed.is_empty());
+        for event in failed {
+            assert_eq!(event["stage"], "content", "{event:#}");
+            assert_eq!(event["settled"], false, "{event:#}");
+        }
+    }
 }

@@ -1,32 +1,57 @@
 //! Payload over circuits and HTTP/1.1: one circuit, one stream, one request,
 //! verified.
 
+mod download;
+mod upload;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bw_results::{Direction, FailureKind, Stage, Timings};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderMap, RANGE, USER_AGENT};
+use hyper::body::{Body, Incoming};
+use hyper::header::{HOST, HeaderMap, RANGE, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::download::Download;
+use self::upload::{Upload, UploadBody};
 use crate::error::chain;
 use crate::{
-    Circuit, Circuits, Destination, Fault, Flow, Order, PathError, StageTimeouts, Tls, Transport,
-    TwoHops,
+    Circuit, Circuits, Content, ContentKey, Destination, Fault, Flow, Nonce, Order, PathError,
+    Receipts, StageTimeouts, Tls, Transport, TwoHops,
 };
 
 /// What the scanner calls itself to web servers.
 const AGENT: &str = concat!("bwscan/", env!("CARGO_PKG_VERSION"));
+/// Of what waits to be sent, hyper keeps no more than this.
+const BUFFER: usize = 64 << 10;
+/// At this share of a server's limit the server is what was measured.
+const SATURATED: f64 = 0.9;
+/// A flow younger than this tells nothing of it.
+const SATURATION_TIME: Duration = Duration::from_secs(1);
 
-/// Downloads over HTTP/1.1 and HTTPS through circuits of its own.
+/// The response's header with which a server tells its limit: the bytes per
+/// second of all its clients together, in decimal.
+pub const RATE_HEADER: &str = "bwscan-rate";
+
+/// Downloads and uploads over HTTP/1.1 and HTTPS through circuits of its own.
 ///
-/// Each flow has a circuit, a stream and a request for itself, with a Range;
-/// nothing depends on a server's keep-alive. The answer must be 206 with the
-/// range that was asked for, or the part of it that the file has, and with
-/// just as many bytes; a redirect is not followed.
+/// Each flow has a circuit, a stream and a request for itself; nothing depends
+/// on a server's keep-alive, and a redirect is not followed.
+///
+/// A download asks for a Range. The answer must be 206 with the range that was
+/// asked for, or the part of it that the file has, and with just as many
+/// bytes. An upload is a POST that the server answers at once, with
+/// [`Receipts`]; only what they confirm counts.
+///
+/// With a key, the request carries a [`Nonce`], and nobody but the server can
+/// send or confirm a single byte. A flow that takes nearly all of what the
+/// server says that it gives ([`RATE_HEADER`]) fails: that is no relay's rate.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct HttpTransport<C> {
@@ -36,6 +61,10 @@ pub struct HttpTransport<C> {
     pub tls: Tls,
     /// How long each stage may take.
     pub timeouts: StageTimeouts,
+    /// The secret that all destinations must share with us. Default: none.
+    pub key: Option<ContentKey>,
+    /// Whether it was said that a server has a limit.
+    warned: AtomicBool,
 }
 
 impl<C: Circuits> HttpTransport<C> {
@@ -45,35 +74,118 @@ impl<C: Circuits> HttpTransport<C> {
             circuits,
             tls,
             timeouts: StageTimeouts::default(),
+            key: None,
+            warned: AtomicBool::new(false),
         }
     }
 
-    /// Sends the request over `stream` and waits for the head of the answer.
+    /// Sends the request over `stream`, waits for the head of the answer and
+    /// verifies it.
     async fn request<S>(
         &self,
         stream: S,
         order: &Order<'_>,
         timings: &mut Timings,
-    ) -> Result<(Incoming, u64, AbortOnDropHandle<()>), PathError>
+    ) -> Result<Payload, PathError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let begin = Instant::now();
-        let limit = self.timeouts.response;
-        let (answer, connection) =
-            timeout(limit, download(stream, order))
-                .await
-                .map_err(|_| {
-                    PathError::new(
-                        Stage::Http,
-                        FailureKind::Timeout,
-                        Fault::Either,
-                        format!("no answer within {} s", limit.as_secs_f64()),
-                    )
-                })??;
-        let length = verify(&answer, order.bytes)?;
+        let nonce = Nonce::from_bytes(rand::random());
+        let secret = self.key.as_ref().map(|key| (key, &nonce));
+        let mut head = Request::builder()
+            .uri(order.destination.path_and_query())
+            .header(HOST, order.destination.authority())
+            .header(USER_AGENT, AGENT)
+            .header("accept-encoding", "identity")
+            .header("connection", "close");
+        if secret.is_some() {
+            head = head.header(Nonce::HEADER, nonce.to_string());
+        }
+        let content = |direction| secret.map(|(key, nonce)| key.content(nonce, direction));
+        let forger = forger(order.destination);
+        let (answer, connection, part) = match order.direction {
+            Direction::Download => {
+                let range = format!("bytes=0-{}", order.bytes.saturating_sub(1));
+                let request = head.header(RANGE, range).body(Empty::<Bytes>::new());
+                let (answer, connection) = self.exchange(stream, request).await?;
+                let length = download::verify(&answer, order.bytes)?;
+                if secret.is_some() {
+                    announced(&answer, Content::HEADER, forger)?;
+                }
+                let content = content(Direction::Download);
+                (
+                    answer,
+                    connection,
+                    Part::Download(Download::new(length, content)),
+                )
+            }
+            Direction::Upload => {
+                let body = UploadBody::new(order.bytes, content(Direction::Upload));
+                let sent = body.sent();
+                let request = head.method("POST").body(body);
+                let (answer, connection) = self.exchange(stream, request).await?;
+                upload::verify(&answer)?;
+                announced(&answer, Receipts::HEADER, forger)?;
+                let receipts = Receipts::new(secret);
+                (
+                    answer,
+                    connection,
+                    Part::Upload(Upload::new(order.bytes, sent, receipts)),
+                )
+            }
+            _ => return Err(local("only downloads and uploads can be made over HTTP")),
+        };
         timings.response = Some(begin.elapsed());
-        Ok((answer.into_body(), length, connection))
+        let limit = number(answer.headers(), RATE_HEADER);
+        if let Some(limit) = limit
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            let destination = order.destination;
+            tracing::warn!(%destination, limit, "the server limits its bytes per second; \
+                ask it for less (limit of the destination), or rates are too low");
+        }
+        Ok(Payload {
+            body: answer.into_body(),
+            part,
+            forger,
+            limit,
+            moved: 0,
+            begin: Instant::now(),
+            _connection: connection,
+        })
+    }
+
+    /// Sends `request` and waits for the head of the answer. The connection
+    /// lives as long as the returned handle.
+    async fn exchange<S, B>(
+        &self,
+        stream: S,
+        request: hyper::http::Result<Request<B>>,
+    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), PathError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        B: Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
+    {
+        let request = request.map_err(|error| local(error.to_string()))?;
+        let exchange = async {
+            let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+                .max_buf_size(BUFFER)
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(|error| http_error(&error))?;
+            let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+                // Its errors reach us through the request and the body.
+                let _ = connection.await;
+            }));
+            let answer = sender.send_request(request).await;
+            Ok((answer.map_err(|error| http_error(&error))?, connection))
+        };
+        let limit = self.timeouts.response;
+        timeout(limit, exchange).await.map_err(|_| {
+            let detail = format!("no answer within {} s", limit.as_secs_f64());
+            PathError::new(Stage::Http, FailureKind::Timeout, Fault::Either, detail)
+        })?
     }
 }
 
@@ -89,14 +201,6 @@ where
         order: &Order<'_>,
         timings: &mut Timings,
     ) -> Result<Self::Flow, PathError> {
-        if order.direction != Direction::Download {
-            return Err(PathError::new(
-                Stage::Path,
-                FailureKind::Local,
-                Fault::Scanner,
-                "only downloads can be made over HTTP",
-            ));
-        }
         let circuit = self.circuits.build(path, &self.timeouts, timings).await?;
         let destination = order.destination;
         let begin = Instant::now();
@@ -104,7 +208,7 @@ where
             .connect(destination.host(), destination.port(), &self.timeouts)
             .await?;
         timings.begin = Some(begin.elapsed());
-        let (body, length, connection) = if destination.is_tls() {
+        let payload = if destination.is_tls() {
             let begin = Instant::now();
             let stream = timeout(self.timeouts.tls, self.tls.connect(destination, stream))
                 .await
@@ -116,49 +220,149 @@ where
             self.request(stream, order, timings).await?
         };
         Ok(HttpFlow {
-            body,
-            length,
-            received: 0,
-            _connection: connection,
+            payload,
             _circuit: circuit,
         })
     }
 }
 
-/// The body of an answer on its way through a circuit.
+/// Payload on its way through a circuit.
 #[derive(Debug)]
 pub struct HttpFlow<C> {
-    body: Incoming,
-    /// What the head of the answer announced.
-    length: u64,
-    received: u64,
-    _connection: AbortOnDropHandle<()>,
+    payload: Payload,
     _circuit: C,
 }
 
 impl<C: Circuit> Flow for HttpFlow<C> {
     async fn receive(&mut self) -> Result<Option<u64>, PathError> {
+        self.payload.receive().await
+    }
+}
+
+/// The body of an answer, and what is known of the transfer.
+#[derive(Debug)]
+struct Payload {
+    body: Incoming,
+    part: Part,
+    /// Who can have sent what the server would not.
+    forger: Fault,
+    /// The server's limit, in bytes per second.
+    limit: Option<u64>,
+    /// Verified bytes.
+    moved: u64,
+    begin: Instant,
+    _connection: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Download(Download),
+    Upload(Upload),
+}
+
+impl Payload {
+    /// See [`Flow::receive`]; cancel safe, as nothing is kept across the wait.
+    async fn receive(&mut self) -> Result<Option<u64>, PathError> {
+        let (moved, total) = match &self.part {
+            Part::Download(download) => (self.moved, download.length()),
+            Part::Upload(upload) => (self.moved, upload.length()),
+        };
         let broken =
             |kind, detail| Err(PathError::new(Stage::Transfer, kind, Fault::Either, detail));
-        let (received, length) = (self.received, self.length);
-        match self.body.frame().await {
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.received += bytes;
-                Ok(Some(bytes))
-            }
+        let data = match self.body.frame().await {
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             Some(Err(error)) => {
                 let error = chain(&error);
-                let detail = format!("after {received} of {length} bytes: {error}");
-                broken(FailureKind::Closed, detail)
+                let detail = format!("after {moved} of {total} bytes: {error}");
+                return broken(FailureKind::Closed, detail);
             }
-            None if received == length => Ok(None),
+            None if moved == total => return Ok(None),
             None => {
-                let detail = format!("{received} bytes came, {length} were announced");
-                broken(FailureKind::Length, detail)
+                let detail = format!("the answer ended after {moved} of {total} bytes");
+                return broken(FailureKind::Length, detail);
             }
+        };
+        let more = match &mut self.part {
+            Part::Download(download) => download.take(&data),
+            Part::Upload(upload) => upload.take(&data),
+        }
+        .map_err(|(stage, kind, detail)| PathError::new(stage, kind, self.forger, detail))?;
+        self.moved += more;
+        self.attribute()?;
+        Ok(Some(more))
+    }
+
+    /// Fails if the server is slower than the relays, by its own words.
+    fn attribute(&self) -> Result<(), PathError> {
+        let time = self.begin.elapsed();
+        match self.limit {
+            Some(limit)
+                if time >= SATURATION_TIME
+                    && self.moved as f64 >= SATURATED * limit as f64 * time.as_secs_f64() =>
+            {
+                Err(PathError::new(
+                    Stage::Transfer,
+                    FailureKind::Limited,
+                    Fault::Destination,
+                    format!("the server gives {limit} bytes per second at most, and says so"),
+                ))
+            }
+            _ => Ok(()),
         }
     }
+}
+
+/// A stage, how it failed, and the cause in words.
+type Problem = (Stage, FailureKind, String);
+
+/// Who can pose as `destination`: over plain HTTP, any relay.
+fn forger(destination: &Destination) -> Fault {
+    if destination.is_tls() {
+        Fault::Destination
+    } else {
+        Fault::Either
+    }
+}
+
+/// Makes sure that the answer has a header that only a `bwscan serve` sends.
+fn announced<B>(
+    answer: &Response<B>,
+    (name, value): (&str, &str),
+    forger: Fault,
+) -> Result<(), PathError> {
+    let found = answer.headers().get(name);
+    if found.is_some_and(|found| found.as_bytes() == value.as_bytes()) {
+        return Ok(());
+    }
+    let needs = if name == Receipts::HEADER.0 {
+        "an upload needs a server that confirms what comes"
+    } else {
+        "there is a key, which the server has not"
+    };
+    let detail = format!("{needs}: no header {name:?} with {value:?} in the answer");
+    Err(PathError::new(
+        Stage::Http,
+        FailureKind::Protocol,
+        forger,
+        detail,
+    ))
+}
+
+fn local(detail: impl Into<String>) -> PathError {
+    PathError::new(Stage::Http, FailureKind::Local, Fault::Scanner, detail)
+}
+
+fn number(headers: &HeaderMap, name: impl hyper::header::AsHeaderName) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn wrong_status(status: StatusCode, expected: StatusCode) -> PathError {
+    PathError::new(
+        Stage::Http,
+        FailureKind::Status,
+        Fault::Destination,
+        format!("the server answered {status}, not {}", expected.as_u16()),
+    )
 }
 
 fn tls_timeout(timeouts: &StageTimeouts) -> PathError {
@@ -182,41 +386,6 @@ fn tls_problem(error: &std::io::Error) -> PathError {
     PathError::new(Stage::Tls, kind, Fault::Either, chain(error))
 }
 
-/// Asks for the first bytes of the file. The connection lives as long as the
-/// returned handle.
-async fn download<S>(
-    stream: S,
-    order: &Order<'_>,
-) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), PathError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| http_error(&error))?;
-    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-        // Its errors reach us through the request and the body.
-        let _ = connection.await;
-    }));
-    let destination: &Destination = order.destination;
-    let request = Request::get(destination.path_and_query())
-        .header(HOST, destination.authority())
-        .header(USER_AGENT, AGENT)
-        .header(RANGE, format!("bytes=0-{}", order.bytes.saturating_sub(1)))
-        .header("accept-encoding", "identity")
-        .header("connection", "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| {
-            let detail = error.to_string();
-            PathError::new(Stage::Http, FailureKind::Local, Fault::Scanner, detail)
-        })?;
-    let answer = sender
-        .send_request(request)
-        .await
-        .map_err(|error| http_error(&error))?;
-    Ok((answer, connection))
-}
-
 fn http_error(error: &hyper::Error) -> PathError {
     let (kind, fault) = if error.is_parse() || error.is_parse_status() {
         (FailureKind::Protocol, Fault::Destination)
@@ -224,186 +393,4 @@ fn http_error(error: &hyper::Error) -> PathError {
         (FailureKind::Closed, Fault::Either)
     };
     PathError::new(Stage::Http, kind, fault, chain(error))
-}
-
-/// Checks status, range and length of an answer to `bytes=0-{max_bytes - 1}`;
-/// returns the length of its body.
-fn verify<B>(answer: &Response<B>, max_bytes: u64) -> Result<u64, PathError> {
-    let refuse = |kind, detail: String| {
-        Err(PathError::new(
-            Stage::Http,
-            kind,
-            Fault::Destination,
-            detail,
-        ))
-    };
-    match answer.status() {
-        StatusCode::PARTIAL_CONTENT => {}
-        StatusCode::OK => {
-            return refuse(
-                FailureKind::Range,
-                "the server ignores Range requests (it answered 200, not 206)".to_owned(),
-            );
-        }
-        status => {
-            return refuse(
-                FailureKind::Status,
-                format!("the server answered {status}, not 206"),
-            );
-        }
-    }
-    if answer.headers().contains_key("content-encoding") {
-        return refuse(
-            FailureKind::Protocol,
-            "the server encoded the body although identity was asked for".to_owned(),
-        );
-    }
-    let Some((first, last, total)) = content_range(answer.headers()) else {
-        return refuse(
-            FailureKind::Range,
-            "206 without a Content-Range that can be read".to_owned(),
-        );
-    };
-    let end_of_file = total.is_some_and(|total| last.checked_add(1) == Some(total));
-    if first != 0 || last >= max_bytes || (last != max_bytes - 1 && !end_of_file) {
-        return refuse(
-            FailureKind::Range,
-            format!("asked for bytes 0-{}, got {first}-{last}", max_bytes - 1),
-        );
-    }
-    let length = last + 1;
-    match number(answer.headers(), CONTENT_LENGTH) {
-        Some(announced) if announced == length => Ok(length),
-        Some(announced) => refuse(
-            FailureKind::Length,
-            format!("Content-Range has {length} bytes, Content-Length says {announced}"),
-        ),
-        None => refuse(
-            FailureKind::Length,
-            "206 without a Content-Length".to_owned(),
-        ),
-    }
-}
-
-fn number(headers: &HeaderMap, name: hyper::header::HeaderName) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// First byte, last byte and total length of `Content-Range: bytes 0-9/100`
-/// (RFC 9110, section 14.4); the total may be unknown (`*`).
-fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
-    let value = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    let (range, total) = value.strip_prefix("bytes ")?.trim().split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let total = match total {
-        "*" => None,
-        digits => Some(digits.parse().ok()?),
-    };
-    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(status: u16, headers: &[(&str, &str)]) -> Response<()> {
-        let mut response = Response::builder().status(status);
-        for (name, value) in headers {
-            response = response.header(*name, *value);
-        }
-        response.body(()).unwrap()
-    }
-
-    #[test]
-    fn only_the_range_that_was_asked_for_counts() {
-        let good = [
-            ("content-range", "bytes 0-99/1000"),
-            ("content-length", "100"),
-        ];
-        assert_eq!(verify(&answer(206, &good), 100), Ok(100));
-        let short_file = [("content-range", "bytes 0-49/50"), ("content-length", "50")];
-        assert_eq!(verify(&answer(206, &short_file), 100), Ok(50));
-
-        type Case<'a> = (u16, &'a [(&'a str, &'a str)], FailureKind);
-        let cases: &[Case<'_>] = &[
-            (200, &good, FailureKind::Range),
-            (404, &good, FailureKind::Status),
-            (302, &good, FailureKind::Status),
-            (206, &[("content-length", "100")], FailureKind::Range),
-            (206, &good[..1], FailureKind::Length),
-            (
-                206,
-                &[
-                    ("content-range", "bytes 0-99/1000"),
-                    ("content-length", "99"),
-                ],
-                FailureKind::Length,
-            ),
-            (
-                206,
-                &[
-                    ("content-range", "bytes 1-100/1000"),
-                    ("content-length", "100"),
-                ],
-                FailureKind::Range,
-            ),
-            (
-                206,
-                &[
-                    ("content-range", "bytes 0-49/1000"),
-                    ("content-length", "50"),
-                ],
-                FailureKind::Range,
-            ),
-            (
-                206,
-                &[
-                    ("content-range", "bytes 0-199/1000"),
-                    ("content-length", "200"),
-                ],
-                FailureKind::Range,
-            ),
-            (
-                206,
-                &[
-                    ("content-range", "bytes 0-99/1000"),
-                    ("content-length", "100"),
-                    ("content-encoding", "gzip"),
-                ],
-                FailureKind::Protocol,
-            ),
-        ];
-        for (status, headers, kind) in cases {
-            let error = verify(&answer(*status, headers), 100).unwrap_err();
-            assert_eq!(
-                (error.stage, error.kind),
-                (Stage::Http, *kind),
-                "{headers:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn content_ranges() {
-        let parse = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, value.parse().unwrap());
-            content_range(&headers)
-        };
-        assert_eq!(parse("bytes 0-9/100"), Some((0, 9, Some(100))));
-        assert_eq!(parse("bytes 5-9/*"), Some((5, 9, None)));
-        for bad in [
-            "",
-            "bytes */100",
-            "bytes 9-0/100",
-            "bytes 0-100/100",
-            "bytes 0-9",
-            "bytes -1-9/100",
-            "items 0-9/100",
-            "bytes 0-99999999999999999999/*",
-        ] {
-            assert_eq!(parse(bad), None, "{bad}");
-        }
-    }
 }

@@ -2,7 +2,9 @@
 
 mod assignment;
 mod circuits;
+mod content;
 mod destination;
+mod direction;
 mod directory;
 mod error;
 mod estimator;
@@ -15,6 +17,7 @@ mod pacer;
 mod partition;
 mod path;
 mod plan;
+mod receipts;
 mod scan;
 mod schedule;
 mod sustained;
@@ -26,12 +29,14 @@ mod window;
 
 pub use assignment::Assignment;
 pub use circuits::{Circuit, Circuits};
+pub use content::{Content, ContentKey, Nonce};
 pub use destination::Destination;
+pub use direction::preferred_direction;
 pub use directory::Directory;
 pub use error::{Error, ErrorKind};
 pub use estimator::{Estimator, LevelHalf};
 pub use helper::{FasterHelper, HelperChoice, HelperPolicy, HelperRequest, SpareHelpers};
-pub use http::{HttpFlow, HttpTransport};
+pub use http::{HttpFlow, HttpTransport, RATE_HEADER};
 pub use measurer::{Control, Measurer, TransferOptions, WallClock};
 pub use meter::Meter;
 pub use observer::{Event, Observer};
@@ -39,6 +44,7 @@ pub use pacer::Pacer;
 pub use partition::Partition;
 pub use path::{Fault, PathError, StageTimeouts, TwoHops};
 pub use plan::{Plan, Planned};
+pub use receipts::{Receipt, Receipts};
 pub use scan::{Recorder, ScanReport, scan};
 pub use schedule::{
     Correction, DestinationReport, Ended, Limits, Placement, RunId, Scheduler, Step,

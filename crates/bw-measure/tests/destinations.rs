@@ -3,19 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod direct;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bw_file::Fingerprint;
-use bw_measure::{
-    Assignment, Circuit, Circuits, Destination, HttpTransport, LevelHalf, Measurer, PathError,
-    StageTimeouts, Tls, TwoHops, WallClock,
-};
-use bw_results::{
-    FailureKind, Outcome, Position, Stage, StopReason, TargetFacts, Timings, Transfer, UnixMillis,
-};
+use bw_measure::{Content, ContentKey, Nonce, RATE_HEADER};
+use bw_results::{Blame, Direction, FailureKind, Stage, StopReason, Transfer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 const SIZE: u64 = 1 << 20;
 
@@ -45,52 +41,10 @@ fn partial(length: u64) -> String {
     )
 }
 
-/// Straight to the server, without any relay.
-struct Direct;
-
-impl Circuits for Direct {
-    type Circuit = Self;
-
-    async fn build(
-        &self,
-        _: TwoHops,
-        _: &StageTimeouts,
-        _: &mut Timings,
-    ) -> Result<Self, PathError> {
-        Ok(Self)
-    }
-}
-
-impl Circuit for Direct {
-    type Stream = TcpStream;
-
-    async fn connect(
-        &self,
-        host: &str,
-        port: u16,
-        _: &StageTimeouts,
-    ) -> Result<TcpStream, PathError> {
-        Ok(TcpStream::connect((host, port)).await.unwrap())
-    }
-}
-
 async fn fetch(address: SocketAddr) -> Result<Transfer, (Stage, FailureKind)> {
-    let destination = Destination::new(&format!("http://{address}/file")).unwrap();
-    let mut transport = HttpTransport::new(Direct, Tls::with_public_roots().unwrap());
-    transport.timeouts.response = Duration::from_millis(500);
-    let estimator =
-        |_: &TargetFacts| LevelHalf::new(Duration::from_secs(1), Duration::from_secs(2));
-    let clock = WallClock::starting_at(UnixMillis::new(1));
-    let mut measurer = Measurer::new(transport, estimator, clock);
-    measurer.options.max_bytes = SIZE;
-    measurer.options.stall = Duration::from_millis(500);
-    let relay = |byte| Fingerprint::from_bytes([byte; 20]);
-    let target = TargetFacts::new(relay(1));
-    let assignment = Assignment::new(target, Position::Entry, vec![relay(2)], destination);
-    match measurer.measure(&assignment, &mut (), &()).await {
-        Outcome::Measured(mut measurement) => Ok(measurement.transfers.remove(0)),
-        Outcome::Failed(failure) => Err((failure.stage, failure.kind)),
-    }
+    direct::measure(address, Direction::Download, None, SIZE)
+        .await
+        .map_err(|failure| (failure.stage, failure.kind))
 }
 
 async fn failure(head: String, body: usize, then_closes: bool) -> (Stage, FailureKind) {
@@ -195,4 +149,148 @@ async fn drips() {
     });
     let failed = fetch(address).await.unwrap_err();
     assert_eq!(failed, (Stage::Transfer, FailureKind::TooShort));
+}
+
+fn key(secret: u8) -> ContentKey {
+    ContentKey::new(&[secret; 32]).unwrap()
+}
+
+/// Answers one request for content with that of `secret`, one bit wrong at
+/// `wrong`, after `headers`.
+async fn keyed_server(secret: u8, wrong: Option<usize>, headers: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let nonce = direct::request(&mut stream).await.nonce.unwrap();
+        let mut body = vec![0; SIZE as usize];
+        key(secret)
+            .content(&nonce, Direction::Download)
+            .fill(&mut body);
+        if let Some(at) = wrong {
+            body[at] ^= 1;
+        }
+        let head = partial(SIZE);
+        let head = head.trim_end();
+        let _ = stream
+            .write_all(format!("{head}\r\n{headers}\r\n").as_bytes())
+            .await;
+        let _ = stream.write_all(&body).await;
+        std::future::pending::<()>().await;
+    });
+    address
+}
+
+fn content_header() -> String {
+    let (name, value) = Content::HEADER;
+    format!("{name}: {value}\r\n")
+}
+
+async fn fetch_keyed(address: SocketAddr) -> Result<Transfer, (Stage, FailureKind, Blame)> {
+    direct::measure(address, Direction::Download, Some(key(1)), SIZE)
+        .await
+        .map_err(|failure| (failure.stage, failure.kind, failure.blame))
+}
+
+#[tokio::test]
+async fn content_of_our_server_is_measured() {
+    let address = keyed_server(1, None, content_header()).await;
+    let transfer = fetch_keyed(address).await.unwrap();
+    assert_eq!(transfer.stop, StopReason::Complete);
+    assert_eq!(transfer.bytes(), SIZE);
+}
+
+#[tokio::test]
+async fn sends_one_wrong_bit_at_the_end() {
+    let address = keyed_server(1, Some(SIZE as usize - 1), content_header()).await;
+    let failed = fetch_keyed(address).await.unwrap_err();
+    // Over plain HTTP it may be the exit.
+    let expected = (Stage::Content, FailureKind::Content, Blame::Path);
+    assert_eq!(failed, expected);
+}
+
+#[tokio::test]
+async fn has_another_key() {
+    let address = keyed_server(2, None, content_header()).await;
+    let failed = fetch_keyed(address).await.unwrap_err();
+    let expected = (Stage::Content, FailureKind::Content, Blame::Path);
+    assert_eq!(failed, expected);
+}
+
+#[tokio::test]
+async fn replays_what_it_sent_before() {
+    // An exit's cache: right for another nonce.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        direct::request(&mut stream).await;
+        let mut body = vec![0; SIZE as usize];
+        let old = Nonce::from_bytes([3; 16]);
+        key(1).content(&old, Direction::Download).fill(&mut body);
+        let head = partial(SIZE);
+        let head = head.trim_end();
+        let _ = stream
+            .write_all(format!("{head}\r\n{}\r\n", content_header()).as_bytes())
+            .await;
+        let _ = stream.write_all(&body).await;
+        std::future::pending::<()>().await;
+    });
+    let (stage, kind, _) = fetch_keyed(address).await.unwrap_err();
+    assert_eq!((stage, kind), (Stage::Content, FailureKind::Content));
+}
+
+#[tokio::test]
+async fn does_not_know_of_keys() {
+    let address = keyed_server(1, None, String::new()).await;
+    let failure = direct::measure(address, Direction::Download, Some(key(1)), SIZE)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.stage, failure.kind, failure.blame),
+        (Stage::Http, FailureKind::Protocol, Blame::Path)
+    );
+    assert!(failure.detail.contains("key"), "{}", failure.detail);
+}
+
+#[tokio::test]
+async fn is_overloaded() {
+    let head = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+    let address = server(head.to_owned(), 0, true).await;
+    let failure = direct::measure(address, Direction::Download, None, SIZE)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.stage, failure.kind, failure.blame),
+        (Stage::Http, FailureKind::Status, Blame::Destination)
+    );
+    assert!(failure.detail.contains("503"), "{}", failure.detail);
+}
+
+#[tokio::test]
+async fn throttles_and_says_so() {
+    const RATE: u64 = 200_000;
+    let (listener, limit) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), RATE);
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        direct::request(&mut stream).await;
+        let head = format!(
+            "{}\r\n{RATE_HEADER}: {limit}\r\n\r\n",
+            partial(SIZE).trim_end()
+        );
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let piece = vec![7; limit as usize / 50];
+        while stream.write_all(&piece).await.is_ok() {
+            tick.tick().await;
+        }
+    });
+    let failure = direct::measure(address, Direction::Download, None, SIZE)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.stage, failure.kind, failure.blame),
+        (Stage::Transfer, FailureKind::Limited, Blame::Destination)
+    );
 }

@@ -8,7 +8,7 @@ use bw_file::Fingerprint;
 use bw_measure::tor::TorClient;
 use bw_measure::{
     Directory, Error, ErrorKind, HttpTransport, Measurer, Pacer, Plan, Recorder, Scheduler,
-    SpareHelpers, WallClock,
+    SpareHelpers, WallClock, preferred_direction,
 };
 use bw_results::{
     Filter, NetworkSnapshot, Outcome, RelayHistory, Scan, ScanId, Store, TargetFacts, UnixMillis,
@@ -121,6 +121,7 @@ impl<'a> Rounds<'a> {
         let scheduler = self.scheduler(network, targets)?;
         let mut transport = HttpTransport::new(client.circuits()?, settings.tls.clone());
         transport.timeouts = settings.timeouts;
+        transport.key.clone_from(&settings.key);
         let estimator = settings.estimator.clone();
         let estimator = move |target: &TargetFacts| estimator.clone().for_target(target);
         let mut measurer = Measurer::new(transport, estimator, clock);
@@ -167,9 +168,12 @@ impl<'a> Rounds<'a> {
         targets: Targets,
     ) -> anyhow::Result<Scheduler<SpareHelpers>> {
         let mut inner = self.lock();
+        let mut limits = self.settings.limits.clone();
+        let direction = self.settings.direction;
+        limits.direction = direction.unwrap_or_else(|| preferred_direction(&network));
         let mut scheduler = Scheduler::new(
             SpareHelpers::default(),
-            self.settings.limits.clone(),
+            limits,
             self.settings.destinations.clone(),
             network,
             StdRng::from_rng(&mut inner.rng),

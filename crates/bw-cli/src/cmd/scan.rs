@@ -6,10 +6,10 @@ use std::time::Duration;
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::tor::{TorClient, TorSettings};
 use bw_measure::{
-    Destination, Error, ErrorKind, Limits, Partition, StageTimeouts, Sustained, Tls,
+    ContentKey, Destination, Error, ErrorKind, Limits, Partition, StageTimeouts, Sustained, Tls,
     TransferOptions, Window,
 };
-use bw_results::ScanParameters;
+use bw_results::{Direction, ScanParameters};
 use bytesize::ByteSize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,10 @@ pub(super) struct Settings {
     pub(super) only: Option<Only>,
     pub(super) scanner: String,
     pub(super) tls: Tls,
+    /// What is shared with all destinations.
+    pub(super) key: Option<ContentKey>,
+    /// Unless the network decides.
+    pub(super) direction: Option<Direction>,
     pub(super) tor_config: Vec<PathBuf>,
     pub(super) bootstrap_timeout: Duration,
     pub(super) limits: Limits,
@@ -81,6 +85,10 @@ impl Settings {
         if let Some(path) = &args.ca_file {
             settings.tls = Tls::with_ca_file(path)?;
         }
+        if let Some(path) = &args.destination_key_file {
+            settings.key = Some(ContentKey::from_file(path)?);
+        }
+        settings.direction = args.direction.fixed();
         settings.tor_config.clone_from(&args.tor_config);
         settings.bootstrap_timeout = args.bootstrap_timeout;
         settings.limits = limits(args);
@@ -123,6 +131,8 @@ impl Settings {
             only: None,
             scanner: "bwscan".to_owned(),
             tls: Tls::with_public_roots()?,
+            key: None,
+            direction: None,
             tor_config: Vec::new(),
             bootstrap_timeout: Duration::from_secs(180),
             limits: Limits::default(),
@@ -149,6 +159,7 @@ impl Settings {
             "precision": self.estimator.precision,
             "max_bytes": self.transfer.max_bytes,
             "partition_key": self.partition_key,
+            "direction": self.direction,
             "only": self.only.map(|Only::Unmeasured| "unmeasured"),
         });
         parameters

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use bw_measure::ContentKey;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,6 +16,9 @@ use crate::exit::{Exit, UsageError};
 use crate::server::FileServer;
 use crate::signals::cancel_on_signal;
 use crate::text::print;
+
+/// With less, no scan would end.
+const LEAST_RATE: u64 = 10_000;
 
 /// Serves until a signal comes.
 pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
@@ -32,6 +36,16 @@ pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     if args.size.as_u64() == 0 {
         return Err(UsageError("--size must not be 0".to_owned()).into());
     }
+    let rate = args.rate.map(|rate| rate.as_u64());
+    if rate.is_some_and(|rate| rate < LEAST_RATE) {
+        let text = format!("--rate must be at least {LEAST_RATE} bytes per second");
+        return Err(UsageError(text).into());
+    }
+    let key = args
+        .key_file
+        .as_deref()
+        .map(ContentKey::from_file)
+        .transpose()?;
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -42,6 +56,9 @@ pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
         listener.local_addr()?
     ))?;
     FileServer::new(args.size.as_u64())
+        .with_key(key)
+        .with_rate(rate)
+        .with_connections(args.connections)
         .serve(listener, tls, cancel)
         .await;
     Ok(Exit::Success)

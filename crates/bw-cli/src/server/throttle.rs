@@ -1,0 +1,54 @@
+//! What a server gives in a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leaky_bucket::RateLimiter;
+
+use super::CHUNK;
+
+/// How often the bucket is filled; it holds what flows in this time.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// A limit that all transfers share, or none.
+#[derive(Clone, Default)]
+pub(super) struct Throttle {
+    limit: Option<(u64, Arc<RateLimiter>)>,
+}
+
+impl Throttle {
+    /// At most `rate` bytes per second; at least 20.
+    pub(super) fn new(rate: Option<u64>) -> Self {
+        let limit = rate.map(|rate| {
+            let per_second = usize::try_from(rate).unwrap_or(usize::MAX);
+            let refill = (per_second / 20).max(1);
+            let bucket = RateLimiter::builder()
+                .initial(0)
+                .max(refill)
+                .refill(refill)
+                .interval(INTERVAL)
+                .build();
+            (rate, Arc::new(bucket))
+        });
+        Self { limit }
+    }
+
+    pub(super) fn rate(&self) -> Option<u64> {
+        self.limit.as_ref().map(|(rate, _)| *rate)
+    }
+
+    /// How many bytes to move at a time, so that transfers take turns.
+    pub(super) fn step(&self) -> usize {
+        match &self.limit {
+            None => CHUNK,
+            Some((_, bucket)) => bucket.refill().min(CHUNK),
+        }
+    }
+
+    /// Waits until `bytes` may be moved.
+    pub(super) async fn take(&self, bytes: usize) {
+        if let Some((_, bucket)) = &self.limit {
+            bucket.acquire(bytes).await;
+        }
+    }
+}
