@@ -8,6 +8,7 @@ mod times;
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -247,19 +248,58 @@ fn import_file(
     })
 }
 
+/// Some lines of a file, one after the other.
+#[derive(Default)]
+struct Texts {
+    bytes: Vec<u8>,
+    lines: Vec<(u64, Range<usize>)>,
+}
+
+impl Texts {
+    fn push(&mut self, number: u64, text: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(text);
+        self.lines.push((number, start..self.bytes.len()));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.lines.clear();
+    }
+
+    fn parse(&self) -> io::Result<Batch> {
+        self.lines
+            .par_iter()
+            .map_init(OutcomeCodec::new, |codec, (number, range)| {
+                let codec = codec
+                    .as_mut()
+                    .map_err(|error| io::Error::other(error.to_string()))?;
+                let parsed = match SbwsResult::parse(&self.bytes[range.clone()]) {
+                    Ok(result) => {
+                        let outcome = result.to_outcome();
+                        let facts = Some(&result.facts);
+                        let prepared = Prepared::new(codec, &result.scanner, &outcome, facts)?;
+                        Ok((result.scanner, prepared))
+                    }
+                    Err(error) => Err(error),
+                };
+                Ok((*number, parsed))
+            })
+            .collect()
+    }
+}
+
 /// Sends the file's lines, parsed; ends early if nobody wants them any more.
 fn read_batches(file: &SbwsFile, sender: &SyncSender<io::Result<Batch>>) -> io::Result<()> {
     let mut reader = file.open()?;
     let mut lines = Lines::new(&mut reader);
-    let mut texts: Vec<(u64, Vec<u8>)> = Vec::new();
-    let mut bytes = 0;
+    let mut texts = Texts::default();
     loop {
         let number = lines.number + 1;
         let ended = match lines.read()? {
             Some(Ok(text)) => {
                 if !text.trim_ascii().is_empty() {
-                    bytes += text.len();
-                    texts.push((number, text.to_vec()));
+                    texts.push(number, text);
                 }
                 false
             }
@@ -272,36 +312,13 @@ fn read_batches(file: &SbwsFile, sender: &SyncSender<io::Result<Batch>>) -> io::
             }
             None => true,
         };
-        if ended || bytes >= BATCH_BYTES {
-            let batch = parse_batch(&texts)?;
-            if sender.send(Ok(batch)).is_err() || ended {
+        if ended || texts.bytes.len() >= BATCH_BYTES {
+            if sender.send(Ok(texts.parse()?)).is_err() || ended {
                 return Ok(());
             }
             texts.clear();
-            bytes = 0;
         }
     }
-}
-
-fn parse_batch(texts: &[(u64, Vec<u8>)]) -> io::Result<Batch> {
-    texts
-        .par_iter()
-        .map_init(OutcomeCodec::new, |codec, (number, text)| {
-            let codec = codec
-                .as_mut()
-                .map_err(|error| io::Error::other(error.to_string()))?;
-            let parsed = match SbwsResult::parse(text) {
-                Ok(result) => {
-                    let outcome = result.to_outcome();
-                    let facts = Some(&result.facts);
-                    let prepared = Prepared::new(codec, &result.scanner, &outcome, facts)?;
-                    Ok((result.scanner, prepared))
-                }
-                Err(error) => Err(error),
-            };
-            Ok((*number, parsed))
-        })
-        .collect()
 }
 
 /// The scan that stands for what `scanner` did on `day`.
