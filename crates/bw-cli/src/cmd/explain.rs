@@ -230,31 +230,35 @@ fn print_steps(
     let line = |what: &str, value: String| print(format!("{what:<44} {value}"));
     line(
         &format!("mean of {} rates", statistics.rates),
-        format!("{} B/s", statistics.mean),
+        statistics.mean.to_string(),
     )?;
-    line("median", format!("{} B/s", statistics.median))?;
+    line("median", statistics.median.to_string())?;
     line(
         "mean of those not below the mean",
-        format!("{} B/s", statistics.filtered),
+        statistics.filtered.to_string(),
     )?;
     line(
         "mean over the network's mean",
         format!(
             "{} / {:.0} = {:.4}",
-            statistics.mean, network.mean, steps.stream_ratio
+            statistics.mean.value(),
+            network.mean,
+            steps.stream_ratio
         ),
     )?;
     line(
         "filtered mean over the network's",
         format!(
             "{} / {:.0} = {:.4}",
-            statistics.filtered, network.filtered_mean, steps.filtered_ratio
+            statistics.filtered.value(),
+            network.filtered_mean,
+            steps.filtered_ratio
         ),
     )?;
     if let Some(facts) = aggregate.descriptor {
         line(
             "observed, burst, rate of the descriptor",
-            format!("{}, {}, {} B/s", steps.observed, facts.burst, facts.average),
+            format!("{}, {}, {}", steps.observed, facts.burst, facts.average),
         )?;
     }
     let scaled = match (&steps.pid, network.method) {
@@ -274,11 +278,15 @@ fn print_steps(
         }
         (None, bw_aggregate::Method::Torflow) => format!(
             "{:.4} x {} = {:.0} B/s",
-            steps.ratio, steps.advertised, steps.unlimited
+            steps.ratio,
+            steps.advertised.value(),
+            steps.unlimited
         ),
         (None, _) => format!(
             "{} x {:.4} = {:.0} B/s",
-            statistics.median, network.factor, steps.unlimited
+            statistics.median.value(),
+            network.factor,
+            steps.unlimited
         ),
     };
     line(&format!("scaled ({})", network.method.as_str()), scaled)?;
