@@ -162,7 +162,9 @@ async fn keyed_server(secret: u8, wrong: Option<usize>, headers: String) -> Sock
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let nonce = direct::request(&mut stream).await.nonce.unwrap();
+        let head = direct::request(&mut stream).await;
+        assert!(head.text.contains("\r\nrange: bytes=0-"), "{}", head.text);
+        let nonce = head.nonce.unwrap();
         let mut body = vec![0; SIZE as usize];
         key(secret)
             .content(&nonce, Direction::Download)

@@ -53,7 +53,7 @@ pub(crate) async fn measure(
 ) -> Result<Transfer, Failure> {
     let destination = Destination::new(&format!("http://{address}/file")).unwrap();
     let mut transport = HttpTransport::new(Direct, Tls::with_public_roots().unwrap());
-    transport.timeouts.response = Duration::from_millis(500);
+    transport.timeouts.response = Duration::from_secs(3);
     transport.key = key;
     let estimator =
         |_: &TargetFacts| LevelHalf::new(Duration::from_secs(1), Duration::from_secs(2));
