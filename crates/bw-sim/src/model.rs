@@ -204,6 +204,11 @@ impl Model {
         self.inner.relays.get(*index)
     }
 
+    /// The web servers.
+    pub fn servers(&self) -> &[Server] {
+        &self.inner.servers
+    }
+
     /// The time since the beginning.
     pub fn elapsed(&self) -> Duration {
         self.inner.elapsed()

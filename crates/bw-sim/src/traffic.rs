@@ -10,9 +10,6 @@ use crate::{Nature, Relay, Server};
 /// tor's initial congestion window, in bytes of payload: 4 × 31 cells
 /// (proposal 324, `cc_cwnd_init`) of 498 bytes.
 const FIRST_WINDOW: f64 = 124.0 * 498.0;
-/// A flow of which nobody has read for so many ticks stops: its reader's
-/// flow control says so.
-const UNREAD: u64 = 3;
 /// The link is the first resource, then come the servers, then relays.
 const LINK: u32 = 0;
 
@@ -255,7 +252,8 @@ impl Traffic {
             Nature::Stalls { after } => flow.moved >= after as f64,
             _ => false,
         };
-        self.done - flow.last_read < UNREAD
+        // Nobody reads: the reader's flow control stops the sender.
+        self.done == flow.last_read
             && servers[flow.server].outage(time).is_none()
             && ![flow.entry, flow.exit].into_iter().any(stalled)
     }

@@ -39,3 +39,13 @@ pub struct UsageReport {
     /// The most circuits begun within one second.
     pub most_circuits_per_second: u32,
 }
+
+impl UsageReport {
+    /// The highest rate on the scanner's link over `ticks` ticks in a row, in
+    /// bytes per tick.
+    pub fn link_peak(&self, ticks: usize) -> f64 {
+        let windows = self.link_trace.windows(ticks.max(1));
+        let most = windows.map(|window| window.iter().sum::<u64>()).max();
+        most.unwrap_or(0) as f64 / ticks.max(1) as f64
+    }
+}

@@ -1,0 +1,110 @@
+//! The scan loop over simulated networks, in virtual time.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "figures, for --no-capture")]
+
+mod faults;
+mod model;
+mod round;
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bw_file::{BytesPerSecond, Fingerprint};
+use bw_measure::{
+    Destination, Event, Limits, Measurer, Observer, Pacer, ScanReport, Scheduler, SpareHelpers,
+    Sustained, scan,
+};
+use bw_results::TargetFacts;
+use bw_sim::{Builder, Ledger, Model, Nature, Population, Server};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+/// 1 Gbit/s.
+const GIGABIT: u64 = 125_000_000;
+
+fn destination(number: u8) -> Destination {
+    format!("https://d{number}.example/1GiB").parse().unwrap()
+}
+
+/// A network of `population` with one server.
+fn network(population: &Population, seed: u64) -> Builder {
+    let relays = population.generate(&mut StdRng::seed_from_u64(seed));
+    let server = Server::new(destination(1));
+    Model::builder().relays(relays).server(server).seed(seed)
+}
+
+/// The default limits with a link of 1 Gbit/s.
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.link = BytesPerSecond::new(GIGABIT);
+    limits
+}
+
+/// Passes everything on to the model, and fails if a relay that is being
+/// measured is in any other measurement. Only among honest relays: of those
+/// that are tried to see whether anything works no end is told.
+struct Watch<'a> {
+    model: &'a Model,
+    targets: Mutex<BTreeSet<Fingerprint>>,
+}
+
+impl Observer for Watch<'_> {
+    fn observe(&self, event: &Event<'_>) {
+        self.model.observe(event);
+        let mut relays = self.model.relays().iter();
+        if !relays.all(|relay| relay.nature == Nature::Honest) {
+            return;
+        }
+        let mut targets = self.targets.lock().unwrap();
+        match event {
+            Event::Attempt(attempt) => {
+                for helper in &attempt.helpers {
+                    assert!(!targets.contains(helper), "{helper} is being measured");
+                }
+                let target = attempt.target.fingerprint;
+                assert!(targets.insert(target), "{target} is measured twice");
+            }
+            Event::Ended { outcome, .. } => {
+                targets.remove(&outcome.attempt().target.fingerprint);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A round over all relays of the first consensus.
+async fn round(model: &Model, limits: Limits, seed: u64) -> (ScanReport, Ledger) {
+    let consensus = model.consensus();
+    let servers = model.servers().iter();
+    let link = limits.link;
+    let mut scheduler = Scheduler::new(
+        SpareHelpers::default(),
+        limits,
+        servers.map(|server| server.destination.clone()).collect(),
+        consensus.clone(),
+        StdRng::seed_from_u64(seed),
+    );
+    for relay in &consensus.relays {
+        scheduler.add(relay.fingerprint, None);
+    }
+    let mut measurer = Measurer::new(
+        model.clone(),
+        |target: &TargetFacts| Sustained::default().for_target(target),
+        model.clock(),
+    );
+    measurer.pacer = Pacer::new(link);
+    let ledger = Ledger::new(model);
+    let watch = Watch {
+        model,
+        targets: Mutex::default(),
+    };
+    let cancel = Default::default();
+    let report = scan(model, &measurer, scheduler, None, &ledger, &watch, &cancel).await;
+    (report.unwrap(), ledger)
+}
+
+fn minutes(time: Duration) -> f64 {
+    time.as_secs_f64() / 60.0
+}
