@@ -49,7 +49,7 @@ pub use scan::{Recorder, ScanReport, scan};
 pub use schedule::{
     Correction, DestinationReport, Ended, Limits, Placement, RunId, Scheduler, Step,
 };
-pub use sustained::{Estimate, Sustained};
+pub use sustained::{Estimate, Sustained, TokenBucket};
 pub use tls::Tls;
 pub use transport::{Flow, Order, Transport};
 pub use window::Window;

@@ -28,7 +28,7 @@ use rand::seq::IndexedRandom;
 pub use destinations::DestinationReport;
 pub use limits::{Limits, Placement};
 
-use self::capacity::{Expectation, Scale};
+use self::capacity::{Expectation, Scale, burst};
 use self::destinations::Destinations;
 use self::health::{Health, State};
 use self::opinion::{Opinions, Verdict};
@@ -450,6 +450,13 @@ impl<P: HelperPolicy> Scheduler<P> {
             .unwrap_or_else(|| Expectation::of(relay, self.scale.get()))
     }
 
+    /// What helpers should be able to carry for a target: enough to be faster
+    /// than it, and to empty its token bucket.
+    fn need(&self, relay: &RelayFacts, expected: Expectation) -> f64 {
+        let middle = expected.middle();
+        (middle * self.limits.headroom).max(middle + burst(relay, expected))
+    }
+
     /// What to keep free of the link and of a destination for a target. Those
     /// carry many measurements, so that wrong guesses even out.
     fn reservation(&self, expected: Expectation) -> f64 {
@@ -491,7 +498,7 @@ impl<P: HelperPolicy> Scheduler<P> {
     ) -> Choice {
         // No more can be had than the fastest possible helpers have together.
         let attainable = self.rooms.attainable(self.limits.helpers);
-        let need = (expected.middle() * self.limits.headroom).min(0.9 * attainable);
+        let need = self.need(relay, expected).min(0.9 * attainable);
         let rooms = &self.rooms;
         let room = |index: usize| rooms.room(index);
         let port = self
@@ -561,8 +568,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         self.rooms.unclaim(&relay.fingerprint);
         self.rooms.take_target(&relay.fingerprint);
         self.destinations.reserve(destination, reserved);
-        let guess = self.expected(relay).middle();
-        let wanted = guess * self.limits.headroom;
+        let expected = self.expected(relay);
+        let (guess, wanted) = (expected.middle(), self.need(relay, expected));
         let shares = self.share(&assignment.helpers, &rooms, wanted, now);
         let running = Running {
             assignment: assignment.clone(),

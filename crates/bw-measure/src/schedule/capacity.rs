@@ -13,6 +13,20 @@ pub(super) struct Expectation {
     pub(super) high: f64,
 }
 
+/// Within which time a target's token bucket should be empty, so that what it
+/// sustains can be seen.
+const DRAINED: f64 = 3.0;
+
+/// What a full token bucket adds to what passes through `relay` at first, in
+/// bytes per second over [`DRAINED`] seconds, if its token bucket is what
+/// limits it: if its descriptor's rate is not far above what it is expected to carry.
+pub(super) fn burst(relay: &RelayFacts, expected: Expectation) -> f64 {
+    relay
+        .descriptor
+        .filter(|descriptor| descriptor.average.value() as f64 <= 2.0 * expected.high)
+        .map_or(0.0, |descriptor| descriptor.burst.value() as f64 / DRAINED)
+}
+
 /// No relay is expected to carry less, in bytes per second: an idle relay's
 /// descriptor says nothing, and tor gives unmeasured relays a weight of 20.
 const FLOOR: f64 = 20_000.0;
@@ -119,6 +133,24 @@ mod tests {
         assert_eq!(of(&relay), (10e3, 250e3), "never nothing");
         relay.unmeasured = true;
         assert_eq!(of(&relay), (10e3, 10e3), "a weight that nobody measured");
+    }
+
+    #[test]
+    fn a_burst_counts_where_the_token_bucket_limits() {
+        let id = Fingerprint::from_bytes([1; 20]);
+        let mut relay = RelayFacts::new(id, "r", KilobytesPerSecond::new(500));
+        let expected = Expectation::known(500e3);
+        assert_eq!(burst(&relay, expected), 0.0);
+        let rate = BytesPerSecond::new;
+        for (average, share) in [(600_000, 1e6), (5_000_000, 0.0)] {
+            relay.descriptor = Some(DescriptorFacts::new(
+                UnixMillis::default(),
+                rate(average),
+                rate(3_000_000),
+                rate(500_000),
+            ));
+            assert_eq!(burst(&relay, expected), share);
+        }
     }
 
     #[test]
