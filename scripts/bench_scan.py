@@ -110,6 +110,40 @@ mimetype.assign = ("" => "application/octet-stream")
         return total - before
 
 
+class Load:
+    """Clients that download meanwhile, from a server of their own."""
+
+    def __init__(self, args, place, net):
+        place = place / "load"
+        place.mkdir()
+        self.server = Server(place)
+        command = [args.bwscan, "testnet", "load", str(net), "--url", self.server.url(), "--json"]
+        self.process = subprocess.Popen(
+            [*command, "--share", str(args.load)], stdout=subprocess.PIPE, text=True
+        )
+        self.last = self.process.stdout.readline()  # once the clients work
+        if not self.last:
+            self.server.process.terminate()
+            sys.exit("the clients do not work")
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            self.last = line
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+        self.reader.join()
+        self.server.process.terminate()
+        totals = json.loads(self.last)
+        print(
+            f"clients took {100 * totals['share']:.0f} % of the capacity on average, "
+            f"{totals['failures']} of their {totals['downloads']} downloads failed"
+        )
+
+
 def bwscan(args, place, net, server):
     data = place / "bwscan"
     command = [args.bwscan, "scan", "--data-dir", data, "-d", server.url(), "--quiet"]
@@ -206,7 +240,9 @@ def main():
     parser.add_argument("--seeds", default="1", help="networks to try, as 1,2,3")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of bwscan on each")
     parser.add_argument("--link-rate", default="25MB", help="of bwscan, per second")
-    parser.add_argument("--load", default="0", help="clients that fetch meanwhile")
+    parser.add_argument(
+        "--load", type=float, default=0, help="share of the capacity that clients take meanwhile"
+    )
     parser.add_argument("--no-sbws", action="store_true")
     parser.add_argument("--json", help="also write all figures here")
     parser.add_argument("options", nargs="*", help="further options of bwscan scan, after --")
@@ -226,7 +262,7 @@ def network(args, seed, place):
     up = [args.bwscan, "testnet", "up", str(net), "--seed", seed, "--relays", args.relays]
     up += ["--exits", args.exits, "--max-rate", args.max_rate, "--prior", "0.4"]
     up += ["--burst", args.burst, "--voting-interval", "60s"]
-    rows, server = [], None
+    rows, server, load = [], None, None
     try:
         subprocess.run(
             up, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -240,6 +276,8 @@ def network(args, seed, place):
         print(f"\nseed {seed}: {len(capacities)} relays, {sum(capacities.values()) / 1e6:.1f} MB/s")
         head = f"{'scanner':8} {'round':>8} {'total':>8} {'bytes':>9} {'measured':>9}"
         print(head + f" {'sigma':>7} {'NWE':>7} {'CPU':>7} {'memory':>8}", flush=True)
+        if args.load:
+            load = Load(args, place, net)
         shares = []
         scanners = ([] if args.no_sbws else [sbws]) + [bwscan] * args.rounds
         for scanner in scanners:
@@ -275,6 +313,8 @@ def network(args, seed, place):
                     f"NWE {row['nwe']:.4f} / {peer['nwe']:.4f}"
                 )
     finally:
+        if load:
+            load.stop()
         if server:
             server.process.terminate()
         subprocess.run([args.bwscan, "testnet", "down", str(net)], stdout=subprocess.DEVNULL)

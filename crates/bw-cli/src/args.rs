@@ -376,6 +376,8 @@ pub(crate) enum TestnetCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Have clients download through a network, as a load for scanners.
+    Load(TestnetLoadArgs),
     /// Stop a network's processes and remove its files.
     Down {
         #[command(flatten)]
@@ -397,6 +399,32 @@ pub(crate) struct TestnetUpArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     /// Print the network's state as JSON when it is up.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TestnetLoadArgs {
+    #[command(flatten)]
+    pub(crate) place: TestnetPlace,
+    /// What they download: a large file, over plain http, on a server that
+    /// answers Range requests ("bwscan serve").
+    #[arg(short, long, value_name = "URL")]
+    pub(crate) url: String,
+    /// How much of the sum of all relays' capacities they take at most; a byte
+    /// that a client receives crosses three relays and counts three times.
+    #[arg(long, default_value_t = 0.5, value_name = "PART")]
+    pub(crate) share: f64,
+    /// Clients, each a tor process with up to eight downloads at a time.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) clients: usize,
+    /// Decides the sizes of the downloads and the pauses between them.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: u64,
+    /// How long [default: until a signal].
+    #[arg(long = "for", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) time: Option<Duration>,
+    /// Print JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }

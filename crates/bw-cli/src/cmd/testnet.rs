@@ -2,18 +2,26 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bw_file::BytesPerSecond;
-use bw_testnet::{Event, Lifetime, Network, Plan, PlanBuilder, Prior, Seeded, Status};
+use bw_testnet::{
+    Event, Lifetime, LoadPlan, LoadTotals, Network, Plan, PlanBuilder, Prior, Seeded, Status,
+};
 use indicatif::ProgressBar;
 
-use crate::args::{NetworkArgs, TestnetCommand, TestnetPlace, TestnetUpArgs};
+use crate::args::{NetworkArgs, TestnetCommand, TestnetLoadArgs, TestnetPlace, TestnetUpArgs};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::signals::cancel_on_signal;
-use crate::text::{print, print_json, table};
+use crate::text::{kilobytes, print, print_json, print_json_line, size, table};
 
-/// Brings a network up or down, or shows it.
+/// How often the load is looked at.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How many times until it is shown again.
+const GLANCES: usize = 10;
+
+/// Brings a network up or down, shows it, or puts load on it.
 pub(super) async fn run(command: &TestnetCommand, data: &DataDir) -> anyhow::Result<Exit> {
     match command {
         TestnetCommand::Up(args) => up(args, data).await,
@@ -26,6 +34,7 @@ pub(super) async fn run(command: &TestnetCommand, data: &DataDir) -> anyhow::Res
                 Exit::NotGoodEnough
             })
         }
+        TestnetCommand::Load(args) => load(args, data).await,
         TestnetCommand::Down { place } => {
             let directory = directory(place, data);
             Network::open(&directory)?.down().await?;
@@ -63,6 +72,55 @@ async fn up(args: &TestnetUpArgs, data: &DataDir) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// Clients that download until a signal comes or their time is up.
+async fn load(args: &TestnetLoadArgs, data: &DataDir) -> anyhow::Result<Exit> {
+    let network = Network::open(directory(&args.place, data))?;
+    let plan = LoadPlan::new(&args.url)
+        .clients(args.clients)
+        .share(args.share)
+        .seed(args.seed);
+    let cancel = cancel_on_signal()?;
+    let Some(load) = cancel.run_until_cancelled(network.load(&plan)).await else {
+        return Ok(Exit::Interrupted);
+    };
+    let load = load?;
+    let work = async {
+        for glances in 0_usize.. {
+            load.check()?;
+            if glances.is_multiple_of(GLANCES) {
+                show_load(&load.totals(), args.json)?;
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        anyhow::Ok(())
+    };
+    let limit = args.time.unwrap_or(Duration::MAX);
+    let ended = cancel
+        .run_until_cancelled(tokio::time::timeout(limit, work))
+        .await;
+    let totals = load.stop().await;
+    if let Some(Ok(result)) = ended {
+        result?;
+    }
+    show_load(&totals, args.json)?;
+    Ok(Exit::Success)
+}
+
+fn show_load(totals: &LoadTotals, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print_json_line(totals);
+    }
+    print(format!(
+        "{:>6.0} s: {} in {} downloads, {} failed; {} kB/s, {:.0} % of the network's capacity",
+        totals.seconds,
+        size(totals.bytes),
+        totals.downloads,
+        totals.failures,
+        kilobytes(totals.rate),
+        totals.share * 100.0,
+    ))
+}
+
 /// The plan that the options describe, changed by `adapt`.
 pub(super) fn plan(
     args: &NetworkArgs,
@@ -91,7 +149,7 @@ pub(super) fn plan(
 pub(super) async fn bring_up(plan: &Plan) -> anyhow::Result<Network> {
     let bar = ProgressBar::no_length();
     let plain = !std::io::stderr().is_terminal();
-    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar.enable_steady_tick(Duration::from_millis(200));
     let mut last = None;
     let result = Network::up(plan, |event: Event| {
         let text = event.to_string();
