@@ -253,7 +253,7 @@ fn a_scanner_that_is_killed(bench: &Bench) {
     while killed < KILLS {
         let mut command = bench.scan("killed", &bench.url, &arguments);
         let mut scan = Kill(command.arg("--quiet").spawn().unwrap());
-        std::thread::sleep(Duration::from_millis(rng.random_range(0..1800)));
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..1500)));
         match scan.0.try_wait().unwrap() {
             Some(status) => assert!(status.success(), "{status}, seed {seed}"),
             None => killed += 1,
