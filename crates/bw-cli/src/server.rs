@@ -452,7 +452,8 @@ mod tests {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(header(&response, Receipts::HEADER.0), Receipts::HEADER.1);
         let lines = body(response).await;
-        let receipts = Receipts::new(signed.map(|key| (key, &nonce())));
+        let nonce = nonce();
+        let receipts = Receipts::new(signed.map(|key| (key, &nonce)));
         let mut all = lines
             .strip_suffix(b"\n")
             .unwrap()

@@ -2,7 +2,10 @@
 //! tor processes: relays, the consensus, the destination, the scanner itself.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, reason = "a test that fails should tell its seed")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a test that fails should tell its seed"
+)]
 
 mod bench;
 mod faulty;

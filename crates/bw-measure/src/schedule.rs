@@ -88,6 +88,8 @@ struct Pending {
     target: Fingerprint,
     /// Attempts that failed and count.
     failures: u32,
+    /// How many measurements of other relays there were before the first of them.
+    before: Option<u64>,
     /// Helpers of earlier attempts.
     avoid: Vec<Fingerprint>,
     not_before: Duration,
@@ -131,13 +133,6 @@ struct Running {
     seen: (Duration, Vec<(Fingerprint, u64)>),
 }
 
-impl Running {
-    /// What was last seen of it, in bytes per second.
-    fn load(&self) -> f64 {
-        self.shares.iter().map(|share| share.load).sum()
-    }
-}
-
 /// What a search for helpers found.
 enum Choice {
     /// These, with the room that each has.
@@ -174,10 +169,15 @@ const CROWDED: f64 = 0.7;
 /// Over how long the present rate of a running measurement is taken.
 const RECENT: Duration = Duration::from_millis(400);
 /// What is kept free of what a target is expected to take, where many
-/// measurements meet.
-const EVEN: f64 = 1.1;
-/// What is kept free of a running measurement's present rate.
+/// measurements meet: some of them are still opening their circuits.
+const EVEN: f64 = 0.85;
+/// What is kept free beside that for wrong guesses, as a share of the root of
+/// the sum of their squares.
+const GUESSES: f64 = 0.3;
+/// What is kept free of a running measurement's present rate, on its helpers.
 const PRESENT: f64 = 1.15;
+/// The same where many measurements meet.
+const EVEN_PRESENT: f64 = 1.05;
 /// Before that, a rate may be one that only begins.
 const RAMP: Duration = Duration::from_millis(750);
 
@@ -276,6 +276,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let pending = Pending {
             target,
             failures: 0,
+            before: None,
             avoid: Vec::new(),
             not_before: Duration::ZERO,
             unfit_since: None,
@@ -469,7 +470,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let middle = expected.middle();
         let guesses = self.running.values().map(|one| one.guess * one.guess);
         let doubt = (guesses.sum::<f64>() + middle * middle).sqrt();
-        let spare = (self.limits.headroom - EVEN).max(0.0) * doubt;
+        let spare = GUESSES * doubt;
         self.reserved() + middle * EVEN + spare <= self.limits.link.value() as f64
     }
 
@@ -700,8 +701,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         let Some(running) = self.running.get_mut(&id) else {
             return correction;
         };
-        let present =
-            (total * PRESENT).min((self.limits.link.value() as f64 - others).max(running.reserved));
+        let present = (total * EVEN_PRESENT)
+            .min((self.limits.link.value() as f64 - others).max(running.reserved));
         if elapsed >= RAMP || present > running.reserved {
             correction.freed |= present < running.reserved * 0.9;
             self.destinations
@@ -796,8 +797,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    /// Above which rate the helpers or the scanner's link, not the target, seem
-    /// to limit.
+    /// Above which rate the helpers, not the target, seem to limit.
     fn ceiling(&self, running: &Running, outcome: &Outcome) -> f64 {
         let helped = &outcome.attempt().helpers;
         let shares = running.shares.iter();
@@ -805,9 +805,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             .filter(|share| helped.contains(&share.helper))
             .map(|share| self.rooms.offered(&share.helper, share.load))
             .sum();
-        let others: f64 = self.running.values().map(Running::load).sum();
-        let link = self.limits.link.value() as f64 - others;
-        CEILING * offered.min(link)
+        CEILING * offered
     }
 
     fn measured(
@@ -912,11 +910,13 @@ impl<P: HelperPolicy> Scheduler<P> {
         pending.failures += u32::from(!excused);
         // A helper that has just left the consensus is no reason.
         let gone = failure.kind == FailureKind::UnknownRelay && failure.blame == Blame::Target;
+        let before = *pending.before.get_or_insert(self.health.count());
         let given_up = pending.failures >= self.limits.attempts;
-        if given_up && !self.health.is_trustworthy() {
+        let tells = self.health.tells(before);
+        if given_up && !tells {
             self.health.doubt();
         }
-        let settled = gone || (given_up && self.health.is_trustworthy());
+        let settled = gone || (given_up && tells);
         if !settled {
             let times = pending.failures.saturating_sub(1).min(10);
             let back_off = (BACK_OFF * 2_u32.pow(times)).min(LONGEST_BACK_OFF);

@@ -109,11 +109,7 @@ fn snapshot(case: &Case) -> Arc<NetworkSnapshot> {
 struct Watched(SpareHelpers);
 
 impl HelperPolicy for Watched {
-    fn choose(
-        &mut self,
-        request: &HelperRequest<'_>,
-        rng: &mut dyn rand::Rng,
-    ) -> Option<HelperChoice> {
+    fn choose(&mut self, request: &HelperRequest<'_>, rng: &mut dyn Rng) -> Option<HelperChoice> {
         let choice = self.0.choose(request, rng)?;
         let position = |id: &Fingerprint| {
             let relays = request.snapshot.relays.iter();

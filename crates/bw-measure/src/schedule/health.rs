@@ -48,7 +48,8 @@ pub(super) struct Health {
     mode: Mode,
     back_off: Duration,
     since: Option<Duration>,
-    worked: bool,
+    /// How many measurements there were.
+    worked: u64,
     last: Option<Failure>,
 }
 
@@ -63,7 +64,7 @@ impl Health {
             mode: Mode::Normal,
             back_off: BACK_OFF,
             since: None,
-            worked: false,
+            worked: 0,
             last: None,
         }
     }
@@ -84,7 +85,7 @@ impl Health {
     /// Something was measured.
     pub(super) fn worked(&mut self) {
         *self = Self {
-            worked: true,
+            worked: self.worked + 1,
             ..Self::new(self.patience, self.outage)
         };
     }
@@ -114,7 +115,7 @@ impl Health {
             Mode::Probing(left) if left > 1 => self.mode = Mode::Probing(left - 1),
             Mode::Probing(_) => {
                 let since = *self.since.get_or_insert(now);
-                if !self.worked || now.saturating_sub(since) >= self.outage {
+                if self.worked == 0 || now.saturating_sub(since) >= self.outage {
                     self.mode = Mode::Broken;
                 } else {
                     self.mode = Mode::Pause(now + self.back_off);
@@ -125,10 +126,15 @@ impl Health {
         }
     }
 
-    /// Whether a failure tells something of the relay: not as long as it may
-    /// be that nothing works.
-    pub(super) const fn is_trustworthy(&self) -> bool {
-        self.worked && self.run * 2 <= self.patience
+    /// How many measurements there were so far.
+    pub(super) const fn count(&self) -> u64 {
+        self.worked
+    }
+
+    /// Whether the failures of a relay tell something of it, the first of which came
+    /// after `count` measurements: not as long as it may be that nothing works.
+    pub(super) const fn tells(&self, count: u64) -> bool {
+        self.worked > count && self.run * 2 <= self.patience
     }
 
     pub(super) fn last_failure(&self) -> Option<&Failure> {
@@ -158,7 +164,7 @@ mod tests {
         health.worked();
         (0..9).for_each(|_| health.failed(&failure()));
         assert_eq!(health.state(secs(1)), State::Normal);
-        assert!(!health.is_trustworthy());
+        assert!(!health.tells(0));
         health.failed(&failure());
         for _ in 0..CONTROLS {
             assert_eq!(health.state(secs(1)), State::Probing);
@@ -168,7 +174,7 @@ mod tests {
         assert_eq!(health.state(secs(6)), State::Probing);
         health.worked();
         assert_eq!(health.state(secs(7)), State::Normal);
-        assert!(health.is_trustworthy());
+        assert!(health.tells(1) && !health.tells(2));
     }
 
     #[test]
