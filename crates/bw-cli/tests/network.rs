@@ -189,7 +189,8 @@ fn interrupted_scans_go_on(bench: &Bench) {
     let listed = bench.list("interrupted");
     assert_eq!(listed.as_array().unwrap().len(), 1);
     assert_eq!(listed[0]["state"], "unfinished");
-    assert_eq!(listed[0]["measured"], first);
+    // Some may be measurements that were not believed.
+    assert_eq!(listed[0]["outcomes"], first);
     let id = listed[0]["id"].clone();
 
     let aggregate = || {
@@ -224,8 +225,8 @@ fn interrupted_scans_go_on(bench: &Bench) {
     assert_eq!(listed[0]["id"], id);
     assert_eq!(listed[0]["state"], "completed");
     assert_eq!(listed[0]["measured"], RELAYS);
-    // No relay was measured twice: nothing that was recorded was forgotten.
-    assert_eq!(listed[0]["outcomes"], RELAYS);
+    // Nothing that was recorded was forgotten.
+    assert!(listed[0]["outcomes"].as_u64().unwrap() >= third.max(RELAYS as u64));
 
     let output = aggregate();
     assert!(output.status.success(), "{}", text(&output));

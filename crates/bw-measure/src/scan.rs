@@ -141,11 +141,11 @@ where
                 Step::Unable { target, kind } => {
                     let outcome = unable(target, kind, measurer.clock.now());
                     report.failed += 1;
-                    recorder.record(&outcome, true)?;
                     observer.observe(&Event::Ended {
                         outcome: &outcome,
                         settled: true,
                     });
+                    recorder.record(&outcome, true)?;
                 }
                 Step::Wait(wake) => break wake,
                 Step::Broken => return Err(nothing_works(&lock(&scheduler))),
@@ -180,9 +180,9 @@ where
         };
         let ended = lock(&scheduler).end(id, now(), outcome);
         if let Some(outcome) = &ended.outcome {
-            recorder.record(outcome, ended.settled)?;
             let settled = ended.settled;
             observer.observe(&Event::Ended { outcome, settled });
+            recorder.record(outcome, settled)?;
             match outcome {
                 Outcome::Measured(_) => report.measured += usize::from(settled),
                 Outcome::Failed(_) => report.failed += usize::from(settled),

@@ -630,6 +630,9 @@ impl<P: HelperPolicy> Scheduler<P> {
         let destination = self.destinations.choose(0.0, now, &mut self.rng);
         if let (Some(relay), Some(destination)) = (relay, destination) {
             let expected = self.expected(relay);
+            if !self.running.is_empty() && !self.link_fits(expected) {
+                return Step::Wait(None);
+            }
             let turn = (0, false, Reverse(0), relay.fingerprint);
             if let Choice::Found(choice, rooms) =
                 self.choose(relay, &turn, expected, destination, true)
