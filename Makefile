@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test check bench bench-aggregate clean
+.PHONY: demo test check bench bench-aggregate bench-scan clean
 
 # The whole job on a private Tor network; results in ./demo.
 demo:
@@ -37,6 +37,12 @@ bench-aggregate:
 	worker=$$(ls -t target/release/deps/worker-* | grep -v '\.d$$' | head -n 1) && \
 	/usr/bin/python3 crates/bw-aggregate/benches/against_sbws.py $$worker && \
 	/usr/bin/python3 crates/bw-aggregate/benches/against_sbws.py $$worker --growth --times 3
+
+# One round of sbws and some of bwscan over the same private networks, ten minutes for each.
+bench-scan:
+	scripts/setup.sh bench
+	cargo build --locked --release -p bw-cli
+	/usr/bin/python3 scripts/bench_scan.py --bwscan "$(CURDIR)/target/release/bwscan" --seeds 7
 
 clean:
 	cargo clean

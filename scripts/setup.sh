@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the demo and the tests need and the machine lacks: tor with
 # authority support and tor-gencert (one Debian package), and cargo-nextest
-# for the tests. Usage: scripts/setup.sh [demo|test|ci]
+# for the tests. Usage: scripts/setup.sh [demo|test|ci|bench]
 set -eu
 want=${1:-demo}
 
@@ -34,7 +34,8 @@ have cargo || {
 packages=
 if ! have tor || ! have tor-gencert; then packages="$packages tor"; fi
 if ! have cc; then packages="$packages build-essential"; fi
-if [ "$want" = ci ]; then
+if [ "$want" = bench ] && ! have lighttpd; then packages="$packages lighttpd"; fi
+if [ "$want" = ci ] || [ "$want" = bench ]; then
     for package in python3-stem sbws faketime; do
         dpkg -s "$package" >/dev/null 2>&1 || packages="$packages $package"
     done
@@ -42,7 +43,7 @@ fi
 # shellcheck disable=SC2086 # one word per package
 [ -z "$packages" ] || install_packages $packages
 
-if [ "$want" != demo ] && ! cargo nextest --version >/dev/null 2>&1; then
+if [ "$want" != demo ] && [ "$want" != bench ] && ! cargo nextest --version >/dev/null 2>&1; then
     echo "setup: installing cargo-nextest"
     cargo install --locked cargo-nextest
 fi
