@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod bench;
+
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use bw_file::BytesPerSecond;
@@ -12,111 +13,10 @@ use bw_results::Store;
 use bw_testnet::{Network, Plan, RelaySpec};
 use serde_json::Value;
 
+use bench::{Bench, Kill, bwscan, outcomes, serve};
+
 /// Relays and exits of the network.
 const RELAYS: usize = 6;
-
-struct Bench {
-    directory: tempfile::TempDir,
-    config: PathBuf,
-    url: String,
-    _server: Kill,
-}
-
-/// A process that ends with the test.
-struct Kill(Child);
-
-impl Drop for Kill {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn bwscan() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bwscan"));
-    command.stdin(Stdio::null());
-    command
-}
-
-/// `bwscan serve` on a free port; the URL is the one it prints.
-fn serve(more: &[&str]) -> (Kill, String) {
-    use std::io::{BufRead, BufReader};
-    let mut child = bwscan()
-        .args(["serve", "--listen", "127.0.0.1:0"])
-        .args(more)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let url = line.split_whitespace().last().unwrap().to_owned();
-    (Kill(child), url)
-}
-
-impl Bench {
-    fn new(network: &Network) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("arti.toml");
-        let tor = directory.path().join("tor");
-        let text = network.client_config_toml(&tor.join("cache"), &tor.join("state"));
-        std::fs::write(&config, text).unwrap();
-        let (server, url) = serve(&[]);
-        Self {
-            directory,
-            config,
-            url,
-            _server: server,
-        }
-    }
-
-    fn data(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// `bwscan scan` with this data directory, not started yet.
-    fn scan(&self, data: &str, url: &str, more: &[&str]) -> Command {
-        let mut command = bwscan();
-        command
-            .args([
-                "scan",
-                "--bootstrap-timeout",
-                "60s",
-                "--destination",
-                url,
-                "--data-dir",
-            ])
-            .arg(self.data(data))
-            .arg("--tor-config")
-            .arg(&self.config)
-            .args(more);
-        command
-    }
-
-    fn list(&self, data: &str) -> Value {
-        let output = bwscan()
-            .args(["list", "--json", "--data-dir"])
-            .arg(self.data(data))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
-
-/// Outcomes in the store, 0 as long as there is none.
-fn outcomes(data: &Path) -> u64 {
-    let Ok(store) = Store::open_read_only(data.join("results.sqlite")) else {
-        return 0;
-    };
-    store
-        .scans()
-        .unwrap()
-        .iter()
-        .map(|scan| scan.outcomes)
-        .sum()
-}
 
 /// Starts a scan and interrupts it once it has recorded more than `known`
 /// outcomes; returns how it ended and how many outcomes there are.

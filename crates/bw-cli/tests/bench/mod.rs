@@ -1,5 +1,7 @@
 //! What a scan on a private network needs, and what it leaves in the store.
 
+#![allow(dead_code, reason = "each of the tests uses a part of it")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -11,7 +13,8 @@ use serde_json::Value;
 /// scanner needs to reach the network.
 pub(crate) struct Bench {
     directory: tempfile::TempDir,
-    config: PathBuf,
+    /// The configuration of arti.
+    pub(crate) config: PathBuf,
     /// Of the server.
     pub(crate) url: String,
     _server: Kill,
@@ -34,10 +37,11 @@ pub(crate) fn bwscan() -> Command {
 }
 
 /// `bwscan serve` on a free port; the URL is the one it prints.
-fn serve() -> (Kill, String) {
+pub(crate) fn serve(more: &[&str]) -> (Kill, String) {
     use std::io::{BufRead, BufReader};
     let mut child = bwscan()
         .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(more)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -56,7 +60,7 @@ impl Bench {
         let tor = directory.path().join("tor");
         let text = network.client_config_toml(&tor.join("cache"), &tor.join("state"));
         std::fs::write(&config, text).unwrap();
-        let (server, url) = serve();
+        let (server, url) = serve(&[]);
         Self {
             directory,
             config,

@@ -44,8 +44,8 @@ async fn eight_thousand_relays() {
     let (report, ledger) = round(&model, limits(), 1).await;
     print("8,000 relays", &model, &ledger, begin);
     assert_eq!((report.measured, report.failed, report.left), (8000, 0, 0));
-    // What holds now; the goal is 60 minutes, and the link's limit in every second.
-    assert!(minutes(model.elapsed()) <= 120.0);
+    assert!(minutes(model.elapsed()) <= 60.0);
+    // What holds now; the goal is the link's limit in every second.
     let usage = model.usage();
     let ten_seconds = usage.link_peak(200) * 20.0;
     assert!(ten_seconds <= 1.05 * GIGABIT as f64, "{ten_seconds} B/s");
@@ -58,7 +58,9 @@ async fn eight_thousand_relays() {
             .all(|entry| entry.settled.is_some() && entry.attempts <= 3)
     );
     let accuracy = ledger.accuracy(|_| true).unwrap();
-    assert!(accuracy.sigma < 0.02 && accuracy.nwe < 0.05, "{accuracy:?}");
+    // The link is planned to be full, so that the pacer slows fast relays at times;
+    // without it the error is less than half, and the link's limit means little.
+    assert!(accuracy.sigma < 0.02 && accuracy.nwe < 0.08, "{accuracy:?}");
 }
 
 #[tokio::test(start_paused = true)]
