@@ -541,8 +541,13 @@ impl<P: HelperPolicy> Scheduler<P> {
                 most: 1,
                 ..request
             };
-            if self.policy.choose(&anybody, &mut self.rng).is_some() {
-                return Choice::NotNow;
+            if let Some(choice) = self.policy.choose(&anybody, &mut self.rng) {
+                if !idle {
+                    return Choice::NotNow;
+                }
+                // All are set aside or claimed: better one of them than nobody.
+                let rooms = vec![0.0; choice.helpers.len()];
+                return Choice::Found(choice, rooms);
             }
         }
         Choice::Never
@@ -604,6 +609,7 @@ impl<P: HelperPolicy> Scheduler<P> {
                 reserved: (rate * part).min(*room),
                 load: 0.0,
             };
+            self.rooms.help(helper, true);
             self.rooms.reserve(helper, share.reserved);
             self.begun.push_back(now);
             shares.push(share);
@@ -616,6 +622,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         if self.running.values().any(|one| one.pending.is_none()) {
             return Step::Wait(None);
         }
+        let idle = self.running.is_empty();
         let snapshot = Arc::clone(&self.snapshot);
         let mut relays: Vec<&RelayFacts> = snapshot
             .relays
@@ -635,7 +642,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             }
             let turn = (0, false, Reverse(0), relay.fingerprint);
             if let Choice::Found(choice, rooms) =
-                self.choose(relay, &turn, expected, destination, true)
+                self.choose(relay, &turn, expected, destination, idle)
             {
                 let reserved = self.reservation(expected);
                 let plan = Plan {
@@ -782,6 +789,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let ceiling = self.ceiling(&running, &outcome);
         self.rooms.free_target(&target);
         for share in &running.shares {
+            self.rooms.help(&share.helper, false);
             self.rooms.reserve(&share.helper, -share.reserved);
             self.rooms.load(&share.helper, -share.load);
         }

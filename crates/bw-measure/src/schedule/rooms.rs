@@ -13,6 +13,8 @@ struct Room {
     expected: Expectation,
     /// What running measurements take of it as a helper, in bytes per second.
     reserved: f64,
+    /// In how many running measurements it helps.
+    helping: u32,
     /// What was last seen to pass through it as a helper, in bytes per second.
     load: f64,
     /// It is being measured: nobody else may use it.
@@ -75,6 +77,7 @@ impl Rooms {
             let fresh = Room {
                 expected: expect(relay),
                 reserved: 0.0,
+                helping: 0,
                 load: 0.0,
                 target: false,
                 claimed: false,
@@ -90,7 +93,7 @@ impl Rooms {
             self.index.insert(relay.fingerprint, index);
             self.rooms.push(room);
         }
-        old.retain(|_, room| room.target || room.claimed || room.reserved > 0.0);
+        old.retain(|_, room| room.target || room.claimed || room.helping > 0);
         self.departed = old;
     }
 
@@ -134,7 +137,7 @@ impl Rooms {
     /// Whether the relay is in use in any way.
     pub(super) fn is_taken(&self, relay: &Fingerprint) -> bool {
         self.get(relay)
-            .is_some_and(|room| room.target || room.reserved > 0.0)
+            .is_some_and(|room| room.target || room.helping > 0)
     }
 
     pub(super) fn take_target(&mut self, relay: &Fingerprint) {
@@ -165,6 +168,17 @@ impl Rooms {
             && std::mem::replace(&mut room.claimed, false)
         {
             self.claims -= 1;
+        }
+    }
+
+    /// `helper` helps in a further measurement, or in one less.
+    pub(super) fn help(&mut self, helper: &Fingerprint, begins: bool) {
+        if let Some(room) = self.get_mut(helper) {
+            room.helping = if begins {
+                room.helping + 1
+            } else {
+                room.helping.saturating_sub(1)
+            };
         }
     }
 

@@ -52,7 +52,7 @@ async fn a_destination_that_dies_and_comes_back_stops_nothing() {
     for silent in [false, true] {
         let relays = Population::public_network(1500).generate(&mut StdRng::seed_from_u64(1));
         let mut dying = Server::new(destination(2));
-        let (from, until) = (Duration::from_secs(120), Duration::from_secs(420));
+        let (from, until) = (Duration::from_secs(60), Duration::from_secs(240));
         dying.outages = vec![Outage {
             from,
             until,
