@@ -50,12 +50,13 @@ impl std::fmt::Debug for HelperRequest<'_> {
 }
 
 impl HelperRequest<'_> {
-    /// Whether the target can be measured in `position` at all.
-    fn allows(&self, position: Position) -> bool {
-        match position {
+    /// The positions in which the target can be measured at all, in order.
+    fn allowed_positions(&self) -> impl Iterator<Item = Position> + '_ {
+        let positions = self.positions.iter().copied();
+        positions.filter(|position| match position {
             Position::Exit => can_exit(self.snapshot, self.target, self.port),
             _ => true,
-        }
+        })
     }
 
     /// Whether `relay` may help a target in `position`: it runs, is no
@@ -130,14 +131,11 @@ impl HelperPolicy for SpareHelpers {
         request: &HelperRequest<'_>,
         rng: &mut dyn rand::Rng,
     ) -> Option<HelperChoice> {
-        let allowed = request.positions.iter().copied();
-        allowed
-            .filter(|&position| request.allows(position))
-            .find_map(|position| {
-                let helpers =
-                    one(request, position, rng).or_else(|| several(request, position, rng))?;
-                Some(HelperChoice::new(position, helpers))
-            })
+        request.allowed_positions().find_map(|position| {
+            let helpers =
+                one(request, position, rng).or_else(|| several(request, position, rng))?;
+            Some(HelperChoice::new(position, helpers))
+        })
     }
 }
 
@@ -228,19 +226,16 @@ impl HelperPolicy for FasterHelper {
         request: &HelperRequest<'_>,
         rng: &mut dyn rand::Rng,
     ) -> Option<HelperChoice> {
-        let allowed = request.positions.iter().copied();
-        allowed
-            .filter(|&position| request.allows(position))
-            .find_map(|position| {
-                let candidates = request.candidates(position);
-                let floor = lower_quartile(request.snapshot, position == Position::Entry);
-                let relays = candidates.iter().map(|candidate| candidate.relay);
-                let fresh = candidates.iter().filter(|one| request.is_fresh(one));
-                let fresh: Vec<_> = fresh.map(|candidate| candidate.relay).collect();
-                let helper = draw(&fresh, request.target, floor, rng)
-                    .or_else(|| draw(&relays.collect::<Vec<_>>(), request.target, floor, rng))?;
-                Some(HelperChoice::new(position, vec![helper.fingerprint]))
-            })
+        request.allowed_positions().find_map(|position| {
+            let candidates = request.candidates(position);
+            let floor = lower_quartile(request.snapshot, position == Position::Entry);
+            let relays = candidates.iter().map(|candidate| candidate.relay);
+            let fresh = candidates.iter().filter(|one| request.is_fresh(one));
+            let fresh: Vec<_> = fresh.map(|candidate| candidate.relay).collect();
+            let helper = draw(&fresh, request.target, floor, rng)
+                .or_else(|| draw(&relays.collect::<Vec<_>>(), request.target, floor, rng))?;
+            Some(HelperChoice::new(position, vec![helper.fingerprint]))
+        })
     }
 }
 

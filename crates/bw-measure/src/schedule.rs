@@ -178,7 +178,7 @@ const GUESSES: f64 = 0.3;
 const PRESENT: f64 = 1.15;
 /// The same where many measurements meet.
 const EVEN_PRESENT: f64 = 1.05;
-/// Before that, a rate may be one that only begins.
+/// Until then a low rate may be one that only begins, and frees nothing.
 const RAMP: Duration = Duration::from_millis(750);
 
 /// Decides which relay is measured when, through whom, against what.
