@@ -278,7 +278,10 @@ async fn dropping_the_future_leaves_nothing() {
     let (told, there) = (std::sync::Arc::clone(&started), home.clone());
     let coming_up = Network::up(&plan, move |event| {
         if matches!(event, Event::Started { .. }) {
-            assert_eq!(processes_of(&there).len(), 3);
+            // The kernel shows a command line only a moment after the process began.
+            wait_until(Duration::from_secs(5), "three processes", || {
+                processes_of(&there).len() == 3
+            });
             told.notify_one();
         }
     });
