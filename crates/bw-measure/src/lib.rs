@@ -22,6 +22,7 @@ mod scan;
 mod schedule;
 mod sustained;
 mod tls;
+mod token_bucket;
 #[cfg(feature = "tor")]
 pub mod tor;
 mod transport;
@@ -49,7 +50,8 @@ pub use scan::{Recorder, ScanReport, scan};
 pub use schedule::{
     Correction, DestinationReport, Ended, Limits, Placement, RunId, Scheduler, Step,
 };
-pub use sustained::{Estimate, Sustained, TokenBucket};
+pub use sustained::{Estimate, Sustained};
 pub use tls::Tls;
+pub use token_bucket::TokenBucket;
 pub use transport::{Flow, Order, Transport};
 pub use window::Window;

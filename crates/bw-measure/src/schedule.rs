@@ -33,7 +33,7 @@ use self::destinations::Destinations;
 use self::health::{Health, State};
 use self::opinion::{Opinions, Verdict};
 use self::rooms::Rooms;
-use crate::{Assignment, Destination, HelperChoice, HelperPolicy, HelperRequest};
+use crate::{Assignment, Destination, HelperChoice, HelperPolicy, HelperRequest, TokenBucket};
 
 /// A running measurement, as its scheduler knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -723,7 +723,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             running.guess = 0.0;
         }
         // While the path fills, a burst may pass that the target cannot sustain.
-        if elapsed > RECENT * 2 && total > CROWDED * offered {
+        let target = running.assignment.target.fingerprint;
+        let crowded = total > CROWDED * offered && !self.is_own_limit(&target, total);
+        if elapsed > RECENT * 2 && crowded {
             correction.join = self.extend(id, total, offered, now);
         }
         correction
@@ -808,6 +810,15 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
+    /// Whether the token bucket of `target` is what limits it to `rate`.
+    fn is_own_limit(&self, target: &Fingerprint, rate: f64) -> bool {
+        let descriptor = self
+            .snapshot
+            .relay(target)
+            .and_then(|relay| relay.descriptor);
+        descriptor.is_some_and(|descriptor| TokenBucket::from(&descriptor).explains(rate))
+    }
+
     /// Above which rate the helpers, not the target, seem to limit.
     fn ceiling(&self, running: &Running, outcome: &Outcome) -> f64 {
         let helped = &outcome.attempt().helpers;
@@ -828,6 +839,11 @@ impl<P: HelperPolicy> Scheduler<P> {
     ) -> Ended {
         let target = running.assignment.target.fingerprint;
         let rate = measurement.rates().next().unwrap_or(0.0);
+        let ceiling = if self.is_own_limit(&target, rate) {
+            f64::INFINITY
+        } else {
+            ceiling
+        };
         let promise = self
             .snapshot
             .relay(&target)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bw_results::{Slice, StopReason, TargetFacts};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::Estimator;
+use crate::{Estimator, TokenBucket};
 
 /// Finds the rate that a relay sustains: leaves the beginning out, where the
 /// congestion window opens and a full token bucket lets a relay send above
@@ -16,7 +16,8 @@ use crate::Estimator;
 /// Where the beginning ends is decided by the marginal standard error rule
 /// (White, "An effective truncation heuristic for bias reduction in simulation
 /// output", Simulation 69(6), 1997): the truncation after which the rest's
-/// standard error is least, in the first half of the transfer. The interval is
+/// standard error is least, in the first half of the transfer (later only if
+/// what follows would still be above what a token bucket sustains). The interval is
 /// Student's t over the batches that are left. A rate that the relay's token
 /// bucket, as its descriptor has it, cannot sustain is a burst, and the transfer
 /// goes on until it is over.
@@ -43,31 +44,6 @@ pub struct Sustained {
     pub longest: Duration,
     /// The token bucket that the relay declares, if it does.
     pub bucket: Option<TokenBucket>,
-}
-
-/// What a relay's descriptor says of its token bucket.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct TokenBucket {
-    /// What fills it (`bandwidth-avg`), in bytes per second.
-    pub rate: f64,
-    /// What it holds (`bandwidth-burst`), in bytes.
-    pub burst: f64,
-}
-
-impl TokenBucket {
-    /// A bucket of `burst` bytes that fills at `rate` bytes per second.
-    pub const fn new(rate: f64, burst: f64) -> Self {
-        Self { rate, burst }
-    }
-
-    /// Whether a relay cannot go on sending at `rate` for long, after `bytes`
-    /// in `seconds`: it is above what the bucket lets pass in the long run, and
-    /// what was in the bucket at first cannot all have passed yet.
-    fn is_burst(&self, rate: f64, bytes: f64, seconds: f64) -> bool {
-        let all = GOODPUT * self.burst + SUSTAINED * self.rate * seconds;
-        rate > LIMIT * self.rate && (rate > self.rate || bytes < 0.9 * all)
-    }
 }
 
 impl Default for Sustained {
@@ -99,22 +75,12 @@ pub struct Estimate {
 
 /// No fewer batches make an interval.
 const FEWEST: usize = 4;
-/// Payload in what a token bucket counts at most: cells and TLS have headers
-/// (498 of 514 bytes, and 29 of each TLS record).
-const GOODPUT: f64 = 0.97;
-/// Payload in it in the long run: tor 0.4.9 wastes some of what is refilled.
-const SUSTAINED: f64 = 0.76;
-/// No relay was seen to sustain a larger share of its rate.
-const LIMIT: f64 = 0.88;
 
 impl Sustained {
     /// With what the descriptor of `target` says of its token bucket.
     #[must_use]
     pub fn for_target(mut self, target: &TargetFacts) -> Self {
-        self.bucket = target.descriptor.map(|descriptor| {
-            let (rate, burst) = (descriptor.average.value(), descriptor.burst.value());
-            TokenBucket::new(rate as f64, burst as f64)
-        });
+        self.bucket = target.descriptor.as_ref().map(TokenBucket::from);
         self
     }
 
@@ -122,15 +88,28 @@ impl Sustained {
     pub fn estimate(&self, slices: &[Slice]) -> Option<Estimate> {
         let rates = self.batches(slices);
         let per_batch = self.slices_per_batch(slices);
-        let truncated = truncation(&rates);
-        let warm_up = truncated * per_batch;
-        let counted = slices.get(warm_up..)?;
-        let rate = Slice::rate_of(counted)?;
-        Some(Estimate {
-            rate,
-            half_width: self.half_width(&rates[truncated..]),
-            warm_up,
-        })
+        let truncated_at_most = |most: usize| {
+            let truncated = truncation(&rates, most);
+            let warm_up = truncated * per_batch;
+            Some(Estimate {
+                rate: Slice::rate_of(slices.get(warm_up..)?)?,
+                half_width: self.half_width(&rates[truncated..]),
+                warm_up,
+            })
+        };
+        let estimate = truncated_at_most(rates.len() / 2)?;
+        match self.bucket {
+            // A burst that helpers slow may take more than half of the time.
+            Some(bucket) if bucket.is_above(estimate.rate) => {
+                let enough = self
+                    .enough
+                    .as_micros()
+                    .div_ceil(self.batch.as_micros().max(1));
+                let enough = usize::try_from(enough).unwrap_or(usize::MAX);
+                truncated_at_most(rates.len().saturating_sub(enough).max(rates.len() / 2))
+            }
+            _ => Some(estimate),
+        }
     }
 
     fn slices_per_batch(&self, slices: &[Slice]) -> usize {
@@ -172,15 +151,16 @@ impl Sustained {
     }
 }
 
-/// How many of the first batches to leave out: the marginal standard error rule.
-fn truncation(rates: &[f64]) -> usize {
+/// How many of the first batches to leave out, of `most`: the marginal standard
+/// error rule.
+fn truncation(rates: &[f64], most: usize) -> usize {
     let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
     let mut best = (f64::INFINITY, 0);
     for (index, rate) in rates.iter().enumerate().rev() {
         sum += rate;
         squares += rate * rate;
         count += 1.0;
-        if index > rates.len() / 2 {
+        if index > most {
             continue;
         }
         let error = (squares - sum * sum / count) / (count * count);
@@ -239,8 +219,14 @@ mod tests {
     const SLICE: Duration = Duration::from_millis(50);
 
     /// Feeds `estimator` with the rate (bytes per slice) of each slice.
-    fn run(
+    fn run(estimator: Sustained, rate_at: impl FnMut(usize) -> u64) -> (StopReason, Transfer) {
+        run_for(estimator, 200, rate_at)
+    }
+
+    /// The same, of at most `most` slices.
+    fn run_for(
         mut estimator: Sustained,
+        most: usize,
         mut rate_at: impl FnMut(usize) -> u64,
     ) -> (StopReason, Transfer) {
         let mut slices = Vec::new();
@@ -250,7 +236,7 @@ mod tests {
                 let warm_up = estimator.warm_up(&slices);
                 return (stop, Transfer::new(slices, warm_up, stop));
             }
-            assert!(slices.len() <= 200, "it ends at its limit");
+            assert!(slices.len() <= most, "it ends at its limit");
         }
     }
 
@@ -295,6 +281,21 @@ mod tests {
         let (stop, transfer) = run(declared, burst);
         let rate = transfer.rate().unwrap();
         assert!((19_900.0..22_900.0).contains(&rate), "{stop}: {rate}");
+    }
+
+    #[test]
+    fn a_burst_that_helpers_slow_is_waited_out() {
+        // 400 KB at first and 100 KB/s (80 of them payload), through helpers of 98 KB/s.
+        let slowed = |n: usize| if n < 420 { 4900 } else { 4000 };
+        let declared = |longest| Sustained {
+            bucket: Some(TokenBucket::new(100_000.0, 400_000.0)),
+            longest: Duration::from_secs(longest),
+            ..Sustained::default()
+        };
+        let (stop, transfer) = run_for(declared(30), 600, slowed);
+        assert_ne!(stop, StopReason::Complete);
+        let rate = transfer.rate().unwrap();
+        assert!((79_900.0..82_000.0).contains(&rate), "{stop}: {rate}");
     }
 
     #[test]
