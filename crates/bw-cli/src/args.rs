@@ -1,5 +1,6 @@
 //! The command line, exactly as it is typed.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +41,13 @@ pub(crate) struct Global {
     /// bwscan in the user's data directory].
     #[arg(long, global = true, env = "BWSCAN_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Take what is not given here from this file [default: bwscan.toml in
+    /// bwscan's part of the user's configuration directory, if it is there].
+    #[arg(long, global = true, env = "BWSCAN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Read no configuration file.
+    #[arg(long, global = true)]
+    pub(crate) no_config: bool,
     /// More diagnostics on standard error; twice and three times for more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -71,6 +79,11 @@ pub(crate) enum Command {
     File(crate::file::FileArgs),
     /// Run a web server to measure against.
     Serve(ServeArgs),
+    /// Show what the configuration file does.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Run a private Tor network on this machine.
     Testnet {
         #[command(subcommand)]
@@ -362,6 +375,26 @@ pub(crate) struct ServeArgs {
     /// The most connections at a time; more are answered with 503.
     #[arg(long, default_value_t = 1024, value_parser = parse_count, value_name = "N")]
     pub(crate) connections: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show the options that a command would run with, and where they come from.
+    Show(ConfigShowArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConfigShowArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What would be typed after "bwscan", for example: scan --interval 2h
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND LINE"
+    )]
+    pub(crate) line: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod compat;
+mod config;
 mod demo;
 mod explain;
 mod generate;
@@ -15,12 +16,18 @@ mod serve;
 mod testnet;
 mod transfer;
 
-use crate::args::{Args, Command};
+use crate::args::Command;
+use crate::command_line::CommandLine;
 use crate::exit::Exit;
 use crate::paths::DataDir;
 
 /// Runs the command that was asked for.
-pub(crate) async fn run(args: Args) -> anyhow::Result<Exit> {
+pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
+    let CommandLine {
+        arguments,
+        args,
+        config,
+    } = line;
     let data = || DataDir::new(&args.global);
     match args.command {
         Command::Scan(args) => scan::run(&args, &data()?).await,
@@ -32,6 +39,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Import(args) => transfer::import(&args, &data()?),
         Command::File(args) => file(args),
         Command::Serve(args) => serve::run(&args).await,
+        Command::Config { command } => config::run(&command, &arguments, config.as_ref()),
         Command::Testnet { command } => testnet::run(&command, &data()?).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Completions { shell } => manual::completions(shell),

@@ -63,6 +63,15 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read our output has seen enough.
         return Exit::Success.into();
     }
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        // Not always one: help that was asked for, on standard output.
+        let _ = error.print();
+        return if error.use_stderr() {
+            Exit::Usage.into()
+        } else {
+            Exit::Success.into()
+        };
+    }
     let text = text(error);
     let _ = writeln!(std::io::stderr(), "bwscan: {text}");
     classify(error).into()

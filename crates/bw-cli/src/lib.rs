@@ -2,6 +2,8 @@
 
 mod args;
 mod cmd;
+mod command_line;
+mod config;
 mod exit;
 mod file;
 mod logging;
@@ -16,19 +18,22 @@ mod text;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
+use command_line::CommandLine;
 pub use exit::Exit;
 
 /// Runs `bwscan` with the arguments of this process.
 pub fn main() -> ExitCode {
-    let args = args::Args::parse();
-    logging::init(&args.global);
+    let arguments = std::env::args_os().collect();
+    let line = match CommandLine::parse(arguments, paths::default_config()) {
+        Ok(line) => line,
+        Err(error) => return exit::report(&error),
+    };
+    logging::init(&line.args.global);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::new(error)),
     };
-    let result = runtime.block_on(run_args(args));
+    let result = runtime.block_on(run_line(line));
     // Threads that block in the kernel (a name look-up) must not keep us.
     runtime.shutdown_background();
     match result {
@@ -39,21 +44,23 @@ pub fn main() -> ExitCode {
 
 /// Runs `bwscan` with `arguments`, the program's name first, within the
 /// caller's tokio runtime and with the caller's log; for tests and for
-/// programs that embed it.
+/// programs that embed it. A configuration file counts if it is named by
+/// `--config` or `BWSCAN_CONFIG`; the user's own is not looked for.
 ///
 /// # Errors
-/// Whatever stops the command; a wrong command line too.
+/// Whatever stops the command; a wrong command line or configuration too.
 pub async fn run<I, T>(arguments: I) -> anyhow::Result<Exit>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    run_args(args::Args::try_parse_from(arguments)?).await
+    let arguments = arguments.into_iter().map(Into::into).collect();
+    run_line(CommandLine::parse(arguments, None)?).await
 }
 
-async fn run_args(args: args::Args) -> anyhow::Result<Exit> {
+async fn run_line(line: CommandLine) -> anyhow::Result<Exit> {
     // arti and our own TLS want one provider for the whole process; if one is
     // installed already, that one does.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    cmd::run(args).await
+    cmd::run(line).await
 }

@@ -7,6 +7,16 @@ use anyhow::Context;
 use crate::args::Global;
 use crate::exit::UsageError;
 
+/// bwscan's own among the user's directories, unless there is no home.
+fn user_directories() -> Option<directories::ProjectDirs> {
+    directories::ProjectDirs::from("", "", "bwscan")
+}
+
+/// The configuration file that is read if none is named.
+pub(crate) fn default_config() -> Option<PathBuf> {
+    user_directories().map(|dirs| dirs.config_dir().join("bwscan.toml"))
+}
+
 /// The data directory and what is in it.
 #[derive(Clone, Debug)]
 pub(crate) struct DataDir(PathBuf);
@@ -17,7 +27,7 @@ impl DataDir {
         if let Some(path) = &global.data_dir {
             return Ok(Self(path.clone()));
         }
-        let dirs = directories::ProjectDirs::from("", "", "bwscan")
+        let dirs = user_directories()
             .ok_or_else(|| UsageError("there is no home directory; give --data-dir".to_owned()))?;
         Ok(Self(dirs.data_dir().to_owned()))
     }

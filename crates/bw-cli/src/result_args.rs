@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bw_aggregate::{Method, SbwsVersion};
-use bw_file::DateTime;
+use bw_file::{CountryCode, DateTime};
 use bw_results::UnixMillis;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
@@ -175,6 +175,19 @@ fn parse_time(text: &str) -> Result<UnixMillis, String> {
         .map_err(|_| "a time before 1970".to_owned())
 }
 
+fn parse_country(text: &str) -> Result<CountryCode, &'static str> {
+    CountryCode::parse(text.trim().as_bytes())
+        .ok_or("two upper-case letters expected (ZZ: unknown)")
+}
+
+fn parse_nickname(text: &str) -> Result<String, &'static str> {
+    let is_nickname =
+        (1..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_nickname
+        .then(|| text.to_owned())
+        .ok_or("1 to 19 letters and digits expected")
+}
+
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct GenerateArgs {
     /// Where to write the dated file and latest.v3bw [default: v3bw in the
@@ -195,20 +208,20 @@ pub(crate) struct GenerateArgs {
     pub(crate) sbws_home: Option<PathBuf>,
     /// With --compat and another scaling than torflow: days of results (sbws's
     /// general.data_period).
-    #[arg(long, default_value_t = 5, requires = "compat", value_name = "DAYS")]
+    #[arg(long, default_value_t = 5, value_name = "DAYS")]
     pub(crate) data_period: u32,
     /// With --compat: of a relay that moved, only results of its newest address
     /// count (sbws's general.reset_bw_ipv4_changes).
-    #[arg(long, requires = "compat")]
+    #[arg(long)]
     pub(crate) reset_ipv4_changes: bool,
     /// The scanner's country (two letters), for the header.
-    #[arg(long, value_name = "CC")]
-    pub(crate) scanner_country: Option<String>,
+    #[arg(long, value_parser = parse_country, value_name = "CC")]
+    pub(crate) scanner_country: Option<CountryCode>,
     /// The destinations' countries (two letters, with commas), for the header.
-    #[arg(long, value_name = "CC,CC")]
-    pub(crate) destinations_countries: Option<String>,
+    #[arg(long, value_parser = parse_country, value_delimiter = ',', value_name = "CC")]
+    pub(crate) destinations_countries: Vec<CountryCode>,
     /// The nickname of the authority that reads the file, for the header.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_parser = parse_nickname, value_name = "NAME")]
     pub(crate) dirauth_nickname: Option<String>,
     /// Fetch a consensus and descriptors from the Tor network first, and take
     /// the network's facts from them.
@@ -344,8 +357,9 @@ pub(crate) enum ImportSource {
         /// The configuration of that sbws [default: sbws.ini in DIR, or
         /// .sbws.ini beside it].
         #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Where to write what of the configuration bwscan has options for.
+        sbws_config: Option<PathBuf>,
+        /// Where to write what of that configuration bwscan has options for, as
+        /// a configuration file of bwscan.
         #[arg(long, value_name = "FILE")]
         write_config: Option<PathBuf>,
     },

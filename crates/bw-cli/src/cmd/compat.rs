@@ -8,7 +8,7 @@ use bw_file::{replace_file, replace_symlink};
 use bw_results::{Filter, NetworkSnapshot, SbwsHome, UnixMillis};
 use serde_json::json;
 
-use super::generate::{LATEST, countries, country, make_directory};
+use super::generate::{LATEST, make_directory};
 use super::sbws_config::SbwsConfig;
 use super::scaling::{newest_snapshot, now, open_stores};
 use crate::args::GenerateArgs;
@@ -27,10 +27,10 @@ pub(super) fn run(
 ) -> anyhow::Result<Exit> {
     let options = options(version, args)?;
     let now = now(&args.scaling);
-    let mut header = header(args)?;
+    let mut header = header(args);
     let mut generator = SbwsGenerator::new(options);
     let network = match &args.sbws_home {
-        Some(home) => from_home(&SbwsHome::new(home), args, &mut generator, &mut header)?,
+        Some(home) => from_home(&SbwsHome::new(home), &mut generator, &mut header)?,
         None => from_stores(args, data, &mut generator, &mut header)?,
     };
     let network = match &args.scaling.consensus {
@@ -84,27 +84,28 @@ fn options(version: SbwsVersion, args: &GenerateArgs) -> anyhow::Result<SbwsOpti
     Ok(options)
 }
 
-fn header(args: &GenerateArgs) -> anyhow::Result<SbwsHeader> {
+fn header(args: &GenerateArgs) -> SbwsHeader {
     let mut header = SbwsHeader::default();
-    header.scanner_country = args.scanner_country.as_deref().map(country).transpose()?;
-    header.destinations_countries = countries(args.destinations_countries.as_deref())?;
+    header.scanner_country = args.scanner_country;
+    header
+        .destinations_countries
+        .clone_from(&args.destinations_countries);
     header.dirauth_nickname.clone_from(&args.dirauth_nickname);
     // Whoever reads the file must know who to ask.
     header.software = Some(("bwscan".to_owned(), env!("CARGO_PKG_VERSION").to_owned()));
-    Ok(header)
+    header
 }
 
 /// As sbws reads its own files; its configuration fills in what no option says.
 fn from_home(
     home: &SbwsHome,
-    args: &GenerateArgs,
     generator: &mut SbwsGenerator,
     header: &mut SbwsHeader,
 ) -> anyhow::Result<Option<NetworkSnapshot>> {
     if let Some(path) = home.config() {
         let config = SbwsConfig::read(&path)?;
         header.scanner_country = header.scanner_country.or(config.country());
-        if args.destinations_countries.is_none() {
+        if header.destinations_countries.is_empty() {
             header.destinations_countries = config.destinations_countries();
         }
         if header.dirauth_nickname.is_none() {

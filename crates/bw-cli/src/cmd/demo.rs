@@ -229,7 +229,7 @@ fn write_file(data: &DataDir, output: &Path) -> anyhow::Result<Generated> {
     let Command::Generate(args) = Args::try_parse_from(line)?.command else {
         bail!("the command line of generate has changed");
     };
-    let facts = generate::facts(&args)?;
+    let facts = generate::facts(&args);
     generate::write(&data.store(), &args, facts, &output.join("v3bw"))
 }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bw_aggregate::{Answer, FileFacts, Sanity, SanityLimits, Scaled, ScannerStatistics};
-use bw_file::CountryCode;
 use bw_measure::Directory;
 use bw_results::{NetworkSnapshot, Store};
 use serde_json::json;
@@ -41,7 +40,7 @@ pub(super) async fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<E
         let fresh = refresh(args, data).await?;
         return compat::run(whose.0, args, data, &output, fresh);
     }
-    let facts = facts(args)?;
+    let facts = facts(args);
     let limits = limits(&args.sanity)?;
     let fresh = refresh(args, data).await?;
     let latest = output.join(LATEST);
@@ -123,27 +122,15 @@ fn limits(args: &SanityArgs) -> anyhow::Result<SanityLimits> {
     Ok(limits)
 }
 
-pub(super) fn country(text: &str) -> Result<CountryCode, UsageError> {
-    CountryCode::parse(text.trim().as_bytes()).ok_or_else(|| {
-        UsageError(format!(
-            "country {text:?}: two upper-case letters expected (ZZ: unknown)"
-        ))
-    })
-}
-
-/// The countries of a list with commas.
-pub(super) fn countries(list: Option<&str>) -> Result<Vec<CountryCode>, UsageError> {
-    let list = list.into_iter().flat_map(|list| list.split(','));
-    list.map(country).collect()
-}
-
 /// What the options say of the file as a whole.
-pub(super) fn facts(args: &GenerateArgs) -> anyhow::Result<FileFacts> {
+pub(super) fn facts(args: &GenerateArgs) -> FileFacts {
     let mut facts = FileFacts::new("bwscan", env!("CARGO_PKG_VERSION"));
     facts.dirauth_nickname.clone_from(&args.dirauth_nickname);
-    facts.scanner_country = args.scanner_country.as_deref().map(country).transpose()?;
-    facts.destinations_countries = countries(args.destinations_countries.as_deref())?;
-    Ok(facts)
+    facts.scanner_country = args.scanner_country;
+    facts
+        .destinations_countries
+        .clone_from(&args.destinations_countries);
+    facts
 }
 
 /// Aggregates and scales what is in `store`, and publishes the file in

@@ -1,11 +1,14 @@
 //! sbws's configuration: what of it bwscan has options for.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context;
 use bw_file::CountryCode;
 use configparser::ini::Ini;
+
+use crate::config::ConfigFile;
 
 /// What a key of sbws becomes.
 enum Counterpart {
@@ -15,15 +18,18 @@ enum Counterpart {
     Seconds(&'static str, &'static str),
     /// The same, in bytes.
     Bytes(&'static str, &'static str),
-    /// The same, in days.
-    Days(&'static str, &'static str),
+    /// The flag of this command and name.
+    Flag(&'static str, &'static str),
+    /// This value if it is on, that one if it is off.
+    Switch(&'static str, &'static str, [&'static str; 2]),
     /// Nothing; and why.
     None(&'static str),
 }
 
-use Counterpart::{Bytes, Days, None as NoCounterpart, Same, Seconds};
+use Counterpart::{Bytes, Flag, None as NoCounterpart, Same, Seconds, Switch};
 
-/// Sections and keys of sbws 1.5.2 to 2.2.0; `destinations` is treated apart.
+/// Sections and keys of sbws 1.5.2 to 2.2.0. The destinations, and what a
+/// destination's section has here, are treated apart.
 const KEYS: &[(&str, &str, Counterpart)] = &[
     ("scanner", "nickname", Same("scan", "scanner")),
     ("scanner", "country", Same("generate", "scanner_country")),
@@ -41,11 +47,11 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
         "circuit_timeout",
         Seconds("scan", "step_timeout"),
     ),
-    ("general", "data_period", Days("generate", "data_period")),
+    ("general", "data_period", Same("generate", "data_period")),
     (
         "general",
         "reset_bw_ipv4_changes",
-        Same("generate", "reset_ipv4_changes"),
+        Flag("generate", "reset_ipv4_changes"),
     ),
     (
         "general",
@@ -92,17 +98,18 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
     (
         "scanner",
         "upload",
-        NoCounterpart("there is no upload mode"),
+        // Off, sbws still uploads where the consensus asks for it.
+        Switch("scan", "direction", ["upload", "auto"]),
     ),
     (
         "scanner",
         "http_post_initial_bytes",
-        NoCounterpart("there is no upload mode"),
+        NoCounterpart("an upload is one request, which ends when its rate is known"),
     ),
     (
         "paths",
         "sbws_home",
-        NoCounterpart("give --data-dir; nothing is shared with sbws"),
+        NoCounterpart("give --data-dir; a directory of its own, shared with no sbws"),
     ),
     (
         "paths",
@@ -112,7 +119,7 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
     (
         "paths",
         "v3bw_dname",
-        NoCounterpart("give generate --output"),
+        NoCounterpart("give generate --output; another directory than that of an sbws that runs"),
     ),
     (
         "paths",
@@ -133,6 +140,11 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
         "cleanup",
         "*",
         NoCounterpart("nothing is removed by itself"),
+    ),
+    (
+        "destinations.*",
+        "max_num_failures",
+        NoCounterpart("a destination that fails is left alone for a while"),
     ),
     (
         "tor",
@@ -206,13 +218,11 @@ impl SbwsConfig {
         let Some(switches) = map.get("destinations") else {
             return Vec::new();
         };
-        let on = |value: &Option<String>| {
-            let value = value.as_deref().unwrap_or_default().to_ascii_lowercase();
-            matches!(value.as_str(), "1" | "yes" | "true" | "on")
-        };
         switches
             .iter()
-            .filter(|(name, value)| *name != "usability_test_interval" && on(value))
+            .filter(|(name, value)| {
+                *name != "usability_test_interval" && is_on(value.as_deref().unwrap_or_default())
+            })
             .map(|(name, _)| {
                 let section = format!("destinations.{name}");
                 Destination {
@@ -225,76 +235,55 @@ impl SbwsConfig {
             .collect()
     }
 
-    /// The same as TOML: a table per command with its long options, and a
-    /// comment for each key that has no counterpart.
+    /// The same as a configuration file of bwscan, with a comment for each
+    /// key that has no counterpart or whose value bwscan does not take.
     pub(super) fn to_toml(&self) -> String {
-        let (mut scan, mut generate) = (String::new(), String::new());
-        let mut notes = Vec::new();
-        let map = self.0.get_map_ref();
-        for (section, keys) in map {
-            if section.starts_with("destinations") {
-                continue;
-            }
+        let mut toml = Toml::default();
+        for (section, keys) in self.0.get_map_ref() {
+            let of_destinations = section.starts_with("destinations");
             for (key, value) in keys {
                 let value = value.as_deref().unwrap_or_default();
-                let known = KEYS
-                    .iter()
-                    .find(|(s, k, _)| s == section && (k == key || *k == "*"));
-                let (command, name, text) = match known.map(|(_, _, counterpart)| counterpart) {
-                    Some(Same(command, name)) => (command, name, value_of(value)),
-                    Some(Seconds(command, name)) => (command, name, quote(&format!("{value}s"))),
-                    Some(Bytes(command, name)) => (command, name, quote(&format!("{value}B"))),
-                    Some(Days(command, name)) => (command, name, value_of(value)),
-                    Some(NoCounterpart(why)) => {
-                        notes.push(format!("[{section}] {key} = {value}: {why}"));
-                        continue;
+                let place = format!("[{section}] {key} = {value}");
+                match counterpart(section, key) {
+                    Some(Same(command, name)) => toml.set(&place, command, name, &value_of(value)),
+                    Some(Seconds(command, name)) => {
+                        toml.set(&place, command, name, &quote(&format!("{value}s")));
                     }
-                    None => {
-                        notes.push(format!("[{section}] {key} = {value}: not known"));
-                        continue;
+                    Some(Bytes(command, name)) => {
+                        toml.set(&place, command, name, &quote(&format!("{value}B")));
                     }
-                };
-                let table = if *command == "scan" {
-                    &mut scan
-                } else {
-                    &mut generate
-                };
-                let _ = writeln!(table, "{name} = {text}");
+                    Some(Flag(command, name)) => {
+                        toml.set(&place, command, name, &is_on(value).to_string());
+                    }
+                    Some(Switch(command, name, [on, off])) => {
+                        let text = if is_on(value) { on } else { off };
+                        toml.set(&place, command, name, &quote(text));
+                    }
+                    Some(NoCounterpart(why)) => toml.note(&place, why),
+                    None if of_destinations => {} // see below
+                    None => toml.note(&place, "not known"),
+                }
             }
         }
-        self.add_destinations(&mut scan, &mut generate, &mut notes);
-        let mut text = String::from(
-            "# Options of bwscan, made of a configuration of sbws: each key is a long option\n\
-             # of the command that its table is named after, with _ for -.\n",
-        );
-        for (name, table) in [("scan", scan), ("generate", generate)] {
-            let _ = write!(text, "\n[{name}]\n{table}");
-        }
-        if !notes.is_empty() {
-            text.push_str("\n# Without a counterpart:\n");
-            for note in notes {
-                // A value of several lines stays a comment.
-                let _ = writeln!(text, "# {}", note.replace('\n', " "));
-            }
-        }
-        text
+        self.add_destinations(&mut toml);
+        toml.into_text()
     }
 
-    fn add_destinations(&self, scan: &mut String, generate: &mut String, notes: &mut Vec<String>) {
-        let destinations = self.destinations();
-        let urls: Vec<String> = destinations.iter().map(|one| quote(&one.url)).collect();
-        if !urls.is_empty() {
-            let _ = writeln!(scan, "destination = [{}]", urls.join(", "));
+    fn add_destinations(&self, toml: &mut Toml) {
+        let mut destinations = self.destinations();
+        destinations.retain(|destination| !destination.url.is_empty());
+        let list = |texts: Vec<String>| format!("[{}]", texts.join(", "));
+        if !destinations.is_empty() {
+            let urls = destinations.iter().map(|one| quote(&one.url)).collect();
+            toml.set("[destinations]", "scan", "destination", &list(urls));
         }
-        let countries: Vec<String> = self
-            .destinations_countries()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let countries = self.destinations_countries();
         if !countries.is_empty() {
-            let countries = quote(&countries.join(","));
-            let _ = writeln!(generate, "destinations_countries = {countries}");
+            let countries = countries.iter().map(|one| quote(&one.to_string()));
+            let (name, countries) = ("destinations_countries", list(countries.collect()));
+            toml.set("[destinations] country", "generate", name, &countries);
         }
+        let mut ca_file = None;
         for destination in destinations {
             let Some(verify) = destination.verify else {
                 continue;
@@ -302,24 +291,93 @@ impl SbwsConfig {
             let place = format!("[destinations.{}] verify = {verify}", destination.name);
             match verify.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "on" | "1" => {}
-                "false" | "no" | "off" | "0" => notes.push(format!(
-                    "{place}: certificates are always verified; name the server's own with ca_file"
-                )),
+                "false" | "no" | "off" | "0" => toml.note(
+                    &place,
+                    "certificates are always verified; name the server's own with ca_file",
+                ),
+                _ if ca_file.as_ref().is_some_and(|first| *first != verify) => toml.note(
+                    &place,
+                    "ca_file is one file for all destinations: put the certificates together",
+                ),
                 _ => {
-                    let _ = writeln!(scan, "ca_file = {}", quote(&verify));
+                    if ca_file.is_none() {
+                        toml.set(&place, "scan", "ca_file", &quote(&verify));
+                    }
+                    ca_file = Some(verify);
                 }
             }
         }
     }
 }
 
-/// A number or truth value as it is, text in quotes.
+/// What becomes of a key; `None` if it is none of sbws's.
+fn counterpart(section: &str, key: &str) -> Option<&'static Counterpart> {
+    let is_section = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(start) => section.starts_with(start),
+        None => section == pattern,
+    };
+    KEYS.iter()
+        .find(|(s, k, _)| is_section(s) && (*k == key || *k == "*"))
+        .map(|(_, _, counterpart)| counterpart)
+}
+
+fn is_on(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    matches!(value.as_str(), "1" | "yes" | "true" | "on")
+}
+
+/// The tables and notes of the file that is made.
+#[derive(Default)]
+struct Toml {
+    tables: BTreeMap<&'static str, String>,
+    notes: Vec<String>,
+}
+
+impl Toml {
+    /// Sets a key to a value that is TOML already, if bwscan takes it.
+    fn set(&mut self, place: &str, command: &'static str, name: &str, value: &str) {
+        let line = format!("{name} = {value}\n");
+        match ConfigFile::parse(Path::new(""), &format!("[{command}]\n{line}")) {
+            Ok(_) => self.tables.entry(command).or_default().push_str(&line),
+            Err(error) => {
+                let text = error.to_string();
+                // Without the place in a text that nobody sees.
+                let problem = text.split_once(": ").map_or(&*text, |(_, problem)| problem);
+                self.note(place, problem);
+            }
+        }
+    }
+
+    fn note(&mut self, place: &str, why: &str) {
+        // A value of several lines stays a comment.
+        self.notes
+            .push(format!("{place}: {why}").replace(['\n', '\r'], " "));
+    }
+
+    fn into_text(self) -> String {
+        let mut text = String::from(
+            "# Options of bwscan, made of a configuration of sbws: each key is a long option\n\
+             # of the command that its table is named after, with _ for -.\n",
+        );
+        for (command, table) in self.tables {
+            let _ = write!(text, "\n[{command}]\n{table}");
+        }
+        if !self.notes.is_empty() {
+            text.push_str("\n# Without a counterpart:\n");
+            for note in self.notes {
+                let _ = writeln!(text, "# {note}");
+            }
+        }
+        text
+    }
+}
+
+/// A number as it is, text in quotes.
 fn value_of(value: &str) -> String {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" => "true".to_owned(),
-        "false" | "no" | "off" => "false".to_owned(),
-        _ if value.parse::<u64>().is_ok() => value.to_owned(),
-        _ => quote(value),
+    let is_number = |number: u64| number.to_string() == value;
+    match value.parse().is_ok_and(is_number) {
+        true => value.to_owned(),
+        false => quote(value),
     }
 }
 
@@ -357,7 +415,7 @@ mod tests {
             "reset_ipv4_changes = true",
             "scanner_country = \"DE\"",
             "destination = [\"https://a.example/1G\", \"https://c.example/1G\"]",
-            "destinations_countries = \"ZZ,US\"",
+            "destinations_countries = [\"ZZ\", \"US\"]",
             "ca_file = \"/etc/ca.pem\"",
         ] {
             assert!(toml.lines().any(|found| found == line), "{line}\n{toml}");
@@ -376,37 +434,88 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_options_exist() {
-        use clap::CommandFactory;
-        let program = crate::args::Args::command();
-        let mut names = vec![("scan", "destination"), ("scan", "ca_file")];
-        names.push(("generate", "destinations_countries"));
-        names.extend(
-            KEYS.iter()
-                .filter_map(|(_, _, counterpart)| match counterpart {
-                    Same(command, name)
-                    | Seconds(command, name)
-                    | Bytes(command, name)
-                    | Days(command, name) => Some((*command, *name)),
-                    NoCounterpart(_) => None,
-                }),
-        );
-        for (command, name) in names {
-            let command = program.find_subcommand(command).unwrap();
-            let long = name.replace('_', "-");
-            let known = command
-                .get_arguments()
-                .any(|arg| arg.get_long() == Some(&long));
-            assert!(known, "{} --{long}", command.get_name());
+    /// `import --write-config`, then `--config`: each key twice over.
+    fn assert_is_read(toml: &str) {
+        if let Err(error) = ConfigFile::parse(Path::new("bwscan.toml"), toml) {
+            panic!("{error}\n{toml}");
         }
     }
 
     #[test]
-    fn every_line_is_a_table_a_key_or_a_comment() {
-        for line in SbwsConfig::parse(TEXT).unwrap().to_toml().lines() {
-            let known = line.is_empty() || line.starts_with(['#', '[']) || line.contains(" = ");
-            assert!(known, "{line}");
+    fn what_is_written_is_read() {
+        assert_is_read(&SbwsConfig::parse(TEXT).unwrap().to_toml());
+        // Every key that is known, with values that fit and that do not.
+        for value in [
+            "7",
+            "on",
+            "Off",
+            "text",
+            "",
+            "-1.5e3",
+            "\"",
+            "a\n  b",
+            "https://x/y",
+        ] {
+            let mut sections = BTreeMap::<String, String>::new();
+            for (section, key, _) in KEYS {
+                let section = section.replace('*', "d");
+                let text = sections.entry(section).or_default();
+                let _ = writeln!(text, "{} = {value}", key.replace('*', "anything"));
+            }
+            let one = sections.entry("destinations".to_owned()).or_default();
+            one.push_str("d = on\ne = on\n");
+            let one = sections.entry("destinations.d".to_owned()).or_default();
+            let _ = writeln!(one, "url = {value}\ncountry = {value}\nverify = {value}");
+            let mut ini = String::new();
+            for (section, keys) in sections {
+                let _ = write!(ini, "[{section}]\n{keys}");
+            }
+            ini.push_str("[destinations.e]\nurl = https://e/\nverify = other.pem\n");
+            assert_is_read(&SbwsConfig::parse(&ini).unwrap().to_toml());
+        }
+    }
+
+    #[test]
+    fn defaults_and_examples_of_sbws_are_read() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../shared/data/sbws/config"
+        );
+        let Ok(files) = std::fs::read_dir(folder) else {
+            println!("SKIPPED: no configurations of sbws at {folder}");
+            return;
+        };
+        let mut count = 0;
+        for file in files {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "ini") {
+                let toml = SbwsConfig::read(&path).unwrap().to_toml();
+                assert_is_read(&toml);
+                assert!(!toml.contains("not known"), "{}: {toml}", path.display());
+                count += 1;
+            }
+        }
+        assert!(count > 0, "{folder}");
+    }
+
+    #[test]
+    fn uploads_are_taken_over() {
+        for (value, direction) in [("True", "upload"), ("False", "auto")] {
+            let config = SbwsConfig::parse(&format!("[scanner]\nupload = {value}\n")).unwrap();
+            let line = format!("direction = {direction:?}");
+            assert!(config.to_toml().lines().any(|found| found == line));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_a_note() {
+        let text = "[scanner]\ndirauth_nickname = dirauth_nickname\ndownload_min = soon\n";
+        let toml = SbwsConfig::parse(text).unwrap().to_toml();
+        for note in [
+            "# [scanner] dirauth_nickname = dirauth_nickname: dirauth_nickname: invalid value",
+            "# [scanner] download_min = soon: min_time: invalid value",
+        ] {
+            assert!(toml.contains(note), "{toml}");
         }
     }
 }

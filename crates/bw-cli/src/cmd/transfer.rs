@@ -78,20 +78,20 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
         }
         ImportSource::Sbws {
             home,
-            config,
+            sbws_config,
             write_config,
         } => {
-            let config = config.clone().or_else(|| SbwsHome::new(home).config());
+            let config = sbws_config.clone().or_else(|| SbwsHome::new(home).config());
             // Read before anything is written, so that a wrong one stops all.
             let settings = config.as_deref().map(SbwsConfig::read).transpose()?;
             match (write_config, &settings) {
                 (None, _) => {}
                 (Some(_), None) => {
-                    let text = "there is no sbws.ini in the home; give --config";
+                    let text = "there is no sbws.ini in the home; give --sbws-config";
                     return Err(UsageError(text.to_owned()).into());
                 }
                 (Some(path), Some(settings)) => {
-                    std::fs::write(path, settings.to_toml())
+                    bw_file::replace_file(path, settings.to_toml().as_bytes())
                         .with_context(|| format!("{}: not written", path.display()))?;
                 }
             }
