@@ -1,9 +1,9 @@
 //! The database's schema, its version, and how older ones are brought up to date.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::error::{Error, Result};
 
@@ -51,6 +51,23 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection> {
     }
 }
 
+/// Has the database keep a write-ahead log. SQLite does not wait for others
+/// here, whatever its busy timeout, if they change the same at once.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && begin.elapsed() < BUSY_TIMEOUT =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
 fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection> {
     let sqlite = |error| Error::sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -63,9 +80,7 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection> {
     let found = State::read(&connection)
         .map_err(sqlite)?
         .version(path, known)?;
-    connection
-        .pragma_update(None, "journal_mode", "wal")
-        .map_err(sqlite)?;
+    write_ahead(&connection).map_err(sqlite)?;
     // Killing the process loses nothing that was committed, since the pages
     // are with the operating system by then. A power cut may lose the commits
     // since the last checkpoint, never older ones nor consistency: the relays
