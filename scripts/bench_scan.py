@@ -152,7 +152,7 @@ def bwscan(args, place, net, server):
     lines = subprocess.run(
         [args.bwscan, "export", "--data-dir", str(data)], check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    rates, first, last, result["received"] = {}, math.inf, 0, 0
+    first, last, result["received"] = math.inf, 0, 0
     for line in lines:
         outcome = json.loads(line).get("outcome", {}).get("outcome", {})
         one = outcome.get("measured") or outcome.get("failed")
@@ -160,11 +160,9 @@ def bwscan(args, place, net, server):
             first, last = min(first, one["attempt"]["started"]), max(last, one["ended"])
             slices = [s for t in one.get("transfers", []) for s in t["slices"]]
             result["received"] += sum(s["b"] for s in slices) if slices else one.get("bytes", 0)
-        if "measured" in outcome:
-            transfer = one["transfers"][0]
-            counted = transfer["slices"][transfer["warm_up"] :]
-            rate = sum(s["b"] for s in counted) * 1e6 / sum(s["us"] for s in counted)
-            rates[one["attempt"]["target"]["fingerprint"]] = rate
+    command = [args.bwscan, "aggregate", "--data-dir", str(data), "-n", "1", "--json"]
+    relays = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["relays"]
+    rates = {one["fingerprint"]: one["mean"] for one in relays if one["measurements"]}
     shutil.rmtree(data)
     return rates, (last - first) / 1000, result
 

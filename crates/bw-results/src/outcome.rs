@@ -246,6 +246,38 @@ impl Slice {
         let micros: u64 = slices.iter().map(|slice| slice.micros).sum();
         (bytes > 0 && micros > 0).then(|| bytes as f64 * 1e6 / micros as f64)
     }
+
+    /// The same, but the first and the last 150 ms count less, from nothing at
+    /// the very ends to all within (a trapezoidal window). tor refills token buckets each
+    /// 100 ms, so that payload comes in bunches; whether one more of them falls into the
+    /// slices then matters less. Plain [`rate_of`](Self::rate_of) if the slices
+    /// are fewer than twelve or shorter than 600 ms in all.
+    pub fn tapered_rate_of(slices: &[Self]) -> Option<f64> {
+        const RAMP: f64 = 150_000.0;
+        const FEWEST: usize = 12;
+        let total: f64 = slices.iter().map(|slice| slice.micros as f64).sum();
+        if slices.len() < FEWEST || total < 4.0 * RAMP {
+            return Self::rate_of(slices);
+        }
+        // What the ramp takes away between an end and a moment `from` it.
+        let lost = |from: f64| {
+            let within = from.clamp(0.0, RAMP);
+            within - within * within / (2.0 * RAMP)
+        };
+        let (mut begin, mut bytes, mut micros) = (0.0, 0.0, 0.0);
+        for slice in slices {
+            let length = slice.micros as f64;
+            let end = begin + length;
+            let counts =
+                length - (lost(end) - lost(begin)) - (lost(total - begin) - lost(total - end));
+            if length > 0.0 {
+                bytes += slice.bytes as f64 * (counts / length);
+                micros += counts;
+            }
+            begin = end;
+        }
+        (bytes > 0.0 && micros > 0.0).then(|| bytes * 1e6 / micros)
+    }
 }
 
 impl Transfer {
@@ -263,10 +295,11 @@ impl Transfer {
         self.slices.get(self.warm_up..).unwrap_or(&[])
     }
 
-    /// Bytes per second over the slices that count: bytes received over time,
-    /// never bytes asked for. `None` if they hold no time or no byte.
+    /// Bytes per second over the slices that count, the ends of which count
+    /// less ([`Slice::tapered_rate_of`]): bytes received over time, never bytes
+    /// asked for. `None` if they hold no time or no byte.
     pub fn rate(&self) -> Option<f64> {
-        Slice::rate_of(self.counted())
+        Slice::tapered_rate_of(self.counted())
     }
 
     /// The same as [`rate`](Self::rate), rounded to whole bytes per second.
@@ -487,6 +520,56 @@ mod tests {
 
     fn slice(millis: u64, bytes: u64) -> Slice {
         Slice::new(Duration::from_millis(millis), bytes)
+    }
+
+    #[test]
+    fn the_ends_of_a_transfer_count_less() {
+        let slices = |bytes: &[u64]| -> Vec<Slice> {
+            let length = Duration::from_millis(50);
+            bytes
+                .iter()
+                .map(|&bytes| Slice::new(length, bytes))
+                .collect()
+        };
+        let rate = |bytes: &[u64]| Slice::tapered_rate_of(&slices(bytes)).unwrap();
+        assert!((rate(&[1000; 12]) - 20_000.0).abs() < 1e-6);
+        // Weights 1/6, 3/6, 5/6, then 1: a byte's share shows them.
+        let weight = |at: usize| {
+            let mut bytes = [0; 16];
+            bytes[at] = 6_500;
+            rate(&bytes) * 0.05 / 500.0
+        };
+        for (at, sixths) in [
+            (0, 1.0),
+            (1, 3.0),
+            (2, 5.0),
+            (3, 6.0),
+            (12, 6.0),
+            (13, 5.0),
+            (15, 1.0),
+        ] {
+            assert!(
+                (weight(at) - sixths / 6.0).abs() < 1e-9,
+                "{at}: {}",
+                weight(at)
+            );
+        }
+        // Bunches of 100 ms, one more or less at the end.
+        let bunches = |phase: usize| {
+            (0..31)
+                .map(|n| u64::from((n + phase).is_multiple_of(2_usize)) * 2000)
+                .collect::<Vec<_>>()
+        };
+        let (one, other) = (bunches(0), bunches(1));
+        let plain = |bytes: &[u64]| Slice::rate_of(&slices(bytes)).unwrap();
+        assert!(plain(&one) / plain(&other) > 1.06);
+        assert!((rate(&one) / rate(&other) - 1.0).abs() < 0.03);
+        // Too little for ramps, nothing, and slices without time.
+        assert_eq!(rate(&[1, 2, 3]), 40.0);
+        assert_eq!(Slice::tapered_rate_of(&slices(&[0; 20])), None);
+        let mut odd = slices(&[1000; 20]);
+        odd.insert(5, Slice::new(Duration::ZERO, 0));
+        assert!((Slice::tapered_rate_of(&odd).unwrap() - 20_000.0).abs() < 1e-6);
     }
 
     #[test]
