@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed step ends the benchmark")]
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
+#[path = "../tests/compatible/mod.rs"]
+mod compatible;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -11,8 +13,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use bw_aggregate::{
-    AggregateOptions, Aggregator, FileFacts, SbwsGenerator, SbwsHeader, SbwsOptions, SbwsVersion,
-    ScaleOptions, scale,
+    AggregateOptions, Aggregator, FileFacts, SbwsHeader, SbwsOptions, SbwsVersion, ScaleOptions,
+    scale,
 };
 use bw_results::{Filter, Store, UnixMillis};
 use support::{HomePlan, iso, write_home};
@@ -71,16 +73,6 @@ fn generate(store: &Store, path: &Path) {
 /// What `bwscan generate --compat sbws=1.5.2` does.
 fn compat(store: &Store, path: &Path) {
     let options = SbwsOptions::new(SbwsVersion::V1_5_2, (END + 1_800) as f64);
-    let since = UnixMillis::from_secs(options.first_day());
-    let mut generator = SbwsGenerator::new(options);
-    let end = store.for_each_sbws_facts(&Filter::all().since(since), |stored| {
-        generator.add(stored.value.0, stored.value.1);
-        ControlFlow::<()>::Continue(())
-    });
-    assert!(end.unwrap().is_continue());
-    let network = store.latest_snapshot().unwrap().map(|(_, network)| network);
-    let mut header = SbwsHeader::default();
-    header.state = store.sbws_state().unwrap().unwrap_or_default();
-    let file = generator.finish(&header, network.as_ref()).unwrap();
+    let file = compatible::from_store(store, options, SbwsHeader::default()).unwrap();
     std::fs::write(path, file).unwrap();
 }

@@ -4,13 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod compatible;
+
 use std::io::Read;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bw_aggregate::{SbwsError, SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 use bw_file::CountryCode;
-use bw_results::{Filter, NetworkSnapshot, SbwsHome, Store, UnixMillis};
+use bw_results::{SbwsHome, Store};
 
 /// 2026-11-20 12:30:00 UTC.
 const NOW: f64 = 1_795_177_800.0;
@@ -90,7 +91,9 @@ fn from_home(path: &Path, options: SbwsOptions) -> Result<String, SbwsError> {
         })
         .unwrap();
     }
-    finish(generator, &header(&home), home.network(false).unwrap())
+    let network = home.network(false).unwrap();
+    let file = generator.finish(&header(&home), network.as_ref())?;
+    Ok(String::from_utf8(file).unwrap())
 }
 
 /// From a store into which the home was imported, twice.
@@ -99,26 +102,7 @@ fn from_store(path: &Path, options: SbwsOptions) -> Result<String, SbwsError> {
     let mut store = Store::open(directory.path().join("store.db")).unwrap();
     store.import_sbws(path).unwrap();
     store.import_sbws(path).unwrap();
-    let mut header = header(&SbwsHome::new(path));
-    header.state = store.sbws_state().unwrap().unwrap_or_default();
-    let since = UnixMillis::from_secs(options.first_day());
-    let mut generator = SbwsGenerator::new(options);
-    let end = store.for_each_sbws_facts(&Filter::all().since(since), |stored| {
-        generator.add(stored.value.0, stored.value.1);
-        ControlFlow::<()>::Continue(())
-    });
-    assert!(end.unwrap().is_continue());
-    let network = store.latest_snapshot().unwrap().map(|(_, network)| network);
-    finish(generator, &header, network)
-}
-
-fn finish(
-    generator: SbwsGenerator,
-    header: &SbwsHeader,
-    network: Option<NetworkSnapshot>,
-) -> Result<String, SbwsError> {
-    let file = generator.finish(header, network.as_ref())?;
-    Ok(String::from_utf8(file).unwrap())
+    compatible::from_store(&store, options, header(&SbwsHome::new(path)))
 }
 
 /// The header, then the relay lines, without what says who made it when.

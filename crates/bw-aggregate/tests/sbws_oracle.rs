@@ -6,15 +6,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod compatible;
 mod support;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
-use bw_aggregate::{SbwsError, SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
+use bw_aggregate::{SbwsError, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 use bw_file::CountryCode;
-use bw_results::{Filter, SbwsHome, Store, UnixMillis};
+use bw_results::{Filter, SbwsHome, Store};
 use support::{HomePlan, iso, write_home};
 
 /// 2026-11-20 12:30:00 UTC; the home ends half an hour before it.
@@ -102,23 +102,13 @@ fn sbws_generate(
 /// What we make of the store.
 fn generate(store: &Store, options: SbwsOptions) -> Result<String, SbwsError> {
     let mut header = SbwsHeader::default();
-    header.state = store.sbws_state().unwrap().unwrap();
     header.dirauth_nickname = Some("test".to_owned());
     header.scanner_country = CountryCode::parse(b"ZZ");
     header.destinations_countries = ["ZZ", "DE"]
         .iter()
         .filter_map(|code| CountryCode::parse(code.as_bytes()))
         .collect();
-    let since = UnixMillis::from_secs(options.first_day());
-    let mut generator = SbwsGenerator::new(options);
-    let end = store.for_each_sbws_facts(&Filter::all().since(since), |stored| {
-        generator.add(stored.value.0, stored.value.1);
-        ControlFlow::<()>::Continue(())
-    });
-    assert!(end.unwrap().is_continue());
-    let network = store.latest_snapshot().unwrap().map(|(_, network)| network);
-    let file = generator.finish(&header, network.as_ref())?;
-    Ok(String::from_utf8(file).unwrap())
+    compatible::from_store(store, options, header)
 }
 
 fn without_version(text: &str) -> Vec<&str> {
