@@ -234,7 +234,9 @@ pub struct HttpFlow<C> {
 }
 
 impl<C: Circuit> Flow for HttpFlow<C> {
-    async fn receive(&mut self) -> Result<Option<u64>, PathError> {
+    /// One frame of the body, whatever its size: hyper has read it already, and
+    /// reads only one ahead, of at most a few times 16 KiB.
+    async fn receive(&mut self, _most: u64) -> Result<Option<u64>, PathError> {
         self.payload.receive().await
     }
 }

@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, Either, join_all};
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll, unfold};
 use tokio::time::{Instant, timeout_at};
 
+use crate::pacer::Lease;
 use crate::{
     Assignment, Estimator, Event, Fault, Flow, Meter, Observer, Order, Pacer, PathError, Transport,
 };
@@ -70,14 +71,19 @@ impl Default for TransferOptions {
 /// Someone who may change a measurement while it runs.
 pub trait Control: Send {
     /// Looks at the finished slices (all circuits summed) and at how many
-    /// bytes each helper's circuit has brought so far; the relays that are
-    /// returned join as further helpers.
-    fn observe(&mut self, slices: &[Slice], bytes: &[(Fingerprint, u64)]) -> Vec<Fingerprint>;
+    /// bytes each helper's circuit has brought so far; `held` says that the scanner's
+    /// own link holds them back. The relays that are returned join as further helpers.
+    fn observe(
+        &mut self,
+        slices: &[Slice],
+        bytes: &[(Fingerprint, u64)],
+        held: bool,
+    ) -> Vec<Fingerprint>;
 }
 
 /// Nobody interferes.
 impl Control for () {
-    fn observe(&mut self, _: &[Slice], _: &[(Fingerprint, u64)]) -> Vec<Fingerprint> {
+    fn observe(&mut self, _: &[Slice], _: &[(Fingerprint, u64)], _: bool) -> Vec<Fingerprint> {
         Vec::new()
     }
 }
@@ -129,7 +135,8 @@ where
     ///
     /// All circuits are opened at once. As long as one of them opens, the
     /// others may fail: who is at fault then shows in the helpers that the
-    /// record does not name.
+    /// record does not name. What comes while the pacer holds the measurement back is
+    /// warm-up, and the estimator begins anew after it.
     pub async fn measure(
         &self,
         assignment: &Assignment,
@@ -181,11 +188,12 @@ where
         observer: &impl Observer,
     ) -> Result<Transfer, Problem> {
         let flows = self.open_all(assignment, attempt, timings).await?;
+        let lease = self.pacer.lease();
         let mut arrivals: SelectAll<BoxStream<'_, Arrival>> = SelectAll::new();
         let mut bytes: Vec<(Fingerprint, u64)> = Vec::new();
         for (helper, flow) in flows {
             bytes.push((helper, 0));
-            arrivals.push(arrivals_of(helper, flow, &self.pacer));
+            arrivals.push(arrivals_of(helper, flow, &lease));
         }
         let mut joining: FuturesUnordered<BoxFuture<'_, _>> = FuturesUnordered::new();
 
@@ -194,6 +202,8 @@ where
         let start = Instant::now();
         let mut last_byte = start;
         let mut received = 0;
+        // Until here the link held it back.
+        let mut held = 0;
         let stop = loop {
             // Wake at the end of each slice even if nothing comes: time
             // without a byte counts, and the estimator may end the transfer.
@@ -244,7 +254,7 @@ where
                 Ok(Either::Right((helper, Ok(flow)))) => {
                     attempt.helpers.push(helper);
                     bytes.push((helper, 0));
-                    arrivals.push(arrivals_of(helper, flow, &self.pacer));
+                    arrivals.push(arrivals_of(helper, flow, &lease));
                     meter.advance(now - start)
                 }
                 Ok(Either::Right((helper, Err(error)))) => {
@@ -258,10 +268,17 @@ where
                     bytes: received,
                 };
                 observer.observe(&event);
-                if let Some(stop) = estimator.observe(meter.slices()) {
+                let is_held = lease.is_held();
+                if is_held {
+                    held = meter.slices().len();
+                    estimator = (self.estimator)(&attempt.target);
+                    if now - start >= self.options.stall {
+                        break StopReason::TimeLimit;
+                    }
+                } else if let Some(stop) = estimator.observe(&meter.slices()[held..]) {
                     break stop;
                 }
-                for helper in control.observe(meter.slices(), &bytes) {
+                for helper in control.observe(meter.slices(), &bytes, is_held) {
                     joining.push(Box::pin(async move {
                         let mut timings = Timings::default();
                         let opened = self.open(assignment, helper, &mut timings).await;
@@ -276,8 +293,10 @@ where
             // not the whole of what was on its way.
             _ => meter.slices().to_vec(),
         };
+        let is_held = held > 0 && held == slices.len();
         let least = self.options.min_bytes.min(self.options.max_bytes);
-        with_a_rate(slices, stop, &estimator, received, least)
+        with_a_rate(slices, held, stop, &estimator, received, least)
+            .map_err(|problem| if is_held { no_room(received) } else { problem })
     }
 
     async fn open(
@@ -346,17 +365,25 @@ where
 fn arrivals_of<'a>(
     helper: Fingerprint,
     flow: impl Flow + 'a,
-    pacer: &'a Pacer,
+    lease: &'a Lease<'_>,
 ) -> BoxStream<'a, Arrival> {
-    unfold(Some((flow, 0)), move |state| async move {
-        let (mut flow, taken) = state?;
-        pacer.pay(taken).await;
-        let arrival = flow.receive().await;
-        let rest = match &arrival {
-            Ok(Some(bytes)) => Some((flow, *bytes)),
-            _ => None,
-        };
-        Some(((helper, arrival), rest))
+    let state = Some((flow, lease.reader()));
+    unfold(state, move |state| async move {
+        let (mut flow, reader) = state?;
+        loop {
+            let leave = reader.leave().await;
+            let Ok(arrival) = timeout_at(leave.until, flow.receive(leave.bytes)).await else {
+                continue;
+            };
+            let rest = match &arrival {
+                Ok(Some(bytes)) => {
+                    reader.took(leave, *bytes);
+                    Some((flow, reader))
+                }
+                _ => None,
+            };
+            return Some(((helper, arrival), rest));
+        }
     })
     .boxed()
 }
@@ -370,15 +397,32 @@ fn path(kind: FailureKind, detail: String, bytes: u64) -> Problem {
     }
 }
 
+/// Others left nothing of the link.
+fn no_room(bytes: u64) -> Problem {
+    let detail = format!("only {bytes} bytes came, as others took the scanner's link");
+    Problem {
+        error: PathError::new(
+            Stage::Transfer,
+            FailureKind::Limited,
+            Fault::Scanner,
+            detail,
+        ),
+        blame: Blame::Scanner,
+        bytes,
+    }
+}
+
 /// Sets the warm-up apart and makes sure that a rate is left.
 fn with_a_rate(
     slices: Vec<Slice>,
+    held: usize,
     stop: StopReason,
     estimator: &impl Estimator,
     received: u64,
     least: u64,
 ) -> Result<Transfer, Problem> {
-    let warm_up = estimator.warm_up(&slices);
+    let counts = slices.get(held..).filter(|slices| !slices.is_empty());
+    let warm_up = counts.map_or(0, |slices| held + estimator.warm_up(slices));
     let transfer = Transfer::new(slices, warm_up, stop);
     let counted: u64 = transfer.counted().iter().map(|slice| slice.bytes).sum();
     if transfer.rate().is_some() && counted >= least {

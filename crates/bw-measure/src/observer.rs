@@ -48,4 +48,7 @@ pub enum Event<'a> {
         /// Whether the relay is done with: measured, or given up for this scan.
         settled: bool,
     },
+    /// An attempt ended that only had to show whether anything works: it is not
+    /// recorded, and settles nobody.
+    Control(&'a Outcome),
 }

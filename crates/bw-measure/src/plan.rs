@@ -79,7 +79,7 @@ impl Plan {
                 if let Outcome::Measured(measurement) = &outcome {
                     plan.bytes += measurement.bytes();
                 }
-                scheduler.end(id, now, outcome);
+                scheduler.end(id, now, outcome, false);
                 plan.duration = now;
             }
         }

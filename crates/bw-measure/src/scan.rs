@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bw_file::Fingerprint;
+use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{
     Attempt, Blame, Failure, FailureKind, NetworkSnapshot, Outcome, Position, Slice, Stage,
     TargetFacts, UnixMillis,
@@ -64,6 +64,8 @@ pub struct ScanReport {
     pub left: usize,
     /// Payload bytes moved, those of failures included.
     pub bytes: u64,
+    /// The most that was reserved of the scanner's link at a time.
+    pub reserved: BytesPerSecond,
     /// How each destination did.
     pub destinations: Vec<DestinationReport>,
 }
@@ -132,10 +134,13 @@ where
                         freed: &freed,
                         id,
                         begin,
+                        held: false,
                     };
                     running.push(async move {
-                        let outcome = measurer.measure(&assignment, &mut corrections, observer);
-                        (id, outcome.await)
+                        let outcome = measurer
+                            .measure(&assignment, &mut corrections, observer)
+                            .await;
+                        (id, outcome, corrections.held)
                     });
                 }
                 Step::Unable { target, kind } => {
@@ -173,24 +178,27 @@ where
             }
             () = sleep_until(begin + wake.unwrap_or_default()), if wake.is_some() => continue,
         };
-        let (id, outcome) = ended;
+        let (id, outcome, held) = ended;
         report.bytes += match &outcome {
             Outcome::Measured(measurement) => measurement.bytes(),
             Outcome::Failed(failure) => failure.bytes,
         };
-        let ended = lock(&scheduler).end(id, now(), outcome);
-        if let Some(outcome) = &ended.outcome {
-            let settled = ended.settled;
-            observer.observe(&Event::Ended { outcome, settled });
-            recorder.record(outcome, settled)?;
-            match outcome {
-                Outcome::Measured(_) => report.measured += usize::from(settled),
-                Outcome::Failed(_) => report.failed += usize::from(settled),
-            }
+        let ended = lock(&scheduler).end(id, now(), outcome, held);
+        let (outcome, settled) = (&ended.outcome, ended.settled);
+        if ended.is_control {
+            observer.observe(&Event::Control(outcome));
+            continue;
+        }
+        observer.observe(&Event::Ended { outcome, settled });
+        recorder.record(outcome, settled)?;
+        match outcome {
+            Outcome::Measured(_) => report.measured += usize::from(settled),
+            Outcome::Failed(_) => report.failed += usize::from(settled),
         }
     }
     let scheduler = lock(&scheduler);
     report.left = scheduler.left();
+    report.reserved = BytesPerSecond::new(scheduler.most_reserved().round() as u64);
     report.destinations = scheduler.destinations();
     Ok(report)
 }
@@ -238,12 +246,20 @@ struct Corrections<'a, P> {
     freed: &'a Notify,
     id: RunId,
     begin: Instant,
+    /// Whether the link holds it back.
+    held: bool,
 }
 
 impl<P: HelperPolicy> Control for Corrections<'_, P> {
-    fn observe(&mut self, slices: &[Slice], bytes: &[(Fingerprint, u64)]) -> Vec<Fingerprint> {
+    fn observe(
+        &mut self,
+        slices: &[Slice],
+        bytes: &[(Fingerprint, u64)],
+        held: bool,
+    ) -> Vec<Fingerprint> {
+        self.held = held;
         let now = self.begin.elapsed();
-        let correction = lock(self.scheduler).observe(self.id, now, slices, bytes);
+        let correction = lock(self.scheduler).observe(self.id, now, slices, bytes, held);
         if correction.freed {
             self.freed.notify_one();
         }

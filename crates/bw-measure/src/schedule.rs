@@ -65,11 +65,12 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Ended {
-    /// What to record; `None` for a measurement that only had to show
-    /// whether anything works.
-    pub outcome: Option<Outcome>,
+    /// What to record.
+    pub outcome: Outcome,
     /// Whether the relay is done with.
     pub settled: bool,
+    /// Whether it only had to show that anything works: then it is not to be recorded.
+    pub is_control: bool,
 }
 
 /// What changes for a running measurement and for others.
@@ -125,8 +126,13 @@ struct Running {
     destination: usize,
     /// What it is expected to take of target, link and destination, in bytes per second.
     reserved: f64,
-    /// What it was expected to take, until its rate is seen.
+    /// What it was expected to take, and whether its rate is not seen yet.
     guess: f64,
+    unseen: bool,
+    /// Whether the link holds it back.
+    held: bool,
+    /// Since when, in its own time, nothing has held it back.
+    ramp: Duration,
     /// What it takes of each helper.
     shares: Vec<Share>,
     /// When its rate was last looked at: since its start, and the bytes then.
@@ -170,14 +176,17 @@ const CROWDED: f64 = 0.7;
 const RECENT: Duration = Duration::from_millis(400);
 /// What is kept free of what a target is expected to take, where many
 /// measurements meet: some of them are still opening their circuits.
-const EVEN: f64 = 0.85;
+const EVEN: f64 = 0.7;
 /// What is kept free beside that for wrong guesses, as a share of the root of
 /// the sum of their squares.
-const GUESSES: f64 = 0.3;
+const GUESSES: f64 = 0.1;
 /// What is kept free of a running measurement's present rate, on its helpers.
 const PRESENT: f64 = 1.15;
-/// The same where many measurements meet.
-const EVEN_PRESENT: f64 = 1.05;
+/// How many measurements may wait for room on the link, their circuits open,
+/// before none begins any more: with some, room is used as soon as there is any.
+const QUEUED: usize = 6;
+/// What is kept free for them of what they are expected to take.
+const PARKED: f64 = 0.3;
 /// Until then a low rate may be one that only begins, and frees nothing.
 const RAMP: Duration = Duration::from_millis(750);
 
@@ -194,6 +203,7 @@ pub struct Scheduler<P> {
     destinations: Destinations,
     queue: BTreeMap<Turn, Pending>,
     running: BTreeMap<RunId, Running>,
+    most_reserved: f64,
     scale: Scale,
     /// Rates measured: in earlier scans, then in this one.
     known: HashMap<Fingerprint, f64>,
@@ -222,6 +232,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             destinations: Destinations::new(destinations, per_destination),
             queue: BTreeMap::new(),
             running: BTreeMap::new(),
+            most_reserved: 0.0,
             scale: Scale::default(),
             known: HashMap::new(),
             next_id: 0,
@@ -316,6 +327,11 @@ impl<P: HelperPolicy> Scheduler<P> {
     /// bytes per second.
     pub fn reserved(&self) -> f64 {
         self.running.values().map(|running| running.reserved).sum()
+    }
+
+    /// The most that this ever was.
+    pub fn most_reserved(&self) -> f64 {
+        self.most_reserved
     }
 
     /// What `relay` is expected to carry, in bytes per second; 0 if it is not
@@ -467,8 +483,12 @@ impl<P: HelperPolicy> Scheduler<P> {
     /// Whether the link has room for a further target: for what all are
     /// expected to take, and for wrong guesses, whose squares add up.
     fn link_fits(&self, expected: Expectation) -> bool {
+        if self.running.values().filter(|one| one.held).count() > QUEUED {
+            return false;
+        }
         let middle = expected.middle();
-        let guesses = self.running.values().map(|one| one.guess * one.guess);
+        let unseen = self.running.values().filter(|one| one.unseen);
+        let guesses = unseen.map(|one| one.guess * one.guess);
         let doubt = (guesses.sum::<f64>() + middle * middle).sqrt();
         let spare = GUESSES * doubt;
         self.reserved() + middle * EVEN + spare <= self.limits.link.value() as f64
@@ -583,12 +603,16 @@ impl<P: HelperPolicy> Scheduler<P> {
             destination,
             reserved,
             guess,
+            unseen: true,
+            held: false,
+            ramp: Duration::ZERO,
             shares,
             seen: (Duration::ZERO, Vec::new()),
         };
         let id = RunId(self.next_id);
         self.next_id += 1;
         self.running.insert(id, running);
+        self.most_reserved = self.most_reserved.max(self.reserved());
         Step::Start(id, assignment)
     }
 
@@ -664,19 +688,33 @@ impl<P: HelperPolicy> Scheduler<P> {
 
     /// Looks at a running measurement: at its finished slices, and at how many
     /// bytes each helper has brought. What it takes is reserved instead of what
-    /// was expected, and if its helpers seem to limit it, others are to join.
+    /// was expected, and if its helpers seem to limit it, others are to join. If the
+    /// link holds it back (`held`), that shows nothing.
     pub fn observe(
         &mut self,
         id: RunId,
         now: Duration,
         slices: &[Slice],
         bytes: &[(Fingerprint, u64)],
+        held: bool,
     ) -> Correction {
         let mut correction = Correction::default();
         let elapsed = Duration::from_micros(slices.iter().map(|slice| slice.micros).sum());
         let Some(running) = self.running.get_mut(&id) else {
             return correction;
         };
+        running.held = held;
+        if held {
+            // It shows nothing, and does not need all that it will need.
+            running.seen = (elapsed, bytes.to_vec());
+            running.ramp = elapsed;
+            let reserved = running.reserved.min(running.guess * PARKED);
+            self.destinations
+                .reserve(running.destination, reserved - running.reserved);
+            running.reserved = reserved;
+            return correction;
+        }
+        let ramped = elapsed.saturating_sub(running.ramp);
         let since = elapsed.saturating_sub(running.seen.0);
         if since < RECENT {
             return correction;
@@ -695,7 +733,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             self.rooms.load(&share.helper, rate - share.load);
             share.load = rate;
             let present = rate * PRESENT;
-            if elapsed >= RAMP || present > share.reserved {
+            if ramped >= RAMP || present > share.reserved {
                 correction.freed |= present < share.reserved * 0.9;
                 self.rooms.reserve(&share.helper, present - share.reserved);
                 share.reserved = present;
@@ -711,21 +749,21 @@ impl<P: HelperPolicy> Scheduler<P> {
         let Some(running) = self.running.get_mut(&id) else {
             return correction;
         };
-        let present = (total * EVEN_PRESENT)
-            .min((self.limits.link.value() as f64 - others).max(running.reserved));
-        if elapsed >= RAMP || present > running.reserved {
+        let present = total.min((self.limits.link.value() as f64 - others).max(running.reserved));
+        if ramped >= RAMP || present > running.reserved {
             correction.freed |= present < running.reserved * 0.9;
             self.destinations
                 .reserve(running.destination, present - running.reserved);
             running.reserved = present;
+            self.most_reserved = self.most_reserved.max(others + present);
         }
-        if elapsed >= RAMP {
-            running.guess = 0.0;
+        if ramped >= RAMP {
+            running.unseen = false;
         }
         // While the path fills, a burst may pass that the target cannot sustain.
         let target = running.assignment.target.fingerprint;
         let crowded = total > CROWDED * offered && !self.is_own_limit(&target, total);
-        if elapsed > RECENT * 2 && crowded {
+        if ramped > RECENT * 2 && crowded {
             correction.join = self.extend(id, total, offered, now);
         }
         correction
@@ -779,13 +817,11 @@ impl<P: HelperPolicy> Scheduler<P> {
         choice.helpers
     }
 
-    /// Takes note of what came of a measurement.
-    pub fn end(&mut self, id: RunId, now: Duration, outcome: Outcome) -> Ended {
+    /// Takes note of what came of a measurement, which the scanner's own link
+    /// held back to its end if `held`.
+    pub fn end(&mut self, id: RunId, now: Duration, outcome: Outcome, held: bool) -> Ended {
         let Some(running) = self.running.remove(&id) else {
-            return Ended {
-                outcome: None,
-                settled: false,
-            };
+            return control(outcome);
         };
         let target = running.assignment.target.fingerprint;
         let ceiling = self.ceiling(&running, &outcome);
@@ -805,7 +841,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             self.spent.push_back((now, bytes));
         }
         match outcome {
-            Outcome::Measured(measurement) => self.measured(running, measurement, ceiling, now),
+            Outcome::Measured(measurement) => {
+                self.measured(running, measurement, (ceiling, held), now)
+            }
             Outcome::Failed(failure) => self.failed(running, failure, now),
         }
     }
@@ -834,7 +872,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         &mut self,
         running: Running,
         measurement: Measurement,
-        ceiling: f64,
+        (ceiling, held): (f64, bool),
         now: Duration,
     ) -> Ended {
         let target = running.assignment.target.fingerprint;
@@ -848,7 +886,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             .snapshot
             .relay(&target)
             .map(|relay| Expectation::of(relay, 1.0));
-        let ratio = promise.map(|promise| rate / promise.middle());
+        let ratio = promise
+            .filter(|_| !held)
+            .map(|promise| rate / promise.middle());
         self.health.worked();
         self.destinations
             .succeeded(running.destination, now, measurement.bytes(), ratio);
@@ -856,15 +896,17 @@ impl<P: HelperPolicy> Scheduler<P> {
             self.scale.add(ratio);
         }
         let Some((turn, mut pending)) = running.pending else {
-            return Ended {
-                outcome: None,
-                settled: false,
-            };
+            return control(Outcome::Measured(measurement));
+        };
+        let limit = if held {
+            Some(Blame::Scanner)
+        } else {
+            (rate >= ceiling).then_some(Blame::Helper)
         };
         let promised = promise.map_or(0.0, |promise| promise.low * self.scale.get());
         match pending
             .opinions
-            .judge(measurement.clone(), rate, ceiling, promised)
+            .judge(measurement.clone(), rate, limit, promised)
         {
             Verdict::Accept {
                 measurement,
@@ -882,8 +924,9 @@ impl<P: HelperPolicy> Scheduler<P> {
                     self.queue.insert(turn, pending);
                 }
                 Ended {
-                    outcome: Some(Outcome::Measured(*measurement)),
+                    outcome: Outcome::Measured(*measurement),
                     settled: further.is_none(),
+                    is_control: false,
                 }
             }
             Verdict::Again(kind, detail) => {
@@ -899,7 +942,7 @@ impl<P: HelperPolicy> Scheduler<P> {
                 pending.unfit_since = None;
                 self.queue.insert(turn, pending);
                 let bytes = measurement.bytes();
-                let (stage, blame) = (Stage::Transfer, Blame::Helper);
+                let (stage, blame) = (Stage::Transfer, limit.unwrap_or(Blame::Helper));
                 let mut failure = Failure::new(
                     measurement.attempt,
                     measurement.ended,
@@ -911,8 +954,9 @@ impl<P: HelperPolicy> Scheduler<P> {
                 failure.timings = measurement.timings;
                 failure.bytes = bytes;
                 Ended {
-                    outcome: Some(Outcome::Failed(failure)),
+                    outcome: Outcome::Failed(failure),
                     settled: false,
+                    is_control: false,
                 }
             }
         }
@@ -921,10 +965,7 @@ impl<P: HelperPolicy> Scheduler<P> {
     fn failed(&mut self, running: Running, failure: Failure, now: Duration) -> Ended {
         let Some((turn, mut pending)) = running.pending else {
             self.health.control_failed(Some(&failure), now);
-            return Ended {
-                outcome: None,
-                settled: false,
-            };
+            return control(Outcome::Failed(failure));
         };
         self.health.failed(&failure);
         // Only what is behind the circuit can be the destination's fault.
@@ -951,9 +992,19 @@ impl<P: HelperPolicy> Scheduler<P> {
             self.queue.insert(turn, pending);
         }
         Ended {
-            outcome: Some(Outcome::Failed(failure)),
+            outcome: Outcome::Failed(failure),
             settled,
+            is_control: false,
         }
+    }
+}
+
+/// The end of a measurement that only had to show whether anything works.
+const fn control(outcome: Outcome) -> Ended {
+    Ended {
+        outcome,
+        settled: false,
+        is_control: true,
     }
 }
 

@@ -28,15 +28,17 @@ pub trait Transport: Send + Sync {
 
 /// Payload on its way through a path. Dropping it closes the path.
 pub trait Flow: Send {
-    /// Waits for more payload and returns how many bytes of it arrived (for an
-    /// upload: how many more the server confirmed); `None` when everything
-    /// that was ordered has come. Only verified bytes are counted.
+    /// Waits for more payload, reads about `most` bytes of it at most, and returns
+    /// how many it read (for an upload: how many more the server confirmed); `None` when
+    /// everything that was ordered has come. Only verified bytes are counted. What is
+    /// not read waits, and the sender with it.
     ///
     /// Cancel safe: nothing is lost if the future is dropped and made again.
     ///
     /// # Errors
     /// What broke. The flow is of no use after that.
-    fn receive(&mut self) -> impl Future<Output = Result<Option<u64>, PathError>> + Send;
+    fn receive(&mut self, most: u64)
+    -> impl Future<Output = Result<Option<u64>, PathError>> + Send;
 }
 
 /// What to move, and with which web server.

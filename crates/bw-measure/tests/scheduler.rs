@@ -325,7 +325,9 @@ impl<'a> World<'a> {
             .values_mut()
             .for_each(|sum| *sum += fresh * bytes / circuits);
         let moved: Vec<_> = one.moved.iter().map(|(id, sum)| (*id, *sum)).collect();
-        let correction = self.scheduler.observe(one.id, now, &one.slices, &moved);
+        let correction = self
+            .scheduler
+            .observe(one.id, now, &one.slices, &moved, false);
         self.log.push(format!("{now:?} {correction:?}"));
         self.begin_circuits(&correction.join, target);
         let circuits = self.helpers().count() + correction.join.len();
@@ -360,7 +362,7 @@ impl<'a> World<'a> {
             let timings = Timings::default();
             Outcome::Measured(Measurement::new(attempt, wall, timings, vec![transfer]))
         };
-        let ended = self.scheduler.end(one.id, self.now, outcome);
+        let ended = self.scheduler.end(one.id, self.now, outcome, false);
         self.log
             .push(format!("{:?} {target} {}", self.now, ended.settled));
         if ended.settled {

@@ -244,6 +244,7 @@ impl Model {
         UsageReport {
             link: traffic.link_usage,
             link_trace: traffic.trace.clone(),
+            most_read: traffic.most_read,
             relays: used
                 .map(|(relay, usage)| (relay.facts.fingerprint, *usage))
                 .collect(),
@@ -319,7 +320,7 @@ impl Observer for Model {
     fn observe(&self, event: &Event<'_>) {
         let (attempt, begins) = match event {
             Event::Attempt(attempt) => (*attempt, true),
-            Event::Ended { outcome, .. } => (outcome.attempt(), false),
+            Event::Ended { outcome, .. } | Event::Control(outcome) => (outcome.attempt(), false),
             _ => return,
         };
         let mut state = self.inner.lock();
@@ -330,9 +331,5 @@ impl Observer for Model {
             Some(target) => targets.remove(&target),
             None => false,
         };
-        // A measurement that only shows whether anything works has no end.
-        for helper in attempt.helpers.iter().filter_map(|id| self.inner.index(id)) {
-            targets.remove(&helper);
-        }
     }
 }

@@ -10,6 +10,9 @@ use crate::{Nature, Relay, Server};
 /// tor's initial congestion window, in bytes of payload: 4 × 31 cells
 /// (proposal 324, `cc_cwnd_init`) of 498 bytes.
 const FIRST_WINDOW: f64 = 124.0 * 498.0;
+/// What waits at the client before it asks the exit to stop: 500 cells of 498
+/// bytes (proposal 324, `cc_xoff_client`).
+const XOFF: f64 = 500.0 * 498.0;
 /// The link is the first resource, then come the servers, then relays.
 const LINK: u32 = 0;
 
@@ -39,7 +42,8 @@ pub(crate) struct Moving {
     moved: f64,
     /// Of `moved`, what was read.
     read: u64,
-    last_read: u64,
+    /// Of what comes in this tick, so much will be read by its end.
+    reading: (u64, u64),
     end: Option<End>,
 }
 
@@ -56,21 +60,32 @@ impl Moving {
             window: FIRST_WINDOW / rtt,
             moved: 0.0,
             read: 0,
-            last_read: 0,
+            reading: (0, 0),
             end: None,
         }
     }
 
-    /// Lets `rate` flow for `seconds`; `free` if only its own window limited it.
-    fn flow(&mut self, rate: f64, free: bool, seconds: f64) {
-        self.moved += rate * seconds;
-        self.window = if free {
-            // Slow start: doubled in each round trip.
-            self.window * (seconds / self.rtt).exp2()
+    /// The bytes that may come in `tick`: what is read of it, and what may wait.
+    fn room(&self, tick: u64) -> f64 {
+        let reading = if self.reading.0 == tick {
+            self.reading.1 as f64
         } else {
-            // Delay shows that the path is full: the window stays near what fits.
-            self.window.min(2.0 * rate).max(FIRST_WINDOW / self.rtt)
+            0.0
         };
+        let waiting = self.moved - self.read as f64;
+        (XOFF + reading - waiting).max(0.0)
+    }
+
+    /// Lets `rate` flow for `seconds`; `full` if something on the path limited it.
+    fn flow(&mut self, rate: f64, full: bool, seconds: f64) {
+        self.moved += rate * seconds;
+        if full {
+            // Delay shows that the path is full: the window stays near what fits.
+            self.window = self.window.min(2.0 * rate).max(FIRST_WINDOW / self.rtt);
+        } else if rate >= self.window {
+            // Slow start: doubled in each round trip.
+            self.window *= (seconds / self.rtt).exp2();
+        }
     }
 }
 
@@ -101,6 +116,9 @@ pub(crate) struct Traffic {
     pub(crate) link_usage: Usage,
     pub(crate) servers: Vec<Usage>,
     pub(crate) trace: Vec<u64>,
+    /// Bytes read since the last tick ended, and the most of any tick.
+    fresh: u64,
+    pub(crate) most_read: u64,
     pub(crate) most_flows: usize,
     sharing: Sharing,
     demands: Vec<Demand>,
@@ -137,6 +155,8 @@ impl Traffic {
             link_usage: Usage::default(),
             servers: vec![Usage::default(); servers],
             trace: Vec::new(),
+            fresh: 0,
+            most_read: 0,
             most_flows: 0,
             sharing: Sharing::default(),
             demands: Vec::new(),
@@ -147,10 +167,9 @@ impl Traffic {
     }
 
     /// A new flow; it begins with the next tick.
-    pub(crate) fn begin(&mut self, mut flow: Moving) -> u64 {
+    pub(crate) fn begin(&mut self, flow: Moving) -> u64 {
         let id = self.next_flow;
         self.next_flow += 1;
-        flow.last_read = self.done;
         self.flows.insert(id, flow);
         self.most_flows = self.most_flows.max(self.flows.len());
         id
@@ -160,17 +179,26 @@ impl Traffic {
         self.flows.remove(&id);
     }
 
-    /// What has come since it was last read, and how the flow ended once all
+    /// In the tick that runs, which is returned, up to `most` bytes are read as
+    /// they come.
+    pub(crate) fn reads(&mut self, id: u64, most: u64) -> u64 {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.reading = (self.done, most);
+        }
+        self.done
+    }
+
+    /// Reads up to `most` of what has come, and tells how the flow ended once all
     /// was read.
-    pub(crate) fn read(&mut self, id: u64) -> (u64, Option<End>) {
-        let done = self.done;
+    pub(crate) fn read(&mut self, id: u64, most: u64) -> (u64, Option<End>) {
         let Some(flow) = self.flows.get_mut(&id) else {
             return (0, Some(End::Closed));
         };
         let whole = flow.moved as u64;
-        let fresh = whole - flow.read;
-        flow.read = whole;
-        flow.last_read = done;
+        let fresh = (whole - flow.read).min(most);
+        flow.read += fresh;
+        self.fresh += fresh;
+        flow.reading = (0, 0);
         (fresh, flow.end.filter(|_| fresh == 0))
     }
 
@@ -188,6 +216,7 @@ impl Traffic {
 
     fn step(&mut self, relays: &[Relay], servers: &[Server]) {
         let time = self.tick * u32::try_from(self.done).unwrap_or(u32::MAX);
+        self.most_read = self.most_read.max(std::mem::take(&mut self.fresh));
         self.capacities.clear();
         self.capacities.push(self.link);
         let serving = servers.iter().map(|server| server.capacity.value() as f64);
@@ -204,7 +233,9 @@ impl Traffic {
             let slots = [flow.entry, flow.exit].map(|relay| self.slot(relay, time, relays));
             let left = flow.order as f64 - flow.moved;
             self.demands.push(Demand {
-                cap: flow.window.min(left / self.tick.as_secs_f64()),
+                cap: flow
+                    .window
+                    .min(left.min(flow.room(self.done)) / self.tick.as_secs_f64()),
                 weight: 1.0,
                 takes: [LINK, 1 + flow.server as u32, slots[0], slots[1]],
             });
@@ -252,9 +283,7 @@ impl Traffic {
             Nature::Stalls { after } => flow.moved >= after as f64,
             _ => false,
         };
-        // Nobody reads: the reader's flow control stops the sender.
-        self.done == flow.last_read
-            && servers[flow.server].outage(time).is_none()
+        servers[flow.server].outage(time).is_none()
             && ![flow.entry, flow.exit].into_iter().any(stalled)
     }
 
@@ -320,7 +349,7 @@ impl Traffic {
         let rates = self.sharing.rates.iter();
         for ((id, demand), (rate, limit)) in self.movers.iter().zip(&self.demands).zip(rates) {
             if let Some(flow) = flows.get_mut(id) {
-                flow.flow(*rate, limit.is_none(), seconds);
+                flow.flow(*rate, limit.is_some(), seconds);
             }
             for &slot in &demand.takes {
                 taken[slot as usize].0 += rate;

@@ -16,8 +16,6 @@ use crate::{Nature, Relay, Server};
 pub struct SimFlow {
     inner: Arc<Inner>,
     id: u64,
-    /// The tick whose end is waited for.
-    tick: u64,
 }
 
 impl Drop for SimFlow {
@@ -27,14 +25,14 @@ impl Drop for SimFlow {
 }
 
 impl Flow for SimFlow {
-    async fn receive(&mut self) -> Result<Option<u64>, PathError> {
+    async fn receive(&mut self, most: u64) -> Result<Option<u64>, PathError> {
         loop {
-            sleep_until(self.inner.end_of(self.tick)).await;
+            let tick = self.inner.lock().traffic.reads(self.id, most);
+            sleep_until(self.inner.end_of(tick)).await;
             let mut state = self.inner.lock();
-            self.tick = state.traffic.done;
             let broken =
                 |stage, kind, fault, detail| Err(PathError::new(stage, kind, fault, detail));
-            match state.traffic.read(self.id) {
+            match state.traffic.read(self.id, most) {
                 (0, None) => {}
                 (0, Some(End::Complete)) => return Ok(None),
                 (0, Some(End::Closed)) => {
@@ -189,7 +187,6 @@ impl Transport for Model {
         Ok(SimFlow {
             inner: Arc::clone(inner),
             id,
-            tick: state.traffic.done,
         })
     }
 }

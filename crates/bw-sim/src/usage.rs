@@ -28,6 +28,9 @@ pub struct UsageReport {
     pub link: Usage,
     /// Bytes on the scanner's link in each tick, from the beginning.
     pub link_trace: Vec<u64>,
+    /// The most that the scanner read in a tick, in bytes. More than that can be on the
+    /// link only as long as streams bring what then waits to be read.
+    pub most_read: u64,
     /// Each relay that was used.
     pub relays: BTreeMap<Fingerprint, Usage>,
     /// Each web server, in the order in which they were given.

@@ -1,7 +1,7 @@
 //! Whether a measurement can be believed, or another one has to decide.
 
 use bw_file::Fingerprint;
-use bw_results::{FailureKind, Measurement};
+use bw_results::{Blame, FailureKind, Measurement};
 
 /// How far from an earlier measurement a new one may be, as a factor, before
 /// another one is made: relays change, and so does their load.
@@ -20,7 +20,7 @@ const ENOUGH: usize = 3;
 pub(super) struct Opinions {
     /// The rate of the latest scan before this one.
     previous: Option<f64>,
-    /// Rates that the helpers may have limited.
+    /// Rates that helpers or the scanner's link may have limited.
     limited: Vec<(f64, Measurement)>,
     /// Rates that contradict what was known.
     disputed: Vec<(f64, Measurement)>,
@@ -57,22 +57,29 @@ impl Opinions {
         self.limited.len() + self.disputed.len()
     }
 
-    /// Judges a measurement of `rate`; `ceiling` is what its helpers can
-    /// carry, `promised` what consensus and descriptor say at least.
+    /// Judges a measurement of `rate`; `limit` is who seems to have limited it
+    /// other than the target, `promised` what consensus and descriptor say at least.
     pub(super) fn judge(
         &mut self,
         measurement: Measurement,
         rate: f64,
-        ceiling: f64,
+        limit: Option<Blame>,
         promised: f64,
     ) -> Verdict {
         let last = self.count() + 1 >= ENOUGH;
-        let limited = rate >= ceiling;
-        if limited && !last {
+        if let Some(limit) = limit
+            && !last
+        {
             self.limited.push((rate, measurement));
-            let detail = format!(
-                "{rate:.0} B/s may be all that its helpers carry; to be measured with more of them"
-            );
+            let detail = if limit == Blame::Scanner {
+                format!(
+                    "{rate:.0} B/s is what others left of the scanner's link; to be measured again"
+                )
+            } else {
+                format!(
+                    "{rate:.0} B/s may be all that its helpers carry; to be measured with more of them"
+                )
+            };
             return Verdict::Again(FailureKind::Limited, detail);
         }
         let (doubtful, known) = match self.previous {
@@ -90,7 +97,11 @@ impl Opinions {
             );
             return Verdict::Again(FailureKind::Disputed, detail);
         }
-        self.decide(measurement, rate, limited || (doubtful && !confirmed))
+        self.decide(
+            measurement,
+            rate,
+            limit.is_some() || (doubtful && !confirmed),
+        )
     }
 
     /// The relay's value: the newest measurement, or the middle one of those
@@ -116,7 +127,7 @@ impl Opinions {
         }
         let (mut rate, mut measurement) = all.swap_remove(chosen);
         for (other, of) in limited {
-            // What passed through limiting helpers is a lower bound.
+            // What was limited is a lower bound.
             if other > rate {
                 (rate, measurement) = (other, of);
             }
@@ -146,8 +157,9 @@ mod tests {
     fn judge(previous: Option<f64>, rates: &[f64], ceiling: f64) -> Result<(f64, Vec<u8>), usize> {
         let mut opinions = Opinions::new(previous);
         for (helper, &rate) in (1..).zip(rates) {
+            let limit = (rate >= ceiling).then_some(Blame::Helper);
             if let Verdict::Accept { rate, slow, .. } =
-                opinions.judge(with_helper(helper), rate, ceiling, 100.0)
+                opinions.judge(with_helper(helper), rate, limit, 100.0)
             {
                 assert_eq!(usize::from(helper), rates.len(), "decided before the last");
                 let slow = slow.iter().map(|id| id.as_bytes()[0]);

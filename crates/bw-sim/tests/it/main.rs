@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::{
-    Destination, Event, Limits, Measurer, Observer, Pacer, ScanReport, Scheduler, SpareHelpers,
-    Sustained, scan,
+    Destination, Event, HelperChoice, HelperPolicy, HelperRequest, Limits, Measurer, Observer,
+    Pacer, ScanReport, Scheduler, SpareHelpers, Sustained, scan,
 };
-use bw_results::TargetFacts;
-use bw_sim::{Builder, Ledger, Model, Nature, Population, Server};
+use bw_results::{RelayFacts, TargetFacts};
+use bw_sim::{Builder, Ledger, Model, Population, Server};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -43,8 +43,7 @@ fn limits() -> Limits {
 }
 
 /// Passes everything on to the model, and fails if a relay that is being
-/// measured is in any other measurement. Only among honest relays: of those
-/// that are tried to see whether anything works no end is told.
+/// measured is in any other measurement.
 struct Watch<'a> {
     model: &'a Model,
     targets: Mutex<BTreeSet<Fingerprint>>,
@@ -53,10 +52,6 @@ struct Watch<'a> {
 impl Observer for Watch<'_> {
     fn observe(&self, event: &Event<'_>) {
         self.model.observe(event);
-        let mut relays = self.model.relays().iter();
-        if !relays.all(|relay| relay.nature == Nature::Honest) {
-            return;
-        }
         let mut targets = self.targets.lock().unwrap();
         match event {
             Event::Attempt(attempt) => {
@@ -66,11 +61,33 @@ impl Observer for Watch<'_> {
                 let target = attempt.target.fingerprint;
                 assert!(targets.insert(target), "{target} is measured twice");
             }
-            Event::Ended { outcome, .. } => {
+            Event::Ended { outcome, .. } | Event::Control(outcome) => {
                 targets.remove(&outcome.attempt().target.fingerprint);
             }
             _ => {}
         }
+    }
+}
+
+/// Chooses as [`SpareHelpers`] does, and fails if the helpers have not the room
+/// that is needed, so that what is reserved on a helper never exceeds its budget.
+#[derive(Debug)]
+struct Checked;
+
+impl HelperPolicy for Checked {
+    fn choose(
+        &mut self,
+        request: &HelperRequest<'_>,
+        rng: &mut dyn rand::Rng,
+    ) -> Option<HelperChoice> {
+        let choice = SpareHelpers::default().choose(request, rng)?;
+        let relays = request.snapshot.relays.iter().enumerate();
+        let helps = |relay: &RelayFacts| choice.helpers.contains(&relay.fingerprint);
+        let room = relays.filter(|(_, relay)| helps(relay));
+        let room: f64 = room.map(|(index, _)| (request.room)(index)).sum();
+        assert!(room >= request.need * (1.0 - 1e-9), "{room} of {request:?}");
+        assert!(choice.helpers.len() <= request.most, "{choice:?}");
+        Some(choice)
     }
 }
 
@@ -80,7 +97,7 @@ async fn round(model: &Model, limits: Limits, seed: u64) -> (ScanReport, Ledger)
     let servers = model.servers().iter();
     let link = limits.link;
     let mut scheduler = Scheduler::new(
-        SpareHelpers::default(),
+        Checked,
         limits,
         servers.map(|server| server.destination.clone()).collect(),
         consensus.clone(),

@@ -3,9 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bw_sim::{Ledger, Model, Nature, Population};
+use bw_file::BytesPerSecond;
+use bw_measure::ScanReport;
+use bw_sim::{Accuracy, Ledger, Model, Nature, Population};
 
 use crate::{GIGABIT, limits, minutes, network, round};
+
+/// Bytes of a tick at the link's limit.
+const TICK: f64 = GIGABIT as f64 * 0.05;
+/// What a stream may bring that nobody reads: 500 cells.
+const UNREAD: f64 = 500.0 * 498.0;
 
 /// What a scan took and found.
 fn print(name: &str, model: &Model, ledger: &Ledger, begin: Instant) {
@@ -13,16 +20,24 @@ fn print(name: &str, model: &Model, ledger: &Ledger, begin: Instant) {
     let bytes: u64 = ledger.entries().values().map(|entry| entry.bytes).sum();
     println!(
         "{name}: {:.1} min virtual, {:.1} s real, {:.1} GB; {} circuits, at most {} at a time \
-         and {} begun in a second; link at most {:.1} MB/s in a tick, {:.1} in a second, {:.1} in ten",
+         and {} begun in a second",
         minutes(model.elapsed()),
         begin.elapsed().as_secs_f64(),
         bytes as f64 / 1e9,
         usage.circuits,
         usage.most_flows,
         usage.most_circuits_per_second,
+    );
+    let over = |bytes: &&u64| **bytes as f64 > TICK;
+    println!(
+        "  link: at most {:.1} MB/s in a tick ({:.1} read), {:.1} in a second, {:.1} in ten; \
+         {} ticks of {} above the limit",
         usage.link.peak / 1e6,
+        usage.most_read as f64 * 20.0 / 1e6,
         usage.link_peak(20) * 20.0 / 1e6,
         usage.link_peak(200) * 20.0 / 1e6,
+        usage.link_trace.iter().filter(over).count(),
+        usage.link_trace.len(),
     );
     println!(
         "  honest relays: {:?}",
@@ -35,32 +50,118 @@ fn print(name: &str, model: &Model, ledger: &Ledger, begin: Instant) {
             .or_insert(0) += 1;
     }
     println!("  (measured, last failure): {found:?}");
+    // The most memory that this process ever had (proc(5)); of all tests, if they share it.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+    println!("  {}", peak.unwrap_or("memory unknown"));
+}
+
+/// No budget is exceeded.
+fn check(model: &Model, report: &ScanReport) {
+    let usage = model.usage();
+    assert!(report.reserved.value() <= GIGABIT, "{report:?}");
+    // Nothing is read that is above the limit in any tick. On the link there may be
+    // more only while streams begin to be held back, each with what its sender
+    // sends until it is told to stop; seldom are there two such in the same tick. A
+    // twentieth of the link is left for them, so that no second is above the limit.
+    assert!(usage.most_read as f64 <= TICK, "{} bytes", usage.most_read);
+    let peak = usage.link_peak(1);
+    assert!(peak <= TICK + 2.0 * UNREAD, "{peak} bytes in a tick");
+    let second = usage.link_peak(20) * 20.0;
+    assert!(second <= GIGABIT as f64, "{second} B/s");
+    assert!(usage.most_circuits_per_second <= limits().circuits_per_second);
+    assert!(usage.most_flows <= limits().circuits);
 }
 
 #[tokio::test(start_paused = true)]
 async fn eight_thousand_relays() {
+    let mut rounds = Vec::new();
+    for _ in 0..2 {
+        let begin = Instant::now();
+        let model = network(&Population::public_network(8000), 1).build();
+        let (report, ledger) = round(&model, limits(), 1).await;
+        print("8,000 relays", &model, &ledger, begin);
+        check(&model, &report);
+        assert!(minutes(model.elapsed()) <= 60.0);
+        assert_eq!((report.measured, report.failed, report.left), (8000, 0, 0));
+        let entries = ledger.entries();
+        assert!(
+            entries
+                .values()
+                .all(|entry| entry.settled.is_some() && entry.attempts <= 3)
+        );
+        let accuracy = ledger.accuracy(|_| true).unwrap();
+        assert!(
+            accuracy.sigma < 0.005 && accuracy.nwe < 0.02,
+            "{accuracy:?}"
+        );
+        rounds.push((report, entries, model.usage()));
+    }
+    assert!(rounds[0] == rounds[1], "the same seed, another round");
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_thousand_relays_of_which_a_fifth_fails() {
     let begin = Instant::now();
-    let model = network(&Population::public_network(8000), 1).build();
-    let (report, ledger) = round(&model, limits(), 1).await;
-    print("8,000 relays", &model, &ledger, begin);
-    assert_eq!((report.measured, report.failed, report.left), (8000, 0, 0));
-    assert!(minutes(model.elapsed()) <= 60.0);
-    // What holds now; the goal is the link's limit in every second.
+    let mut population = Population::public_network(8000);
+    (population.load, population.swing) = (0.3, 0.1);
+    population.natures = vec![
+        (0.04, Nature::Refuses),
+        (0.04, Nature::Silent),
+        (0.04, Nature::Flaky { share: 0.5 }),
+        (0.04, Nature::Stalls { after: 50_000 }),
+        (0.02, Nature::Cuts { after: 50_000 }),
+        (0.02, Nature::AccusesServers),
+    ];
+    let model = network(&population, 2).build();
+    let (report, ledger) = round(&model, limits(), 2).await;
+    print("a fifth fails", &model, &ledger, begin);
+    check(&model, &report);
+    assert_eq!((report.measured + report.failed, report.left), (8000, 0));
+    for (fingerprint, entry) in &ledger.entries() {
+        let nature = model.relay(fingerprint).unwrap().nature;
+        let answered = entry.rate.is_some() || entry.cause.is_some();
+        assert!(answered && entry.settled.is_some(), "{nature:?} {entry:?}");
+        if matches!(nature, Nature::Refuses | Nature::Silent) {
+            assert_eq!(entry.rate, None);
+        }
+    }
+    // What others do wrong costs honest relays nothing but tries.
+    let measured = ledger.accuracy(|nature| *nature == Nature::Honest).unwrap();
+    let all = model.relays().iter();
+    let honest = all.filter(|relay| relay.nature == Nature::Honest).count();
+    assert!(measured.relays * 100 >= honest * 99, "{measured:?}");
+}
+
+/// A small link, at which streams that nobody reads are large: the limit holds
+/// on average, and relays that fit are measured right.
+#[tokio::test(start_paused = true)]
+async fn a_small_link_is_kept_to() {
+    let begin = Instant::now();
+    let model = network(&Population::public_network(800), 1).build();
+    let mut limits = limits();
+    limits.link = BytesPerSecond::new(GIGABIT / 10);
+    let (report, ledger) = round(&model, limits.clone(), 1).await;
+    print("100 Mbit/s", &model, &ledger, begin);
+    assert_eq!((report.measured, report.failed, report.left), (800, 0, 0));
+    assert!(report.reserved <= limits.link, "{report:?}");
+    let link = limits.link.value() as f64;
     let usage = model.usage();
+    assert!(usage.most_read as f64 <= link * 0.05);
+    let peak = usage.link_peak(1);
+    assert!(peak <= link * 0.05 + 2.0 * UNREAD, "{peak} bytes in a tick");
     let ten_seconds = usage.link_peak(200) * 20.0;
-    assert!(ten_seconds <= 1.05 * GIGABIT as f64, "{ten_seconds} B/s");
-    assert!(usage.most_circuits_per_second <= limits().circuits_per_second);
-    assert!(usage.most_flows <= limits().circuits);
-    let entries = ledger.entries();
+    assert!(ten_seconds <= link, "{ten_seconds} B/s");
+    let slow = ledger.entries().into_iter().filter_map(|(id, entry)| {
+        let available = model.relay(&id)?.available();
+        (available < 0.7 * link).then_some((entry.rate?, available))
+    });
+    let accuracy = Accuracy::of(slow).unwrap();
+    println!("  relays below 70 % of the link: {accuracy:?}");
     assert!(
-        entries
-            .values()
-            .all(|entry| entry.settled.is_some() && entry.attempts <= 3)
+        accuracy.sigma < 0.005 && accuracy.nwe < 0.05,
+        "{accuracy:?}"
     );
-    let accuracy = ledger.accuracy(|_| true).unwrap();
-    // The link is planned to be full, so that the pacer slows fast relays at times;
-    // without it the error is less than half, and the link's limit means little.
-    assert!(accuracy.sigma < 0.02 && accuracy.nwe < 0.08, "{accuracy:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,6 +177,5 @@ async fn no_link_is_overdrawn_if_relays_are_what_they_are_said_to_be() {
     let (report, ledger) = round(&model, limits(), 3).await;
     print("as they say", &model, &ledger, begin);
     assert_eq!(report.measured, 2000);
-    let ten_seconds = model.usage().link_peak(200) * 20.0;
-    assert!(ten_seconds <= GIGABIT as f64, "{ten_seconds} B/s");
+    check(&model, &report);
 }
