@@ -172,6 +172,24 @@ impl DirectionArg {
     }
 }
 
+/// How the Tor network is reached.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct TorArgs {
+    /// An arti configuration file (TOML) for another network than the public
+    /// one; may be given several times.
+    #[arg(
+        long,
+        env = "BWSCAN_TOR_CONFIG",
+        value_name = "FILE",
+        value_delimiter = ' '
+    )]
+    pub(crate) tor_config: Vec<PathBuf>,
+    /// How long reaching the Tor network may take.
+    #[arg(long, default_value = "3m", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) bootstrap_timeout: Duration,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ScanArgs {
     /// A file on a web server to download from, https://HOST/PATH; may be
@@ -248,19 +266,8 @@ pub(crate) struct ScanArgs {
     /// Whether to download or to upload.
     #[arg(long, value_enum, default_value_t = DirectionArg::Auto, value_name = "WHICH")]
     pub(crate) direction: DirectionArg,
-    /// An arti configuration file (TOML) for another network than the public
-    /// one; may be given several times.
-    #[arg(
-        long = "tor-config",
-        env = "BWSCAN_TOR_CONFIG",
-        value_name = "FILE",
-        value_delimiter = ' '
-    )]
-    pub(crate) tor_config: Vec<PathBuf>,
-    /// How long reaching the Tor network may take.
-    #[arg(long, default_value = "3m", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
-    pub(crate) bootstrap_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) tor: TorArgs,
     /// How often a relay is tried before it is given up for this scan.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100),
           value_name = "N")]

@@ -9,6 +9,8 @@ use bw_file::{CountryCode, DateTime};
 use bw_results::UnixMillis;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
+use crate::args::TorArgs;
+
 /// Where results are read from.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct StoreArgs {
@@ -223,23 +225,12 @@ pub(crate) struct GenerateArgs {
     /// The nickname of the authority that reads the file, for the header.
     #[arg(long, value_parser = parse_nickname, value_name = "NAME")]
     pub(crate) dirauth_nickname: Option<String>,
-    /// Fetch a consensus and descriptors from the Tor network first, and take
-    /// the network's facts from them.
+    /// Fetch a consensus and descriptors from the Tor network first (see
+    /// --tor-config), and take the network's facts from them.
     #[arg(long, conflicts_with_all = ["consensus", "sbws_home", "now"])]
     pub(crate) refresh: bool,
-    /// With --refresh: an arti configuration file (TOML) for another network
-    /// than the public one; may be given several times.
-    #[arg(
-        long = "tor-config",
-        env = "BWSCAN_TOR_CONFIG",
-        value_name = "FILE",
-        value_delimiter = ' '
-    )]
-    pub(crate) tor_config: Vec<PathBuf>,
-    /// With --refresh: how long reaching the Tor network may take.
-    #[arg(long, default_value = "3m", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
-    pub(crate) bootstrap_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) tor: TorArgs,
     /// Print what was written as JSON.
     #[arg(long)]
     pub(crate) json: bool,

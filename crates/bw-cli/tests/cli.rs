@@ -3,20 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod command;
+
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn bwscan(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bwscan"));
-    for variable in [
-        "BWSCAN_DATA_DIR",
-        "BWSCAN_DESTINATION",
-        "BWSCAN_TOR_CONFIG",
-        "BWSCAN_LOG",
-    ] {
-        command.env_remove(variable);
-    }
-    command.args(arguments).output().unwrap()
+    command::bwscan().args(arguments).output().unwrap()
 }
 
 /// The exit code and what was said on standard error.
@@ -398,6 +391,22 @@ fn success(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A directory, and in it a data directory into which that home was imported.
+fn imported_home() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    write_sbws_home(&directory.path().join("sbws"));
+    let data = import_home(&directory, "data");
+    (directory, data)
+}
+
+/// Imports it into the data directory of that name, which it returns.
+fn import_home(directory: &tempfile::TempDir, name: &str) -> String {
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let data = path(name);
+    success(&["import", "sbws", &path("sbws"), "--data-dir", &data]);
+    data
+}
+
 #[test]
 fn an_operator_moves_from_sbws_and_back() {
     let directory = tempfile::tempdir().unwrap();
@@ -421,6 +430,22 @@ fn an_operator_moves_from_sbws_and_back() {
         "{options}"
     );
     assert!(options.contains("# [scanner] num_rtts = 3"), "{options}");
+    // And it counts: the countries are those of the configuration.
+    let published = path("by-config");
+    success(&[
+        "--config",
+        &config,
+        "generate",
+        "--output",
+        &published,
+        "--data-dir",
+        &data,
+        "--now",
+        "2026-11-20T12:30:00",
+    ]);
+    let file = std::fs::read_to_string(published + "/latest.v3bw").unwrap();
+    assert!(file.contains("\nscanner_country=DE\n"), "{file}");
+    assert!(file.contains("\ndestinations_countries=ZZ\n"), "{file}");
 
     let at = ["--data-dir", &data, "--now", "2026-11-20T12:30:00"];
     let generate = |arguments: &[&str]| bwscan(&[&["generate"], arguments, &at[..]].concat());
@@ -478,17 +503,7 @@ fn an_operator_moves_from_sbws_and_back() {
 
 #[test]
 fn a_file_that_is_not_plausible_leaves_the_old_one() {
-    let directory = tempfile::tempdir().unwrap();
-    let home = directory.path().join("sbws");
-    write_sbws_home(&home);
-    let data = directory.path().join("data").to_str().unwrap().to_owned();
-    success(&[
-        "import",
-        "sbws",
-        home.to_str().unwrap(),
-        "--data-dir",
-        &data,
-    ]);
+    let (directory, data) = imported_home();
     let at = [
         "generate",
         "--data-dir",
@@ -522,17 +537,7 @@ fn a_file_that_is_not_plausible_leaves_the_old_one() {
 
 #[test]
 fn a_relay_is_explained_by_whatever_name() {
-    let directory = tempfile::tempdir().unwrap();
-    let home = directory.path().join("sbws");
-    write_sbws_home(&home);
-    let data = directory.path().join("data").to_str().unwrap().to_owned();
-    success(&[
-        "import",
-        "sbws",
-        home.to_str().unwrap(),
-        "--data-dir",
-        &data,
-    ]);
+    let (_directory, data) = imported_home();
     let explain = |relay: &str| {
         success(&[
             "explain",
@@ -586,23 +591,8 @@ fn a_relay_is_explained_by_whatever_name() {
 
 #[test]
 fn several_stores_count_each_measurement_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let home = directory.path().join("sbws");
-    write_sbws_home(&home);
-    let stores: Vec<String> = ["one", "two"]
-        .iter()
-        .map(|name| {
-            let data = directory.path().join(name);
-            success(&[
-                "import",
-                "sbws",
-                home.to_str().unwrap(),
-                "--data-dir",
-                data.to_str().unwrap(),
-            ]);
-            data.join("results.sqlite").to_str().unwrap().to_owned()
-        })
-        .collect();
+    let (directory, first) = imported_home();
+    let stores = [first, import_home(&directory, "second")].map(|data| data + "/results.sqlite");
     let both = ["--store", &stores[0], "--store", &stores[1]];
     let one = ["--store", &stores[0]];
     for command in [

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod command;
+
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -45,11 +47,9 @@ impl Folder {
     }
 }
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bwscan"));
-    command.env_remove("BWSCAN_LOG").env_remove("NO_COLOR");
-    command.arg("file").args(arguments);
-    command.stdin(Stdio::null());
+fn bwscan_file(arguments: &[&str]) -> Command {
+    let mut command = command::bwscan();
+    command.env_remove("NO_COLOR").arg("file").args(arguments);
     command
 }
 
@@ -63,12 +63,12 @@ fn said(output: Output) -> (i32, String, String) {
 
 /// Exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    said(command(arguments).output().unwrap())
+    said(bwscan_file(arguments).output().unwrap())
 }
 
 /// The same with something on standard input.
 fn run_with(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
-    let mut child = command(arguments)
+    let mut child = bwscan_file(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -511,7 +511,7 @@ fn whoever_has_read_enough_may_go() {
         &["convert", &path, "--to", "csv"],
         &["convert", &path, "--to", "jsonl"],
     ] {
-        let mut child = command(arguments)
+        let mut child = bwscan_file(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -77,8 +77,8 @@ async fn refresh(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Option<N
         return Ok(None);
     }
     let mut settings = Settings::with_defaults(data.clone(), Vec::new())?;
-    settings.tor_config.clone_from(&args.tor_config);
-    settings.bootstrap_timeout = args.bootstrap_timeout;
+    settings.tor_config.clone_from(&args.tor.tor_config);
+    settings.bootstrap_timeout = args.tor.bootstrap_timeout;
     let client = bootstrap(&settings, &Progress::new(Style::Quiet)).await?;
     let network = client.directory()?.snapshot().await?;
     if data.store().exists() {

@@ -89,8 +89,8 @@ impl Settings {
             settings.key = Some(ContentKey::from_file(path)?);
         }
         settings.direction = args.direction.fixed();
-        settings.tor_config.clone_from(&args.tor_config);
-        settings.bootstrap_timeout = args.bootstrap_timeout;
+        settings.tor_config.clone_from(&args.tor.tor_config);
+        settings.bootstrap_timeout = args.tor.bootstrap_timeout;
         settings.limits = limits(args);
         settings.window = args.window;
         settings.estimator = {

@@ -2,8 +2,13 @@
 
 #![allow(dead_code, reason = "each of the tests uses a part of it")]
 
+#[path = "../command/mod.rs"]
+mod command;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+
+pub(crate) use command::bwscan;
 
 use bw_results::Store;
 use bw_testnet::Network;
@@ -28,12 +33,6 @@ impl Drop for Kill {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-pub(crate) fn bwscan() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bwscan"));
-    command.stdin(Stdio::null());
-    command
 }
 
 /// `bwscan serve` on a free port; the URL is the one it prints.
