@@ -19,6 +19,8 @@ pub struct DestinationReport {
     pub failed: u64,
     /// Payload bytes it sent or received.
     pub bytes: u64,
+    /// What running measurements are expected to take of it, in bytes per second.
+    pub reserved: f64,
     /// How often it was left alone for a while.
     pub outages: u32,
     /// The median of measured over expected rates; `None` without any. A
@@ -252,6 +254,7 @@ impl Destinations {
                 measured: entry.measured,
                 failed: entry.failed,
                 bytes: entry.bytes,
+                reserved: entry.reserved,
                 outages: entry.outages,
                 ratio: entry.ratio(),
             })
