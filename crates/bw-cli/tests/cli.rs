@@ -326,6 +326,31 @@ fn results_of_sbws_are_read() {
     assert!(output.status.success(), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["added"], 1);
+    // What is new to us is counted, and the rest is read.
+    let odd = [
+        ("type", "error-new".into()),
+        ("version", 5.into()),
+        ("fingerprint", "x".into()),
+    ];
+    let lines = odd.map(|(key, value): (&str, serde_json::Value)| {
+        let mut line = line.clone();
+        line[key] = value;
+        line.to_string()
+    });
+    let more = format!("{home}/datadir/2026-09-22.txt");
+    std::fs::write(more, lines.join("\n") + "\n").unwrap();
+    let output = bwscan(&["import", "sbws", home, "--json", "--data-dir", data]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (key, count) in [
+        ("added", 0),
+        ("known", 1),
+        ("bad_lines", 3),
+        ("unknown_types", 1),
+        ("other_versions", 1),
+    ] {
+        assert_eq!(report[key], count, "{key}: {report}");
+    }
     let (code, text) = refusal(&["import", "sbws", "/nonexistent", "--data-dir", data]);
     assert_eq!(code, 5);
     assert!(text.contains("/nonexistent"), "{text}");
@@ -565,6 +590,18 @@ fn a_relay_is_explained_by_whatever_name() {
     let failed = explain("r39");
     assert!(failed.contains("NO  measured at least once"), "{failed}");
     assert!(failed.contains("1 of 1 attempts failed"), "{failed}");
+    // Nothing was tried in the days that count, though long before.
+    let days = [
+        "--days",
+        "1",
+        "--now",
+        "2026-11-25T00:00:00",
+        "--max-facts-age",
+        "99d",
+    ];
+    let untried = success(&[&["explain", "r7", "--data-dir", &data], &days[..]].concat());
+    assert!(untried.contains("NO  "), "{untried}");
+    assert!(!untried.contains("weight, rounded"), "{untried}");
     let json = success(&[
         "explain",
         "r7",

@@ -102,6 +102,8 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
             total.added = report.added;
             total.known = report.known;
             total.bad = report.bad_lines + report.unknown_types + report.other_versions;
+            total.unknown_types = report.unknown_types;
+            total.other_versions = report.other_versions;
             for problem in &report.problems {
                 complain(&problem.path, problem.line, &problem.problem);
             }
@@ -124,7 +126,10 @@ fn complain(path: &Path, line: u64, problem: &str) {
 struct Total {
     added: u64,
     known: u64,
+    /// Lines that could not be used, those of the next two kinds among them.
     bad: u64,
+    unknown_types: u64,
+    other_versions: u64,
     consensus_relays: Option<u64>,
     descriptors: u64,
     state: bool,
@@ -137,6 +142,8 @@ impl Total {
                 "added": self.added,
                 "known": self.known,
                 "bad_lines": self.bad,
+                "unknown_types": self.unknown_types,
+                "other_versions": self.other_versions,
                 "consensus_relays": self.consensus_relays,
                 "descriptors": self.descriptors,
                 "state": self.state,
@@ -151,6 +158,13 @@ impl Total {
         print(format!(
             "{} outcomes added, {} known already, {} lines could not be used",
             self.added, self.known, self.bad
-        ))
+        ))?;
+        if self.unknown_types + self.other_versions > 0 {
+            print(format!(
+                "of these lines {} are results of an unknown type, {} of another version than 4",
+                self.unknown_types, self.other_versions
+            ))?;
+        }
+        Ok(())
     }
 }
