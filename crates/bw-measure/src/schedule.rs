@@ -593,7 +593,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         assignment.direction = self.limits.direction;
         self.rooms.unclaim(&relay.fingerprint);
         self.rooms.take_target(&relay.fingerprint);
-        self.destinations.reserve(destination, reserved);
+        self.destinations.begin(destination, reserved);
         let expected = self.expected(relay);
         let (guess, wanted) = (expected.middle(), self.need(relay, expected));
         let shares = self.share(&assignment.helpers, &rooms, wanted, now);
@@ -657,18 +657,21 @@ impl<P: HelperPolicy> Scheduler<P> {
         relays.sort_by_key(|relay| Reverse(relay.consensus_weight));
         // The fastest tenth, so that it is not always the same few.
         relays.truncate((relays.len() / 10).max(3));
-        let relay = relays.choose(&mut self.rng);
-        let destination = self.destinations.choose(0.0, now, &mut self.rng);
-        if let (Some(relay), Some(destination)) = (relay, destination) {
+        let relay = relays.choose(&mut self.rng).copied();
+        let found = relay.and_then(|relay| {
             let expected = self.expected(relay);
-            if !self.running.is_empty() && !self.link_fits(expected) {
+            let reserved = self.reservation(expected);
+            let destination = self.destinations.choose(reserved, now, &mut self.rng)?;
+            Some((relay, expected, reserved, destination))
+        });
+        if let Some((relay, expected, reserved, destination)) = found {
+            if !idle && !self.link_fits(expected) {
                 return Step::Wait(None);
             }
             let turn = (0, false, Reverse(0), relay.fingerprint);
             if let Choice::Found(choice, rooms) =
                 self.choose(relay, &turn, expected, destination, idle)
             {
-                let reserved = self.reservation(expected);
                 let plan = Plan {
                     choice,
                     rooms,
@@ -831,8 +834,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             self.rooms.reserve(&share.helper, -share.reserved);
             self.rooms.load(&share.helper, -share.load);
         }
-        self.destinations
-            .reserve(running.destination, -running.reserved);
+        self.destinations.end(running.destination, running.reserved);
         let bytes = match &outcome {
             Outcome::Measured(measurement) => measurement.bytes(),
             Outcome::Failed(failure) => failure.bytes,

@@ -44,7 +44,8 @@ const REMEMBERED: usize = 100;
 #[derive(Debug)]
 struct Entry {
     destination: Destination,
-    /// Bytes per second that running measurements are expected to take.
+    /// Running measurements, and the bytes per second that they are expected to take.
+    running: u32,
     reserved: f64,
     /// Failures since the last success.
     run: u32,
@@ -87,6 +88,7 @@ impl Destinations {
     pub(super) fn new(destinations: Vec<Destination>, limit: Option<f64>) -> Self {
         let entries = destinations.into_iter().map(|destination| Entry {
             destination,
+            running: 0,
             reserved: 0.0,
             run: 0,
             down_until: None,
@@ -116,7 +118,7 @@ impl Destinations {
         now: Duration,
         rng: &mut impl rand::Rng,
     ) -> Option<usize> {
-        let has_room = |entry: &Entry| entry.reserved == 0.0 || entry.reserved + rate <= self.limit;
+        let has_room = |entry: &Entry| entry.running == 0 || entry.reserved + rate <= self.limit;
         let usable = |throttled: bool| {
             let entries = self.entries.iter().enumerate();
             let usable: Vec<(usize, f64)> = entries
@@ -156,13 +158,30 @@ impl Destinations {
         downs.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
+    /// A measurement that is expected to take `rate` begins.
+    pub(super) fn begin(&mut self, index: usize, rate: f64) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.running += 1;
+            entry.reserved += rate;
+        }
+    }
+
+    /// A measurement that was expected to take `rate` ends.
+    pub(super) fn end(&mut self, index: usize, rate: f64) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.running = entry.running.saturating_sub(1);
+            entry.reserved -= rate;
+            // Sums of floats do not come back to nothing by themselves.
+            if entry.running == 0 {
+                entry.reserved = 0.0;
+            }
+        }
+    }
+
+    /// What a running measurement is expected to take changes.
     pub(super) fn reserve(&mut self, index: usize, change: f64) {
         if let Some(entry) = self.entries.get_mut(index) {
             entry.reserved = (entry.reserved + change).max(0.0);
-            // Sums of floats do not come back to nothing by themselves.
-            if entry.reserved < 1.0 {
-                entry.reserved = 0.0;
-            }
         }
     }
 
@@ -281,12 +300,12 @@ mod tests {
     #[test]
     fn the_load_is_spread() {
         let (mut pool, mut rng) = pool(2, Some(10.0));
-        pool.reserve(0, 6.0);
+        pool.begin(0, 6.0);
         assert_eq!(pool.choose(3.0, secs(0), &mut rng), Some(1));
-        pool.reserve(1, 8.0);
+        pool.begin(1, 8.0);
         assert_eq!(pool.choose(3.0, secs(0), &mut rng), Some(0));
         assert_eq!(pool.choose(5.0, secs(0), &mut rng), None);
-        pool.reserve(1, -8.0);
+        pool.end(1, 8.0);
         assert_eq!(
             pool.choose(500.0, secs(0), &mut rng),
             Some(1),
@@ -337,7 +356,7 @@ mod tests {
             pool.succeeded(1, secs(1), 1, Some(0.8));
         }
         assert!(pool.throttles(0) && !pool.throttles(1));
-        pool.reserve(1, 5.0);
+        pool.begin(1, 5.0);
         assert_eq!(pool.choose(1.0, secs(2), &mut rng), Some(1));
     }
 }
