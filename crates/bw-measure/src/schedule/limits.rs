@@ -12,7 +12,8 @@ use bw_results::{Direction, Position};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The scanner's own link. Default 12.5 MB/s (100 Mbit/s).
+    /// The scanner's own link, to be given to [`Pacer`](crate::Pacer) too, which holds
+    /// back what goes beyond the plan. Default 12.5 MB/s (100 Mbit/s).
     pub link: BytesPerSecond,
     /// What each destination may be asked for; `None` if only the link limits.
     pub destination: Option<BytesPerSecond>,
@@ -26,10 +27,9 @@ pub struct Limits {
     pub bytes_per_day: Option<u64>,
     /// The most helpers of one measurement. Default 8.
     pub helpers: usize,
-    /// How many times its expected rate is kept free for a target, on its
-    /// helpers, the destination and the link, until its rate is seen: what is
-    /// expected is uncertain, and a token bucket lets more pass at first.
-    /// Default 1.6.
+    /// How many times its expected rate is kept free for a target on its
+    /// helpers, until its rate is seen: what is expected is uncertain, and a token
+    /// bucket lets more pass at first. Default 1.6.
     pub headroom: f64,
     /// How often a relay is tried before it is given up. Default 3.
     pub attempts: u32,
