@@ -153,6 +153,11 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
     ),
     (
         "relayprioritizer",
+        "measure_authorities",
+        NoCounterpart("authorities are not measured, since no weight of theirs counts"),
+    ),
+    (
+        "relayprioritizer",
         "*",
         NoCounterpart("every relay has its turn"),
     ),
@@ -162,6 +167,13 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
         "usability_test_interval",
         NoCounterpart("sbws does nothing with it either"),
     ),
+];
+
+/// What sbws comes with, so that it knows who has not edited it.
+const NOT_EDITED: [(&str, &str); 3] = [
+    ("nickname", "IDidntEditTheSBWSConfig"),
+    ("country", "AA"),
+    ("dirauth_nickname", "dirauth_nickname"),
 ];
 
 /// A configuration of sbws.
@@ -244,6 +256,10 @@ impl SbwsConfig {
             for (key, value) in keys {
                 let value = value.as_deref().unwrap_or_default();
                 let place = format!("[{section}] {key} = {value}");
+                if NOT_EDITED.contains(&(key, value)) {
+                    toml.note(&place, "this is what sbws comes with, to be edited");
+                    continue;
+                }
                 match counterpart(section, key) {
                     Some(Same(command, name)) => toml.set(&place, command, name, &value_of(value)),
                     Some(Seconds(command, name)) => {
@@ -434,7 +450,7 @@ mod tests {
         }
     }
 
-    /// `import --write-config`, then `--config`: each key twice over.
+    /// As `--config` reads it.
     fn assert_is_read(toml: &str) {
         if let Err(error) = ConfigFile::parse(Path::new("bwscan.toml"), toml) {
             panic!("{error}\n{toml}");
@@ -509,10 +525,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_a_note() {
-        let text = "[scanner]\ndirauth_nickname = dirauth_nickname\ndownload_min = soon\n";
+        let text = "[scanner]\ndirauth_nickname = a_b\ndownload_min = soon\ncountry = AA\n";
         let toml = SbwsConfig::parse(text).unwrap().to_toml();
         for note in [
-            "# [scanner] dirauth_nickname = dirauth_nickname: dirauth_nickname: invalid value",
+            "# [scanner] dirauth_nickname = a_b: dirauth_nickname: invalid value",
+            "# [scanner] country = AA: this is what sbws comes with",
             "# [scanner] download_min = soon: min_time: invalid value",
         ] {
             assert!(toml.contains(note), "{toml}");
