@@ -133,6 +133,10 @@ impl Progress {
     }
 
     fn started(&self, targets: usize) {
+        if matches!(self.style, Style::Json) {
+            // A reader that went away must not stop a scan.
+            let _ = print_json_line(&json!({ "event": "started", "targets": targets }));
+        }
         let mut state = self.lock();
         if state.done == state.targets {
             *state = State::default();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bw_file::BytesPerSecond;
 use bw_results::Store;
 use bw_testnet::{Network, Plan, RelaySpec};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use bench::{Bench, Kill, bwscan, outcomes, serve};
 
@@ -244,7 +244,12 @@ fn an_unknown_relay_is_a_recorded_failure(bench: &Bench) {
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let lines = String::from_utf8(output.stdout).unwrap();
-    let event: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let mut events = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let started: Value = events.next().unwrap();
+    assert_eq!(started, json!({ "event": "started", "targets": 1 }));
+    let event: Value = events.next().unwrap();
     assert_eq!(event["event"], "failed");
     assert_eq!(event["fingerprint"], unknown);
     assert_eq!(
@@ -263,7 +268,7 @@ fn a_destination_that_is_down_ends_the_scan(bench: &Bench) {
     assert_eq!(output.status.code(), Some(4), "{}", text(&output));
     assert!(text(&output).contains(&url), "{}", text(&output));
     let lines = String::from_utf8(output.stdout).unwrap();
-    for line in lines.lines() {
+    for line in lines.lines().skip(1) {
         let event: Value = serde_json::from_str(line).unwrap();
         assert_eq!(event["event"], "failed", "{event:#}");
         // A tor exit often answers END with reason MISC here, which does not
@@ -320,7 +325,7 @@ fn content_is_verified_in_both_directions(bench: &Bench) {
         assert_eq!(output.status.code(), Some(4), "{}", text(&output));
         let failed: Vec<_> = events
             .iter()
-            .filter(|event| event["event"] != "round")
+            .filter(|event| event["event"] == "failed")
             .collect();
         assert!(!failed.is_empty());
         for event in failed {
