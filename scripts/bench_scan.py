@@ -237,7 +237,7 @@ def main():
     parser.add_argument("--burst", default="1")
     parser.add_argument("--seeds", default="1", help="networks to try, as 1,2,3")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of bwscan on each")
-    parser.add_argument("--link-rate", default="25MB", help="of bwscan, per second")
+    parser.add_argument("--link-rate", default="40MB", help="of bwscan, per second")
     parser.add_argument(
         "--load", type=float, default=0, help="share of the capacity that clients take meanwhile"
     )

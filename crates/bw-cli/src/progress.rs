@@ -244,6 +244,10 @@ impl Observer for Progress {
             Event::Attempt(attempt) => self.attempt(attempt),
             Event::Progress { attempt, bytes } => self.progress(attempt, bytes),
             Event::Ended { outcome, settled } => self.ended(outcome, settled),
+            Event::Control(outcome) => {
+                let target = outcome.attempt().target.fingerprint;
+                self.lock().running.remove(&target);
+            }
             _ => {}
         }
     }
