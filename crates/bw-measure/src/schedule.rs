@@ -6,7 +6,9 @@
 //! only if what it needs is free everywhere.
 
 mod capacity;
+mod correction;
 mod destinations;
+mod ending;
 mod health;
 mod limits;
 mod opinion;
@@ -19,8 +21,7 @@ use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_results::{
-    Blame, Failure, FailureKind, Measurement, NetworkSnapshot, Outcome, Position, RelayFacts,
-    Slice, Stage, TargetFacts,
+    Failure, FailureKind, NetworkSnapshot, Outcome, Position, RelayFacts, TargetFacts,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -31,9 +32,9 @@ pub use limits::{Limits, Placement};
 use self::capacity::{Expectation, Scale, burst};
 use self::destinations::Destinations;
 use self::health::{Health, State};
-use self::opinion::{Opinions, Verdict};
+use self::opinion::Opinions;
 use self::rooms::Rooms;
-use crate::{Assignment, Destination, HelperChoice, HelperPolicy, HelperRequest, TokenBucket};
+use crate::{Assignment, Destination, HelperChoice, HelperPolicy, HelperRequest};
 
 /// A running measurement, as its scheduler knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -163,32 +164,15 @@ enum Unfit {
 const SECOND: Duration = Duration::from_secs(1);
 /// How many searches for helpers may fail before something has to end first.
 const SEARCHES: u32 = 8;
-/// How long a relay that failed is left alone at first; doubled each time.
-const BACK_OFF: Duration = Duration::from_secs(2);
-/// How long at most.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
-/// How much of what its helpers are expected to carry a target may take before
-/// it seems that they, not it, limit the rate.
-const CEILING: f64 = 0.92;
-/// How much of it before further helpers are asked to join.
-const CROWDED: f64 = 0.7;
-/// Over how long the present rate of a running measurement is taken.
-const RECENT: Duration = Duration::from_millis(400);
 /// What is kept free of what a target is expected to take, where many
 /// measurements meet: some of them are still opening their circuits.
 const EVEN: f64 = 0.7;
 /// What is kept free beside that for wrong guesses, as a share of the root of
 /// the sum of their squares.
 const GUESSES: f64 = 0.1;
-/// What is kept free of a running measurement's present rate, on its helpers.
-const PRESENT: f64 = 1.15;
 /// How many measurements may wait for room on the link, their circuits open,
 /// before none begins any more: with some, room is used as soon as there is any.
 const QUEUED: usize = 6;
-/// What is kept free for them of what they are expected to take.
-const PARKED: f64 = 0.3;
-/// Until then a low rate may be one that only begins, and frees nothing.
-const RAMP: Duration = Duration::from_millis(750);
 
 /// Decides which relay is measured when, through whom, against what.
 ///
@@ -687,326 +671,6 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
         // All that could be tried is in use, and will tell.
         Step::Wait(None)
-    }
-
-    /// Looks at a running measurement: at its finished slices, and at how many
-    /// bytes each helper has brought. What it takes is reserved instead of what
-    /// was expected, and if its helpers seem to limit it, others are to join. If the
-    /// link holds it back (`held`), that shows nothing.
-    pub fn observe(
-        &mut self,
-        id: RunId,
-        now: Duration,
-        slices: &[Slice],
-        bytes: &[(Fingerprint, u64)],
-        held: bool,
-    ) -> Correction {
-        let mut correction = Correction::default();
-        let elapsed = Duration::from_micros(slices.iter().map(|slice| slice.micros).sum());
-        let Some(running) = self.running.get_mut(&id) else {
-            return correction;
-        };
-        running.held = held;
-        if held {
-            // It shows nothing, and does not need all that it will need.
-            running.seen = (elapsed, bytes.to_vec());
-            running.ramp = elapsed;
-            let reserved = running.reserved.min(running.guess * PARKED);
-            self.destinations
-                .reserve(running.destination, reserved - running.reserved);
-            running.reserved = reserved;
-            return correction;
-        }
-        let ramped = elapsed.saturating_sub(running.ramp);
-        let since = elapsed.saturating_sub(running.seen.0);
-        if since < RECENT {
-            return correction;
-        }
-        let (_, before) = std::mem::replace(&mut running.seen, (elapsed, bytes.to_vec()));
-        let mut total = 0.0;
-        let mut offered = 0.0;
-        let sum = |list: &[(Fingerprint, u64)], helper| {
-            let of = list.iter().find(|(id, _)| *id == helper);
-            of.map_or(0, |&(_, sum)| sum)
-        };
-        for share in &mut running.shares {
-            let moved = sum(bytes, share.helper).saturating_sub(sum(&before, share.helper));
-            let rate = moved as f64 / since.as_secs_f64();
-            total += rate;
-            self.rooms.load(&share.helper, rate - share.load);
-            share.load = rate;
-            let present = rate * PRESENT;
-            if ramped >= RAMP || present > share.reserved {
-                correction.freed |= present < share.reserved * 0.9;
-                self.rooms.reserve(&share.helper, present - share.reserved);
-                share.reserved = present;
-            }
-            offered += self.rooms.offered(&share.helper, share.load);
-        }
-        let others: f64 = self
-            .running
-            .iter()
-            .filter(|(other, _)| **other != id)
-            .map(|(_, one)| one.reserved)
-            .sum();
-        let Some(running) = self.running.get_mut(&id) else {
-            return correction;
-        };
-        let present = total.min((self.limits.link.value() as f64 - others).max(running.reserved));
-        if ramped >= RAMP || present > running.reserved {
-            correction.freed |= present < running.reserved * 0.9;
-            self.destinations
-                .reserve(running.destination, present - running.reserved);
-            running.reserved = present;
-            self.most_reserved = self.most_reserved.max(others + present);
-        }
-        if ramped >= RAMP {
-            running.unseen = false;
-        }
-        // While the path fills, a burst may pass that the target cannot sustain.
-        let target = running.assignment.target.fingerprint;
-        let crowded = total > CROWDED * offered && !self.is_own_limit(&target, total);
-        if ramped > RECENT * 2 && crowded {
-            correction.join = self.extend(id, total, offered, now);
-        }
-        correction
-    }
-
-    /// Further helpers for a running measurement of `rate` whose helpers offer
-    /// `offered`.
-    fn extend(&mut self, id: RunId, rate: f64, offered: f64, now: Duration) -> Vec<Fingerprint> {
-        self.forget_begun(now);
-        let Some(running) = self.running.get(&id) else {
-            return Vec::new();
-        };
-        let free = self.limits.link.value() as f64 - self.reserved();
-        let helpers = self.limits.helpers.saturating_sub(running.shares.len());
-        let most = helpers.min(self.circuits_left());
-        let Some(target) = self.snapshot.relay(&running.assignment.target.fingerprint) else {
-            return Vec::new();
-        };
-        if most == 0 || free <= 0.0 {
-            return Vec::new();
-        }
-        let helping: Vec<Fingerprint> = running.shares.iter().map(|share| share.helper).collect();
-        let (rooms, relays) = (&self.rooms, &self.snapshot.relays);
-        let room = |index: usize| match relays.get(index) {
-            Some(relay) if !helping.contains(&relay.fingerprint) => rooms.room(index),
-            _ => 0.0,
-        };
-        let need = rate * self.limits.headroom - offered;
-        let request = HelperRequest {
-            snapshot: &self.snapshot,
-            target,
-            positions: &[running.assignment.position],
-            port: running.assignment.destination.port(),
-            need,
-            room: &room,
-            avoid: &[],
-            most,
-        };
-        let Some(choice) = self.policy.choose(&request, &mut self.rng) else {
-            return Vec::new();
-        };
-        let rooms: Vec<f64> = choice
-            .helpers
-            .iter()
-            .map(|id| self.rooms.room_of(id))
-            .collect();
-        let shares = self.share(&choice.helpers, &rooms, need.min(rate).min(free), now);
-        if let Some(running) = self.running.get_mut(&id) {
-            running.shares.extend(shares);
-        }
-        choice.helpers
-    }
-
-    /// Takes note of what came of a measurement, which the scanner's own link
-    /// held back to its end if `held`.
-    pub fn end(&mut self, id: RunId, now: Duration, outcome: Outcome, held: bool) -> Ended {
-        let Some(running) = self.running.remove(&id) else {
-            return control(outcome);
-        };
-        let target = running.assignment.target.fingerprint;
-        let ceiling = self.ceiling(&running, &outcome);
-        self.rooms.free_target(&target);
-        for share in &running.shares {
-            self.rooms.help(&share.helper, false);
-            self.rooms.reserve(&share.helper, -share.reserved);
-            self.rooms.load(&share.helper, -share.load);
-        }
-        self.destinations.end(running.destination, running.reserved);
-        let bytes = match &outcome {
-            Outcome::Measured(measurement) => measurement.bytes(),
-            Outcome::Failed(failure) => failure.bytes,
-        };
-        if self.limits.bytes_per_day.is_some() {
-            self.spent.push_back((now, bytes));
-        }
-        match outcome {
-            Outcome::Measured(measurement) => {
-                self.measured(running, measurement, (ceiling, held), now)
-            }
-            Outcome::Failed(failure) => self.failed(running, failure, now),
-        }
-    }
-
-    /// Whether the token bucket of `target` is what limits it to `rate`.
-    fn is_own_limit(&self, target: &Fingerprint, rate: f64) -> bool {
-        let descriptor = self
-            .snapshot
-            .relay(target)
-            .and_then(|relay| relay.descriptor);
-        descriptor.is_some_and(|descriptor| TokenBucket::from(&descriptor).explains(rate))
-    }
-
-    /// Above which rate the helpers, not the target, seem to limit.
-    fn ceiling(&self, running: &Running, outcome: &Outcome) -> f64 {
-        let helped = &outcome.attempt().helpers;
-        let shares = running.shares.iter();
-        let offered: f64 = shares
-            .filter(|share| helped.contains(&share.helper))
-            .map(|share| self.rooms.offered(&share.helper, share.load))
-            .sum();
-        CEILING * offered
-    }
-
-    fn measured(
-        &mut self,
-        running: Running,
-        measurement: Measurement,
-        (ceiling, held): (f64, bool),
-        now: Duration,
-    ) -> Ended {
-        let target = running.assignment.target.fingerprint;
-        let rate = measurement.rates().next().unwrap_or(0.0);
-        let ceiling = if self.is_own_limit(&target, rate) {
-            f64::INFINITY
-        } else {
-            ceiling
-        };
-        let promise = self
-            .snapshot
-            .relay(&target)
-            .map(|relay| Expectation::of(relay, 1.0));
-        let ratio = promise
-            .filter(|_| !held)
-            .map(|promise| rate / promise.middle());
-        self.health.worked();
-        self.destinations
-            .succeeded(running.destination, now, measurement.bytes(), ratio);
-        if let Some(ratio) = ratio {
-            self.scale.add(ratio);
-        }
-        let Some((turn, mut pending)) = running.pending else {
-            return control(Outcome::Measured(measurement));
-        };
-        let limit = if held {
-            Some(Blame::Scanner)
-        } else {
-            (rate >= ceiling).then_some(Blame::Helper)
-        };
-        let promised = promise.map_or(0.0, |promise| promise.low * self.scale.get());
-        match pending
-            .opinions
-            .judge(measurement.clone(), rate, limit, promised)
-        {
-            Verdict::Accept {
-                measurement,
-                rate,
-                slow,
-            } => {
-                slow.iter().for_each(|helper| self.rooms.strike(helper));
-                self.remember(target, rate);
-                let position = measurement.attempt.position;
-                let further = self.limits.placement.then(position);
-                if let Some(positions) = further {
-                    pending.positions = positions;
-                    pending.unfit_since = None;
-                    pending.opinions = Opinions::new(Some(rate));
-                    self.queue.insert(turn, pending);
-                }
-                Ended {
-                    outcome: Outcome::Measured(*measurement),
-                    settled: further.is_none(),
-                    is_control: false,
-                }
-            }
-            Verdict::Again(kind, detail) => {
-                if let Some(mut expected) = self.rooms.expectation(&target)
-                    && kind == FailureKind::Limited
-                {
-                    expected.low = expected.low.max(rate);
-                    expected.high = expected.high.max(rate * 2.0);
-                    self.rooms.expect(&target, expected);
-                } else {
-                    pending.avoid.extend(&measurement.attempt.helpers);
-                }
-                pending.unfit_since = None;
-                self.queue.insert(turn, pending);
-                let bytes = measurement.bytes();
-                let (stage, blame) = (Stage::Transfer, limit.unwrap_or(Blame::Helper));
-                let mut failure = Failure::new(
-                    measurement.attempt,
-                    measurement.ended,
-                    stage,
-                    kind,
-                    blame,
-                    detail,
-                );
-                failure.timings = measurement.timings;
-                failure.bytes = bytes;
-                Ended {
-                    outcome: Outcome::Failed(failure),
-                    settled: false,
-                    is_control: false,
-                }
-            }
-        }
-    }
-
-    fn failed(&mut self, running: Running, failure: Failure, now: Duration) -> Ended {
-        let Some((turn, mut pending)) = running.pending else {
-            self.health.control_failed(Some(&failure), now);
-            return control(Outcome::Failed(failure));
-        };
-        self.health.failed(&failure);
-        // Only what is behind the circuit can be the destination's fault.
-        let excused = failure.stage >= Stage::Begin
-            && self
-                .destinations
-                .failed(running.destination, now, failure.bytes, &mut self.rng);
-        pending.avoid.extend(&failure.attempt.helpers);
-        pending.unfit_since = None;
-        pending.failures += u32::from(!excused);
-        // A helper that has just left the consensus is no reason.
-        let gone = failure.kind == FailureKind::UnknownRelay && failure.blame == Blame::Target;
-        let before = *pending.before.get_or_insert(self.health.count());
-        let given_up = pending.failures >= self.limits.attempts;
-        let tells = self.health.tells(before);
-        if given_up && !tells {
-            self.health.doubt();
-        }
-        let settled = gone || (given_up && tells);
-        if !settled {
-            let times = pending.failures.saturating_sub(1).min(10);
-            let back_off = (BACK_OFF * 2_u32.pow(times)).min(LONGEST_BACK_OFF);
-            pending.not_before = now + back_off;
-            self.queue.insert(turn, pending);
-        }
-        Ended {
-            outcome: Outcome::Failed(failure),
-            settled,
-            is_control: false,
-        }
-    }
-}
-
-/// The end of a measurement that only had to show whether anything works.
-const fn control(outcome: Outcome) -> Ended {
-    Ended {
-        outcome,
-        settled: false,
-        is_control: true,
     }
 }
 
