@@ -54,9 +54,9 @@ pub struct NodeRecord {
     pub ed25519: Ed25519Identity,
     /// The fingerprint of its authority identity key, if it is an authority.
     pub v3ident: Option<Fingerprint>,
-    /// The true capacity: `RelayBandwidthRate`.
+    /// The true capacity: `BandwidthRate`.
     pub rate: BytesPerSecond,
-    /// The size of the token bucket: `RelayBandwidthBurst`.
+    /// The size of the token bucket: `BandwidthBurst`.
     pub burst: BytesPerSecond,
     /// The observed bandwidth that the node was made to claim; none: what tor
     /// saw by itself.

@@ -46,12 +46,12 @@ pub struct RelaySpec {
 }
 
 impl RelaySpec {
-    /// A relay without exit that carries `rate` (its `RelayBandwidthRate`).
+    /// A relay without exit that carries `rate` (its `BandwidthRate`).
     pub fn middle(nickname: impl Into<String>, rate: BytesPerSecond) -> Self {
         Self::new(nickname.into(), Role::Middle, rate)
     }
 
-    /// An exit that carries `rate` (its `RelayBandwidthRate`).
+    /// An exit that carries `rate` (its `BandwidthRate`).
     pub fn exit(nickname: impl Into<String>, rate: BytesPerSecond) -> Self {
         Self::new(nickname.into(), Role::Exit, rate)
     }
@@ -67,7 +67,7 @@ impl RelaySpec {
         }
     }
 
-    /// The size of the token bucket (`RelayBandwidthBurst`): what the relay
+    /// The size of the token bucket (`BandwidthBurst`): what the relay
     /// may send at once after a pause. Default: the rate times the plan's
     /// [burst factor](PlanBuilder::burst_factor).
     pub fn burst(mut self, burst: BytesPerSecond) -> Self {
@@ -305,7 +305,7 @@ impl PlanBuilder {
         self
     }
 
-    /// The `RelayBandwidthRate` of each authority; default 1 MB/s.
+    /// The `BandwidthRate` of each authority; default 1 MB/s.
     pub fn authority_rate(mut self, rate: BytesPerSecond) -> Self {
         self.authority_rate = rate;
         self

@@ -81,6 +81,8 @@ impl Torrc<'_> {
         let relay = &self.plan.relays[index];
         let options = &self.plan.options;
         let address = node.address;
+        // BandwidthRate and not RelayBandwidthRate: that one does not hold for connections
+        // that the relay has used as a client in the last 30 s (proposal 111).
         let mut text = format!(
             "TestingTorNetwork 1\n\
              Nickname {nickname}\n\
@@ -98,8 +100,8 @@ impl Torrc<'_> {
              PathsNeededToBuildCircuits 0.25\n\
              NumCPUs 1\n\
              MaxMemInQueues 512 MB\n\
-             RelayBandwidthRate {rate}\n\
-             RelayBandwidthBurst {burst}\n\
+             BandwidthRate {rate}\n\
+             BandwidthBurst {burst}\n\
              ServerDNSResolvConfFile {resolver}\n\
              ServerDNSDetectHijacking 0\n\
              ServerDNSAllowBrokenConfig 1\n\
@@ -323,7 +325,7 @@ mod tests {
         assert!(authority.contains("\nV3BandwidthsFile \"/net/nodes/auth1/bandwidths\"\n"));
         assert!(!middle.contains("DirPort") && !middle.contains("V3Auth"));
         assert!(middle.contains("\nHeartbeatPeriod 0\n") && !exit.contains("HeartbeatPeriod"));
-        assert!(middle.contains("\nRelayBandwidthRate 1000000\n"));
+        assert!(middle.contains("\nBandwidthRate 1000000\n"));
         // A policy of the caller's comes first, since the first match counts.
         let own = exit.find("ExitPolicy reject *:25").unwrap();
         assert!(own < exit.find("ExitPolicy accept *:*").unwrap());
