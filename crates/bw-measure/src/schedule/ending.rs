@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bw_file::Fingerprint;
-use bw_results::{Blame, Failure, FailureKind, Measurement, Outcome, Stage};
+use bw_results::{Attempt, Blame, Failure, FailureKind, Measurement, Outcome, Stage};
 
 use super::capacity::Expectation;
 use super::opinion::{Opinions, Verdict};
@@ -26,7 +26,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             return control(outcome);
         };
         let target = running.assignment.target.fingerprint;
-        let ceiling = self.ceiling(&running, &outcome);
+        let limiter = self.limiter(&running, &outcome, held);
         self.rooms.free_target(&target);
         for share in &running.shares {
             self.rooms.help(&share.helper, false);
@@ -42,9 +42,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             self.spent.push_back((now, bytes));
         }
         match outcome {
-            Outcome::Measured(measurement) => {
-                self.measured(running, measurement, (ceiling, held), now)
-            }
+            Outcome::Measured(measurement) => self.measured(running, measurement, limiter, now),
             Outcome::Failed(failure) => self.failed(running, failure, now),
         }
     }
@@ -58,37 +56,43 @@ impl<P: HelperPolicy> Scheduler<P> {
         descriptor.is_some_and(|descriptor| TokenBucket::from(&descriptor).explains(rate))
     }
 
-    /// Above which rate the helpers, not the target, seem to limit.
-    fn ceiling(&self, running: &Running, outcome: &Outcome) -> f64 {
-        let helped = &outcome.attempt().helpers;
+    /// Who seems to have limited a measurement, if not its target. To be asked before
+    /// what it takes of its helpers is given back.
+    fn limiter(&self, running: &Running, outcome: &Outcome, held: bool) -> Option<Blame> {
+        let Outcome::Measured(measurement) = outcome else {
+            return None;
+        };
+        if held {
+            return Some(Blame::Scanner);
+        }
+        let Attempt {
+            target, helpers, ..
+        } = &measurement.attempt;
         let shares = running.shares.iter();
         let offered: f64 = shares
-            .filter(|share| helped.contains(&share.helper))
+            .filter(|share| helpers.contains(&share.helper))
             .map(|share| self.rooms.offered(&share.helper, share.load))
             .sum();
-        CEILING * offered
+        let rate = rate_of(measurement);
+        let crowded = rate >= CEILING * offered && !self.is_own_limit(&target.fingerprint, rate);
+        crowded.then_some(Blame::Helper)
     }
 
     fn measured(
         &mut self,
         running: Running,
         measurement: Measurement,
-        (ceiling, held): (f64, bool),
+        limiter: Option<Blame>,
         now: Duration,
     ) -> Ended {
         let target = running.assignment.target.fingerprint;
-        let rate = measurement.rates().next().unwrap_or(0.0);
-        let ceiling = if self.is_own_limit(&target, rate) {
-            f64::INFINITY
-        } else {
-            ceiling
-        };
+        let rate = rate_of(&measurement);
         let promise = self
             .snapshot
             .relay(&target)
             .map(|relay| Expectation::of(relay, 1.0));
         let ratio = promise
-            .filter(|_| !held)
+            .filter(|_| limiter != Some(Blame::Scanner))
             .map(|promise| rate / promise.middle());
         self.health.worked();
         self.destinations
@@ -99,15 +103,10 @@ impl<P: HelperPolicy> Scheduler<P> {
         let Some((turn, mut pending)) = running.pending else {
             return control(Outcome::Measured(measurement));
         };
-        let limit = if held {
-            Some(Blame::Scanner)
-        } else {
-            (rate >= ceiling).then_some(Blame::Helper)
-        };
         let promised = promise.map_or(0.0, |promise| promise.low * self.scale.get());
         match pending
             .opinions
-            .judge(measurement.clone(), rate, limit, promised)
+            .judge(measurement.clone(), rate, limiter, promised)
         {
             Verdict::Accept {
                 measurement,
@@ -143,7 +142,7 @@ impl<P: HelperPolicy> Scheduler<P> {
                 pending.unfit_since = None;
                 self.queue.insert(turn, pending);
                 let bytes = measurement.bytes();
-                let (stage, blame) = (Stage::Transfer, limit.unwrap_or(Blame::Helper));
+                let (stage, blame) = (Stage::Transfer, limiter.unwrap_or(Blame::Helper));
                 let mut failure = Failure::new(
                     measurement.attempt,
                     measurement.ended,
@@ -198,6 +197,11 @@ impl<P: HelperPolicy> Scheduler<P> {
             is_control: false,
         }
     }
+}
+
+/// What a measurement found, in bytes per second.
+fn rate_of(measurement: &Measurement) -> f64 {
+    measurement.rates().next().unwrap_or(0.0)
 }
 
 /// The end of a measurement that only had to show whether anything works.
