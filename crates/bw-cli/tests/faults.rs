@@ -34,7 +34,9 @@ const KILLS: usize = 50;
 /// Short measurements, one at a time so that a fault finds relays that wait.
 const SHORT: [&str; 6] = ["--circuits", "1", "--min-time", "500ms", "--max-time", "2s"];
 /// Faults are noticed within seconds.
-const IMPATIENT: [&str; 4] = ["--step-timeout", "3s", "--stall-timeout", "2s"];
+const IMPATIENT: [&str; 4] = ["--step-timeout", "5s", "--stall-timeout", "2s"];
+/// How often a part may meet a machine too busy for a step's time-out.
+const HICCUPS: usize = 2;
 
 /// What a line tells: "failed" only if something went wrong. That one
 /// measurement did not satisfy is not a fault, and it is made again.
@@ -43,6 +45,15 @@ fn sort(event: &Value) -> &str {
         Some("limited" | "disputed") => "again",
         _ => event["event"].as_str().unwrap(),
     }
+}
+
+/// Whether a circuit between honest relays was not built in time, which a busy
+/// machine does: the scan tries again and nothing is given up for it.
+fn is_hiccup(event: &Value) -> bool {
+    let stage = event["stage"].as_str().unwrap();
+    event["kind"] == "timeout"
+        && ["channel", "create", "extend"].contains(&stage)
+        && event["settled"] == false
 }
 
 /// A `bwscan scan --json` that runs.
@@ -177,7 +188,10 @@ async fn scans_survive_faults() {
 fn assert_only_the_destination_failed(told: &Told, bench: &Bench, data: &str) {
     assert_eq!(told.measured().len() as u64, RELAYS, "{:#?}", told.0);
     assert!(told.given_up().is_empty(), "{:#?}", told.0);
-    for event in told.of("failed") {
+    let (hiccups, failures): (Vec<_>, Vec<_>) =
+        told.of("failed").partition(|event| is_hiccup(event));
+    assert!(hiccups.len() <= HICCUPS, "{hiccups:#?}");
+    for event in failures {
         // A tor exit often answers END with reason MISC when a connection is
         // refused, which does not tell whose fault it is.
         let blame = event["blame"].as_str().unwrap();
@@ -316,13 +330,19 @@ async fn relays_that_die_stop_and_restart(network: &Network, bench: &Bench) {
     assert_eq!(told.measured().len() as u64, RELAYS - 2, "{:#?}", told.0);
     let record = |name| network.node(name).unwrap().record().fingerprint.to_string();
     let faulty = [dead, stopped, restarted].map(record);
-    for event in told.of("failed") {
-        // Nothing that a destination does, and nothing that an honest pair does.
+    let takes_part = |event: &Value, relay: &String| {
         let helpers = event["helpers"].as_array().unwrap();
-        let part = |relay: &String| {
-            event["fingerprint"] == **relay || helpers.contains(&Value::from(relay.as_str()))
-        };
-        assert!(faulty.iter().any(part), "{event:#}");
+        event["fingerprint"] == **relay || helpers.contains(&Value::from(relay.as_str()))
+    };
+    let (failures, honest): (Vec<_>, Vec<_>) = told
+        .of("failed")
+        .partition(|event| faulty.iter().any(|relay| takes_part(event, relay)));
+    assert!(
+        honest.len() <= HICCUPS && honest.iter().all(|event| is_hiccup(event)),
+        "{honest:#?}"
+    );
+    for event in failures {
+        // Nothing that a destination does.
         let stage = event["stage"].as_str().unwrap();
         assert!(
             ["channel", "create", "extend", "begin", "http", "transfer"].contains(&stage),
