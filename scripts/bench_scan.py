@@ -235,6 +235,11 @@ def main():
     parser.add_argument("--exits", default="8")
     parser.add_argument("--max-rate", default="8MB")
     parser.add_argument("--burst", default="1")
+    parser.add_argument(
+        "--refill-interval",
+        default="1ms",
+        help="of the relays' token buckets; tor's own 100ms makes idle relays unsteady",
+    )
     parser.add_argument("--seeds", default="1", help="networks to try, as 1,2,3")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of bwscan on each")
     parser.add_argument("--link-rate", default="40MB", help="of bwscan, per second")
@@ -260,6 +265,7 @@ def network(args, seed, place):
     up = [args.bwscan, "testnet", "up", str(net), "--seed", seed, "--relays", args.relays]
     up += ["--exits", args.exits, "--max-rate", args.max_rate, "--prior", "0.4"]
     up += ["--burst", args.burst, "--voting-interval", "60s"]
+    up += ["--refill-interval", args.refill_interval, "--settle"]
     rows, server, load = [], None, None
     try:
         subprocess.run(

@@ -438,6 +438,10 @@ pub(crate) struct TestnetUpArgs {
     pub(crate) place: TestnetPlace,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// Also wait until all relays have tested their own bandwidth, about a minute
+    /// after they have started, which would disturb measurements.
+    #[arg(long)]
+    pub(crate) settle: bool,
     /// Print the network's state as JSON when it is up.
     #[arg(long)]
     pub(crate) json: bool,
@@ -493,6 +497,11 @@ pub(crate) struct NetworkArgs {
     /// The relays' burst as a multiple of their rate.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub(crate) burst: f64,
+    /// How soon a relay whose token bucket is empty looks again. With tor's own
+    /// 100ms an idle relay passes now more, now less than its rate.
+    #[arg(long, default_value = "1ms", value_parser = humantime::parse_duration,
+          value_name = "TIME")]
+    pub(crate) refill_interval: Duration,
     /// Start with measured weights that are off by this much (standard
     /// deviation of the logarithm) instead of none.
     #[arg(long, value_name = "SIGMA")]

@@ -19,6 +19,10 @@ use crate::{Authority, Error, ErrorKind, Node, Role, load};
 
 /// How often something that takes seconds is looked at.
 pub(crate) const GLANCE: Duration = Duration::from_millis(200);
+/// What tor logs when it tests its own bandwidth.
+const SELF_TEST: &str = "Performing bandwidth self-test";
+/// How long the cells of the last such test may be on their way.
+const SELF_TEST_LASTS: Duration = Duration::from_secs(5);
 /// After SIGTERM tor ends within a second, unless it is stuck: once in some
 /// hundred times its threads wait for each other for ever.
 const TERM_PATIENCE: Duration = Duration::from_secs(5);
@@ -236,6 +240,36 @@ impl Network {
             }
             sleep(GLANCE).await;
         }
+    }
+
+    /// Waits until all nodes have tested their own bandwidth and the traffic of that is
+    /// over: about a minute after it has started, once, each tor sends up to half a megabyte
+    /// through others (its notice "Performing bandwidth self-test"), which together
+    /// takes most of a small network's capacity for two or three seconds. For
+    /// measurements that this would disturb.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if a node has not done so within `patience`; two
+    /// minutes are plenty.
+    pub async fn wait_for_self_tests(&self, patience: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + patience;
+        let mut waiting: Vec<_> = self.nodes().collect();
+        while let Some(node) = waiting.last() {
+            let log = std::fs::read(node.log_file()).unwrap_or_default();
+            if String::from_utf8_lossy(&log).contains(SELF_TEST) {
+                waiting.pop();
+            } else if Instant::now() >= deadline {
+                let text = format!(
+                    "{} has not tested its bandwidth within {patience:?}",
+                    node.nickname()
+                );
+                return Err(Error::new(ErrorKind::Timeout, text));
+            } else {
+                sleep(GLANCE).await;
+            }
+        }
+        sleep(SELF_TEST_LASTS).await;
+        Ok(())
     }
 
     /// Gives all authorities this bandwidth file, which they read when they

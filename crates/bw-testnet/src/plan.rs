@@ -212,6 +212,7 @@ pub struct PlanBuilder {
     pub(crate) authorities: usize,
     pub(crate) authority_rate: BytesPerSecond,
     pub(crate) burst_factor: f64,
+    pub(crate) refill_interval: Duration,
     pub(crate) seeded: Option<Seeded>,
     pub(crate) prior: Option<Prior>,
     pub(crate) observed: Observed,
@@ -238,6 +239,7 @@ impl Plan {
             authorities: 3,
             authority_rate: BytesPerSecond::new(1_000_000),
             burst_factor: 1.0,
+            refill_interval: Duration::from_millis(1),
             seeded: None,
             prior: None,
             observed: Observed::default(),
@@ -327,6 +329,22 @@ impl PlanBuilder {
     /// 1 or more, default 1.
     pub fn burst_factor(mut self, factor: f64) -> Self {
         self.burst_factor = factor;
+        self
+    }
+
+    /// How soon a relay whose token bucket is empty looks whether it may go on
+    /// (`TokenBucketRefillInterval`): 1 ms to 1 s in whole milliseconds, default 1 ms.
+    ///
+    /// tor 0.4.9 refills in steps of 16 ticks (16.8 ms) and drops the time beyond the
+    /// last whole step each time it looks. A relay of the public network is woken by
+    /// its many connections all the time and loses little. One that carries nothing but a
+    /// measurement is woken by this timer: with tor's default of 100 ms (95.4 ticks) it
+    /// refills five or six steps as chance has it, and what passes differs by 5 % from
+    /// one second to the next and by some per cent from relay to relay. With 1 ms it
+    /// passes the same share of its rate as every other relay, so that the rates of the
+    /// plan are true.
+    pub fn refill_interval(mut self, interval: Duration) -> Self {
+        self.refill_interval = interval;
         self
     }
 
@@ -465,6 +483,12 @@ impl PlanBuilder {
         check(
             (1.0..=1000.0).contains(&self.burst_factor),
             "the burst factor must be from 1 to 1000",
+        )?;
+        let refill = self.refill_interval;
+        check(
+            refill.subsec_nanos().is_multiple_of(1_000_000)
+                && (1..=1000).contains(&refill.as_millis()),
+            format!("a refill interval of {refill:?}: 1 ms to 1 s in whole milliseconds"),
         )?;
         let interval = self.voting_interval;
         check(
@@ -633,6 +657,10 @@ mod tests {
         assert!(refusal(plan().authorities(0)).contains("1 to 9"));
         assert!(refusal(plan().authorities(2).prior(Prior::new(0.1, 1))).contains("ignores"));
         assert!(refusal(plan().prior(Prior::new(f64::NAN, 1))).contains("sigma"));
+        for micros in [0, 999, 1_500, 1_001_000] {
+            let refill = Duration::from_micros(micros);
+            assert!(refusal(plan().refill_interval(refill)).contains("milliseconds"));
+        }
         assert!(refusal(plan().voting_interval(Duration::from_secs(5))).contains("10 s"));
         assert!(refusal(plan().voting_interval(Duration::from_secs(70))).contains("divisor"));
         assert!(refusal(plan().burst_factor(0.5)).contains("factor"));

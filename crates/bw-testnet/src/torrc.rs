@@ -102,6 +102,7 @@ impl Torrc<'_> {
              MaxMemInQueues 512 MB\n\
              BandwidthRate {rate}\n\
              BandwidthBurst {burst}\n\
+             TokenBucketRefillInterval {refill} msec\n\
              ServerDNSResolvConfFile {resolver}\n\
              ServerDNSDetectHijacking 0\n\
              ServerDNSAllowBrokenConfig 1\n\
@@ -117,6 +118,7 @@ impl Torrc<'_> {
             resolver = quoted(&self.directory.join(RESOLVER)),
             rate = node.rate.value(),
             burst = node.burst.value(),
+            refill = options.refill_interval.as_millis(),
         );
         if let Some(owner) = self.owner {
             line(&mut text, format_args!("__OwningControllerProcess {owner}"));

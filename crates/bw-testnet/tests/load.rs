@@ -81,6 +81,8 @@ async fn clients_take_their_share_and_go() {
         .build()
         .unwrap();
     let network = Network::up(&plan, |_| {}).await.unwrap();
+    let patience = Duration::from_secs(180);
+    network.wait_for_self_tests(patience).await.unwrap();
     let directory = network.directory().to_owned();
     let clients = directory.join("load");
     let url = serve().await;

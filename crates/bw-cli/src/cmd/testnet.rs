@@ -16,6 +16,8 @@ use crate::paths::DataDir;
 use crate::signals::cancel_on_signal;
 use crate::text::{kilobytes, print, print_json, print_json_line, size, table};
 
+/// By when all relays have tested their bandwidth.
+const SELF_TESTS: Duration = Duration::from_secs(180);
 /// How often the load is looked at.
 const GLANCE: Duration = Duration::from_secs(1);
 /// How many times until it is shown again.
@@ -58,6 +60,17 @@ async fn up(args: &TestnetUpArgs, data: &DataDir) -> anyhow::Result<Exit> {
         return Ok(Exit::Interrupted);
     };
     let network = network?;
+    if args.settle {
+        writeln!(
+            std::io::stderr(),
+            "testnet: waiting for the relays' tests of their bandwidth"
+        )?;
+        let settled = network.wait_for_self_tests(SELF_TESTS);
+        match cancel.run_until_cancelled(settled).await {
+            Some(settled) => settled?,
+            None => return Ok(Exit::Interrupted),
+        }
+    }
     show(&network.status().await, args.json)?;
     if !args.json {
         print(format!(
@@ -135,6 +148,7 @@ pub(super) fn plan(
         .authorities(args.authorities)
         .seeded(Seeded::new(args.seed, args.relays, args.exits, rates))
         .burst_factor(args.burst)
+        .refill_interval(args.refill_interval)
         .voting_interval(args.voting_interval);
     if let Some(sigma) = args.prior {
         builder = builder.prior(Prior::new(sigma, args.seed));
