@@ -21,6 +21,10 @@ const GOODPUT: f64 = 0.97;
 /// limits was seen to sustain a share of its rate outside of this range.
 const SUSTAINED: std::ops::RangeInclusive<f64> = 0.7..=0.88;
 
+/// Where a bucket usually lets less pass: above it, a rate that falls may be the
+/// end of a burst which helpers have slowed.
+const USUAL: f64 = 0.8;
+
 impl TokenBucket {
     /// A bucket of `burst` bytes that fills at `rate` bytes per second.
     pub const fn new(rate: f64, burst: f64) -> Self {
@@ -38,6 +42,11 @@ impl TokenBucket {
     /// Whether `rate` is above what the bucket lets pass in the long run.
     pub fn is_above(&self, rate: f64) -> bool {
         rate > SUSTAINED.end() * self.rate
+    }
+
+    /// Whether `rate` may still hold the end of a burst: few buckets let so much pass.
+    pub fn is_doubtful(&self, rate: f64) -> bool {
+        rate > USUAL * self.rate
     }
 
     /// Whether `rate` is what the bucket lets pass in the long run, so that
@@ -68,6 +77,7 @@ mod tests {
             "nobody refills it so fast"
         );
         assert!(!bucket.is_burst(88.0, 10.0, 2.0));
+        assert!(bucket.is_doubtful(81.0) && !bucket.is_doubtful(80.0));
     }
 
     #[test]
