@@ -116,8 +116,9 @@ impl HelperChoice {
     }
 }
 
-/// Helpers drawn at random among those with room enough; several of them,
-/// from different families and networks, if none has enough alone.
+/// Helpers drawn at random among those with room enough, in other countries than the
+/// target if countries are known and that can be had; several of them, from
+/// different families, networks and, in the same way, countries, if none has enough alone.
 ///
 /// A single helper is preferred, since each further one is another chance to
 /// fail. If all together cannot offer what is needed, there is no choice.
@@ -139,7 +140,7 @@ impl HelperPolicy for SpareHelpers {
     }
 }
 
-/// A fresh helper that has room for all that is needed. Starting at a random
+/// A fresh helper that has room for all that is needed, abroad if there is one. Starting at a random
 /// place makes each equally likely if eligible relays lie scattered, as they
 /// do: relays are sorted by fingerprint.
 fn one(
@@ -152,15 +153,20 @@ fn one(
         return None;
     }
     let start = rng.random_range(0..relays.len());
-    (start..relays.len())
-        .chain(0..start)
-        .find(|&index| {
-            let relay = &relays[index];
-            request.eligible(relay, position)
-                && !request.avoid.contains(&relay.fingerprint)
-                && (request.room)(index) >= request.need
-        })
-        .map(|index| vec![relays[index].fingerprint])
+    let mut at_home = None;
+    for index in (start..relays.len()).chain(0..start) {
+        let relay = &relays[index];
+        let fits = request.eligible(relay, position)
+            && !request.avoid.contains(&relay.fingerprint)
+            && (request.room)(index) >= request.need;
+        if fits && !same_country(relay, request.target) {
+            return Some(vec![relay.fingerprint]);
+        }
+        if fits && at_home.is_none() {
+            at_home = Some(vec![relay.fingerprint]);
+        }
+    }
+    at_home
 }
 
 /// Helpers that together have room for what is needed.
@@ -185,18 +191,32 @@ fn several(
             }
         })
     });
+    gather(request, &candidates, same_country)
+        .or_else(|| gather(request, &candidates, |_, _| false))
+}
+
+/// The first of `candidates` that together have room for what is needed: from different
+/// families and networks, and none that is `near` to another or to the target.
+fn gather(
+    request: &HelperRequest<'_>,
+    candidates: &[Candidate<'_>],
+    near: impl Fn(&RelayFacts, &RelayFacts) -> bool,
+) -> Option<Vec<Fingerprint>> {
     let mut chosen: Vec<Candidate<'_>> = Vec::new();
     let mut offered = 0.0;
     for candidate in candidates {
         if (offered >= request.need && !chosen.is_empty()) || chosen.len() >= request.most {
             break;
         }
+        let relay = candidate.relay;
         let apart = chosen.iter().all(|other| {
-            !other.relay.same_family(candidate.relay) && !same_network(other.relay, candidate.relay)
+            !other.relay.same_family(relay)
+                && !same_network(other.relay, relay)
+                && !near(other.relay, relay)
         });
-        if apart {
+        if apart && !near(request.target, relay) {
             offered += candidate.room;
-            chosen.push(candidate);
+            chosen.push(*candidate);
         }
     }
     (offered >= request.need && !chosen.is_empty())
@@ -270,6 +290,11 @@ fn same_network(a: &RelayFacts, b: &RelayFacts) -> bool {
     }
 }
 
+/// Whether both relays are known to be in the same country.
+fn same_country(a: &RelayFacts, b: &RelayFacts) -> bool {
+    a.country.is_some() && a.country == b.country
+}
+
 /// The consensus weight of which a quarter of the exits (or of the others) has less.
 fn lower_quartile(snapshot: &NetworkSnapshot, exits: bool) -> u64 {
     let mut weights: Vec<u64> = snapshot
@@ -332,6 +357,52 @@ mod tests {
             .collect();
         let now = UnixMillis::default();
         NetworkSnapshot::new(now, now, now, params, relays)
+    }
+
+    /// All sets of helpers that `SpareHelpers` takes over 200 seeds, by first byte: all
+    /// relays have room for 1, and at most three may help.
+    fn spare(snapshot: &NetworkSnapshot, id: u8, need: f64) -> BTreeSet<BTreeSet<u8>> {
+        let target = snapshot.relay(&Fingerprint::from_bytes([id; 20])).unwrap();
+        let choice = |seed| {
+            let request = HelperRequest {
+                snapshot,
+                target,
+                positions: &[Position::Entry],
+                port: 443,
+                need,
+                room: &|_| 1.0,
+                avoid: &[],
+                most: 3,
+            };
+            let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+            let choice = SpareHelpers.choose(&request, &mut rng).unwrap();
+            choice.helpers.iter().map(|id| id.as_bytes()[0]).collect()
+        };
+        (0..200).map(choice).collect()
+    }
+
+    #[test]
+    fn helpers_are_abroad_where_that_is_possible() {
+        let mut relays: Vec<RelayFacts> = (1..=6).map(|id| relay(id, 500, id > 1)).collect();
+        let places = ["DE", "DE", "FR", "FR", "NL"];
+        for (relay, place) in relays.iter_mut().zip(places) {
+            relay.country = Some(place.parse().unwrap());
+        }
+        let sets = |sets: &[&[u8]]| {
+            sets.iter()
+                .map(|set| set.iter().copied().collect())
+                .collect()
+        };
+        let network = snapshot(relays.clone(), &[]);
+        // Relay 6 is nobody knows where: that is no reason against it.
+        assert_eq!(spare(&network, 1, 1.0), sets(&[&[3], &[4], &[5], &[6]]));
+        assert_eq!(spare(&network, 1, 3.0), sets(&[&[3, 5, 6], &[4, 5, 6]]));
+        // Three countries are not to be had: any helpers are better than none.
+        relays.truncate(5);
+        let network = snapshot(relays.clone(), &[]);
+        assert!(spare(&network, 1, 3.0).contains(&[2, 3, 4].into()));
+        relays.truncate(2);
+        assert_eq!(spare(&snapshot(relays, &[]), 1, 1.0), sets(&[&[2]]));
     }
 
     /// All choices that 200 seeds make, as (position, first byte of the helper).

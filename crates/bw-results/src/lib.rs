@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod codec;
+mod country;
 mod documents;
 mod error;
 mod jsonl;
@@ -17,6 +18,7 @@ mod summary;
 mod testing;
 mod time;
 
+pub use country::{Country, CountryError};
 pub use documents::DocumentError;
 pub use error::{Error, ErrorKind, Result};
 pub use jsonl::{ImportProblem, ImportReport};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
 use serde::{Deserialize, Serialize};
 
-use crate::UnixMillis;
+use crate::{Country, UnixMillis};
 
 /// The network as one consensus and the descriptors fetched with it show it.
 ///
@@ -91,6 +91,9 @@ pub struct RelayFacts {
     pub nickname: String,
     /// The address of its first OR port, if it is known.
     pub address: Option<IpAddr>,
+    /// Where that address seems to be, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<Country>,
     /// The flags of the consensus that matter to a scanner.
     pub flags: RelayFlags,
     /// `w Bandwidth=` of the consensus.
@@ -116,6 +119,7 @@ impl RelayFacts {
             ed25519: None,
             nickname: nickname.to_owned(),
             address: None,
+            country: None,
             flags: RelayFlags::default(),
             consensus_weight: weight,
             unmeasured: false,

@@ -1,14 +1,16 @@
 //! The network view through arti.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bw_file::{Ed25519Identity, KilobytesPerSecond};
-use bw_results::{NetworkSnapshot, PortRanges, RelayFacts, UnixMillis};
+use bw_results::{Country, NetworkSnapshot, PortRanges, RelayFacts, UnixMillis};
 use tokio::time::Instant;
 use tor_circmgr::CircMgr;
 use tor_dirmgr::DirProvider;
+use tor_geoip::GeoipDb;
 use tor_llcrypto::pk::rsa::RsaIdentity;
 use tor_netdir::{NetDir, Timeliness};
 use tor_netdoc::doc::netstatus::RelayWeight;
@@ -177,6 +179,7 @@ fn relay_facts(relay: &tor_netdir::Relay<'_>, descriptors: &Descriptors) -> Opti
     let flags = status.flags();
     facts.ed25519 = Some(Ed25519Identity::from_bytes((*relay.id()).into()));
     facts.address = status.addrs().next().map(|address| address.ip());
+    facts.country = facts.address.and_then(country);
     facts.flags.authority = flags.contains(RelayFlag::Authority);
     facts.flags.bad_exit = flags.contains(RelayFlag::BadExit);
     facts.flags.exit = flags.contains(RelayFlag::Exit);
@@ -201,6 +204,12 @@ fn relay_facts(relay: &tor_netdir::Relay<'_>, descriptors: &Descriptors) -> Opti
     Some(facts)
 }
 
+/// Where `address` is by the GeoIP database that comes with arti.
+fn country(address: IpAddr) -> Option<Country> {
+    let places = GeoipDb::new_embedded();
+    places.lookup_country_code(address)?.get().parse().ok()
+}
+
 /// The ports that a policy summary allows.
 fn port_ranges(policy: &PortPolicy) -> PortRanges {
     let mut ranges: Vec<(u16, u16)> = Vec::new();
@@ -219,6 +228,15 @@ fn port_ranges(policy: &PortPolicy) -> PortRanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_in_countries() {
+        // The RIPE NCC's and the Internet Archive's.
+        let known = ["193.0.6.139", "2001:67c:2e8:22::c100:68b", "207.241.224.2"];
+        let known = known.map(|address| country(address.parse().unwrap()).unwrap().to_string());
+        assert_eq!(known, ["NL", "NL", "US"]);
+        assert_eq!(country("127.0.0.1".parse().unwrap()), None);
+    }
 
     #[test]
     fn policies_become_ranges() {
