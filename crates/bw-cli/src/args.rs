@@ -268,7 +268,8 @@ pub(crate) struct ScanArgs {
     pub(crate) direction: DirectionArg,
     #[command(flatten)]
     pub(crate) tor: TorArgs,
-    /// How often a relay is tried before it is given up for this scan.
+    /// How often a relay is tried before it is given up for this scan; twice as
+    /// often if a circuit through it was complete once.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100),
           value_name = "N")]
     pub(crate) attempts: u32,

@@ -90,6 +90,8 @@ struct Pending {
     target: Fingerprint,
     /// Attempts that failed and count.
     failures: u32,
+    /// Whether circuits through it were complete, whatever became of them then.
+    answered: bool,
     /// How many measurements of other relays there were before the first of them.
     before: Option<u64>,
     /// Helpers of earlier attempts.
@@ -271,6 +273,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let pending = Pending {
             target,
             failures: 0,
+            answered: false,
             before: None,
             avoid: Vec::new(),
             not_before: Duration::ZERO,

@@ -179,7 +179,10 @@ impl<P: HelperPolicy> Scheduler<P> {
         // A helper that has just left the consensus is no reason.
         let gone = failure.kind == FailureKind::UnknownRelay && failure.blame == Blame::Target;
         let before = *pending.before.get_or_insert(self.health.count());
-        let given_up = pending.failures >= self.limits.attempts;
+        // It has answered: a relay that clients keep busy is worth more tries.
+        pending.answered |= failure.stage >= Stage::Begin;
+        let attempts = self.limits.attempts * if pending.answered { 2 } else { 1 };
+        let given_up = pending.failures >= attempts;
         let tells = self.health.tells(before);
         if given_up && !tells {
             self.health.doubt();

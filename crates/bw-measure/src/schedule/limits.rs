@@ -31,7 +31,8 @@ pub struct Limits {
     /// helpers, until its rate is seen: what is expected is uncertain, and a token
     /// bucket lets more pass at first. Default 1.6.
     pub headroom: f64,
-    /// How often a relay is tried before it is given up. Default 3.
+    /// How often a relay is tried before it is given up; twice as often if a circuit
+    /// through it was complete once. Default 3.
     pub attempts: u32,
     /// How many failures in a row, of whatever relays, make it doubtful that
     /// anything works; then fast relays are tried to find out. Default 10.
