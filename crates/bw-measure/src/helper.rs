@@ -140,8 +140,8 @@ impl HelperPolicy for SpareHelpers {
     }
 }
 
-/// A fresh helper that has room for all that is needed, abroad if there is one. Starting at a random
-/// place makes each equally likely if eligible relays lie scattered, as they
+/// A fresh helper that has room for all that is needed, abroad if there is one. Starting
+/// at a random place makes each equally likely if eligible relays lie scattered, as they
 /// do: relays are sorted by fingerprint.
 fn one(
     request: &HelperRequest<'_>,
@@ -153,20 +153,18 @@ fn one(
         return None;
     }
     let start = rng.random_range(0..relays.len());
-    let mut at_home = None;
-    for index in (start..relays.len()).chain(0..start) {
+    let mut fitting = (start..relays.len()).chain(0..start).filter(|&index| {
         let relay = &relays[index];
-        let fits = request.eligible(relay, position)
+        request.eligible(relay, position)
             && !request.avoid.contains(&relay.fingerprint)
-            && (request.room)(index) >= request.need;
-        if fits && !same_country(relay, request.target) {
-            return Some(vec![relay.fingerprint]);
-        }
-        if fits && at_home.is_none() {
-            at_home = Some(vec![relay.fingerprint]);
-        }
-    }
-    at_home
+            && (request.room)(index) >= request.need
+    });
+    let first = fitting.next()?;
+    let helper = std::iter::once(first)
+        .chain(fitting)
+        .find(|&index| !same_country(&relays[index], request.target))
+        .unwrap_or(first);
+    Some(vec![relays[helper].fingerprint])
 }
 
 /// Helpers that together have room for what is needed.
@@ -359,21 +357,30 @@ mod tests {
         NetworkSnapshot::new(now, now, now, params, relays)
     }
 
+    /// A request for one helper of whatever speed for relay `id`; all have room for 1.
+    fn request(snapshot: &NetworkSnapshot, id: u8) -> HelperRequest<'_> {
+        HelperRequest {
+            snapshot,
+            target: snapshot.relay(&Fingerprint::from_bytes([id; 20])).unwrap(),
+            positions: &[Position::Exit, Position::Entry],
+            port: 443,
+            need: 0.0,
+            room: &|_| 1.0,
+            avoid: &[],
+            most: 1,
+        }
+    }
+
     /// All sets of helpers that `SpareHelpers` takes over 200 seeds, by first byte: all
     /// relays have room for 1, and at most three may help.
     fn spare(snapshot: &NetworkSnapshot, id: u8, need: f64) -> BTreeSet<BTreeSet<u8>> {
-        let target = snapshot.relay(&Fingerprint::from_bytes([id; 20])).unwrap();
+        let request = HelperRequest {
+            positions: &[Position::Entry],
+            need,
+            most: 3,
+            ..request(snapshot, id)
+        };
         let choice = |seed| {
-            let request = HelperRequest {
-                snapshot,
-                target,
-                positions: &[Position::Entry],
-                port: 443,
-                need,
-                room: &|_| 1.0,
-                avoid: &[],
-                most: 3,
-            };
             let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
             let choice = SpareHelpers.choose(&request, &mut rng).unwrap();
             choice.helpers.iter().map(|id| id.as_bytes()[0]).collect()
@@ -411,20 +418,13 @@ mod tests {
         id: u8,
         avoid: &[Fingerprint],
     ) -> BTreeSet<Option<(bool, u8)>> {
-        let target = snapshot.relay(&Fingerprint::from_bytes([id; 20])).unwrap();
+        let request = HelperRequest {
+            avoid,
+            ..request(snapshot, id)
+        };
         (0..200)
             .map(|seed| {
                 let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
-                let request = HelperRequest {
-                    snapshot,
-                    target,
-                    positions: &[Position::Exit, Position::Entry],
-                    port: 443,
-                    need: 0.0,
-                    room: &|_| 1.0,
-                    avoid,
-                    most: 1,
-                };
                 FasterHelper.choose(&request, &mut rng).map(|choice| {
                     let exit = choice.position == Position::Exit;
                     (exit, choice.helpers[0].as_bytes()[0])

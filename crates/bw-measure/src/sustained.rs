@@ -231,6 +231,14 @@ mod tests {
 
     const SLICE: Duration = Duration::from_millis(50);
 
+    /// For a relay that declares a token bucket.
+    fn declaring(rate: f64, burst: f64) -> Sustained {
+        Sustained {
+            bucket: Some(TokenBucket::new(rate, burst)),
+            ..Sustained::default()
+        }
+    }
+
     /// Feeds `estimator` with the rate (bytes per slice) of each slice.
     fn run(estimator: Sustained, rate_at: impl FnMut(usize) -> u64) -> (StopReason, Transfer) {
         run_for(estimator, 200, rate_at)
@@ -287,11 +295,7 @@ mod tests {
             (stop, transfer.rate().map(f64::round)),
             (StopReason::Confident, Some(30_000.0))
         );
-        let declared = Sustained {
-            bucket: Some(TokenBucket::new(26_000.0, 30_000.0)),
-            ..Sustained::default()
-        };
-        let (stop, transfer) = run(declared, burst);
+        let (stop, transfer) = run(declaring(26_000.0, 30_000.0), burst);
         let rate = transfer.rate().unwrap();
         assert!((19_900.0..22_900.0).contains(&rate), "{stop}: {rate}");
     }
@@ -301,9 +305,8 @@ mod tests {
         // 400 KB at first and 100 KB/s (80 of them payload), through helpers of 98 KB/s.
         let slowed = |n: usize| if n < 420 { 4900 } else { 4000 };
         let declared = |longest| Sustained {
-            bucket: Some(TokenBucket::new(100_000.0, 400_000.0)),
             longest: Duration::from_secs(longest),
-            ..Sustained::default()
+            ..declaring(100_000.0, 400_000.0)
         };
         let (stop, transfer) = run_for(declared(30), 600, slowed);
         assert_ne!(stop, StopReason::Complete);
@@ -322,11 +325,7 @@ mod tests {
             117, 79, 113, 87, 105, 84, 113, 112, 82, 99, 94, 116, 86,
         ];
         let fading = |n: usize| 78 * FADING.get(n).unwrap_or(&[100, 90, 110, 95, 105][n % 5]);
-        let declared = Sustained {
-            bucket: Some(TokenBucket::new(200_000.0, 200_000.0)),
-            ..Sustained::default()
-        };
-        let (_, transfer) = run(declared, fading);
+        let (_, transfer) = run(declaring(200_000.0, 200_000.0), fading);
         let rate = transfer.rate().unwrap();
         assert!((156_000.0..164_000.0).contains(&rate), "{rate}");
     }

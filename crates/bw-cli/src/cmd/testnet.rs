@@ -56,21 +56,21 @@ async fn up(args: &TestnetUpArgs, data: &DataDir) -> anyhow::Result<Exit> {
         builder.directory(&directory).lifetime(Lifetime::Detached)
     })?;
     let cancel = cancel_on_signal()?;
-    let Some(network) = cancel.run_until_cancelled(bring_up(&plan)).await else {
+    let settled = async {
+        let network = bring_up(&plan).await?;
+        if args.settle {
+            writeln!(
+                std::io::stderr(),
+                "testnet: waiting for the relays' tests of their bandwidth"
+            )?;
+            network.wait_for_self_tests(SELF_TESTS).await?;
+        }
+        anyhow::Ok(network)
+    };
+    let Some(network) = cancel.run_until_cancelled(settled).await else {
         return Ok(Exit::Interrupted);
     };
     let network = network?;
-    if args.settle {
-        writeln!(
-            std::io::stderr(),
-            "testnet: waiting for the relays' tests of their bandwidth"
-        )?;
-        let settled = network.wait_for_self_tests(SELF_TESTS);
-        match cancel.run_until_cancelled(settled).await {
-            Some(settled) => settled?,
-            None => return Ok(Exit::Interrupted),
-        }
-    }
     show(&network.status().await, args.json)?;
     if !args.json {
         print(format!(

@@ -181,8 +181,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         let before = *pending.before.get_or_insert(self.health.count());
         // It has answered: a relay that clients keep busy is worth more tries.
         pending.answered |= failure.stage >= Stage::Begin;
-        let attempts = self.limits.attempts * if pending.answered { 2 } else { 1 };
-        let given_up = pending.failures >= attempts;
+        let times = if pending.answered { 2 } else { 1 };
+        let given_up = pending.failures >= self.limits.attempts.saturating_mul(times);
         let tells = self.health.tells(before);
         if given_up && !tells {
             self.health.doubt();
