@@ -36,7 +36,7 @@ enum Line {
     /// What came of one attempt.
     Outcome {
         scan: ScanId,
-        outcome: Outcome,
+        outcome: Box<Outcome>,
         /// What a result line of sbws said beyond it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sbws: Option<Box<SbwsFacts>>,
@@ -106,7 +106,7 @@ impl Store {
                 let (outcome, facts) = stored.value;
                 let line = Line::Outcome {
                     scan: stored.scan,
-                    outcome,
+                    outcome: outcome.into(),
                     sbws: facts.map(Box::new),
                 };
                 write_line(writer, &line).map_err(failed)

@@ -17,6 +17,7 @@ mod summary;
 #[cfg(test)]
 mod testing;
 mod time;
+mod verdict;
 
 pub use country::{Country, CountryError};
 pub use documents::DocumentError;
@@ -37,3 +38,4 @@ pub use snapshots::{SnapshotId, SnapshotInfo};
 pub use store::{RelayHistory, ScanSummary, Store};
 pub use summary::{OutcomeId, OutcomeSummary, SummaryResult};
 pub use time::UnixMillis;
+pub use verdict::{Remeasure, Verdict};

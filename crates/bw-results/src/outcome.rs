@@ -6,7 +6,7 @@ use std::time::Duration;
 use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
 use serde::{Deserialize, Serialize};
 
-use crate::{DescriptorFacts, RelayFacts, UnixMillis};
+use crate::{DescriptorFacts, RelayFacts, ScanId, UnixMillis};
 
 /// One finished attempt at measuring a relay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Attempt {
+    /// The scan that it belongs to, where the record says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<ScanId>,
     /// The relay that was to be measured, with what scaling needs of it.
     pub target: TargetFacts,
     /// Where in the circuit it was.
@@ -59,10 +62,11 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// An attempt at downloading through `target`, with neither helper nor
-    /// destination yet.
+    /// An attempt at downloading through `target`, with neither scan, helper
+    /// nor destination yet.
     pub fn new(target: TargetFacts, position: Position, started: UnixMillis) -> Self {
         Self {
+            scan: None,
             target,
             position,
             helpers: Vec::new(),
@@ -158,6 +162,10 @@ pub struct Measurement {
     pub timings: Timings,
     /// The transfers, in order of time. Ours have one; imported ones may have several.
     pub transfers: Vec<Transfer>,
+    /// The rate that the scheduler expected the helpers to carry for this
+    /// measurement when it ended, if a scheduler made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<BytesPerSecond>,
 }
 
 impl Measurement {
@@ -173,6 +181,7 @@ impl Measurement {
             ended,
             timings,
             transfers,
+            offered: None,
         }
     }
 
@@ -215,11 +224,23 @@ pub struct Transfer {
     pub slices: Vec<Slice>,
     /// How many of the first slices are warm-up: kept, but left out of the rate.
     pub warm_up: usize,
+    /// How many of the last slices are left out of the rate too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cool_down: usize,
     /// Why it ended.
     pub stop: StopReason,
+    /// Who bounded the rate of the counted slices, where that is a fact: the
+    /// scanner (its link) or the destination (it said so).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<Blame>,
 }
 
-/// What came in one slice of time.
+/// Returns whether a value is its default, and so need not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Bytes received in one slice of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Slice {
@@ -229,15 +250,33 @@ pub struct Slice {
     /// Payload bytes received in it.
     #[serde(rename = "b")]
     pub bytes: u64,
+    /// The number of flows from which the scanner's own link withheld reading
+    /// in it, although data was there or allowed to come.
+    #[serde(rename = "t", default, skip_serializing_if = "is_default")]
+    pub throttled: u16,
 }
 
 impl Slice {
-    /// `bytes` received in `duration`; durations beyond 584,000 years saturate.
+    /// `bytes` received in `duration`, nothing throttled; durations beyond
+    /// 584,000 years saturate.
     pub fn new(duration: Duration, bytes: u64) -> Self {
         Self {
             micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             bytes,
+            throttled: 0,
         }
+    }
+
+    /// The same slice, in which `flows` flows were throttled.
+    #[must_use]
+    pub const fn with_throttled(mut self, flows: u16) -> Self {
+        self.throttled = flows;
+        self
+    }
+
+    /// Returns whether the scanner's link withheld any flow in it.
+    pub const fn is_throttled(&self) -> bool {
+        self.throttled > 0
     }
 
     /// Bytes per second over `slices`; `None` if they hold no time or no byte.
@@ -286,18 +325,36 @@ impl Transfer {
         Self {
             slices,
             warm_up,
+            cool_down: 0,
             stop,
+            bound: None,
         }
     }
 
-    /// The slices that count.
+    /// The same transfer, the counted rate of which `bound` bounded, if anybody.
+    #[must_use]
+    pub const fn bounded_by(mut self, bound: Option<Blame>) -> Self {
+        self.bound = bound;
+        self
+    }
+
+    /// The same transfer with its last `cool_down` slices left out of its rate.
+    #[must_use]
+    pub const fn ending_at(mut self, cool_down: usize) -> Self {
+        self.cool_down = cool_down;
+        self
+    }
+
+    /// The slices that count: all between warm-up and cool-down.
     pub fn counted(&self) -> &[Slice] {
-        self.slices.get(self.warm_up..).unwrap_or(&[])
+        let end = self.slices.len().saturating_sub(self.cool_down);
+        self.slices.get(self.warm_up..end).unwrap_or(&[])
     }
 
     /// Bytes per second over the slices that count, the ends of which count
-    /// less ([`Slice::tapered_rate_of`]): bytes received over time, never bytes
-    /// asked for. `None` if they hold no time or no byte.
+    /// less ([`Slice::tapered_rate_of`]), whoever bounded it: bytes received
+    /// over time, never bytes asked for. `None` if they hold no time or no
+    /// byte: the transfer is a record, but has no rate.
     pub fn rate(&self) -> Option<f64> {
         Slice::tapered_rate_of(self.counted())
     }
@@ -330,6 +387,8 @@ pub enum StopReason {
     Confident,
     /// The longest time for one transfer was over.
     TimeLimit,
+    /// The scanner's link withheld too much for too long.
+    Throttled,
 }
 
 /// An attempt that gave no sample: where it failed, how, and whose fault it was.
@@ -438,10 +497,12 @@ pub enum FailureKind {
     Content,
     /// Too few bytes or too little time to make a rate of.
     TooShort,
-    /// The helpers, not the target, limited the rate.
+    /// No failure, but a judgement ([`Verdict::Remeasure`](crate::Verdict)):
+    /// no longer to be made, and removed soon.
+    #[doc(hidden)]
     Limited,
-    /// The rate contradicts another measurement of the relay; one through
-    /// other helpers decides.
+    /// The same.
+    #[doc(hidden)]
     Disputed,
     /// Something in the scanner itself.
     Local,
@@ -512,6 +573,7 @@ named!(Position { Entry => "entry", Exit => "exit" });
 named!(Direction { Download => "download", Upload => "upload" });
 named!(StopReason {
     Complete => "complete", Confident => "confident", TimeLimit => "time_limit",
+    Throttled => "throttled",
 });
 
 #[cfg(test)]
@@ -579,6 +641,36 @@ mod tests {
         assert_eq!(transfer.rate(), Some(500_000.0));
         assert_eq!(transfer.bytes(), 200_001);
         assert_eq!(transfer.duration(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn the_rate_leaves_the_cool_down_out() {
+        let slices = vec![slice(100, 9_000), slice(100, 50_000), slice(100, 1)];
+        let transfer = Transfer::new(slices, 1, StopReason::Confident).ending_at(1);
+        assert_eq!(transfer.rate(), Some(500_000.0));
+        assert_eq!(transfer.bytes(), 59_001);
+        for cool_down in [2, 3, 4, usize::MAX] {
+            let transfer = transfer.clone().ending_at(cool_down);
+            assert_eq!((transfer.counted(), transfer.rate()), ([].as_slice(), None));
+        }
+    }
+
+    #[test]
+    fn what_is_rare_is_written_only_where_it_is_so() {
+        let plain = Transfer::new(vec![slice(50, 7)], 0, StopReason::Complete);
+        let text = serde_json::to_string(&plain).unwrap();
+        assert_eq!(
+            text,
+            r#"{"slices":[{"us":50000,"b":7}],"warm_up":0,"stop":"complete"}"#
+        );
+        assert_eq!(serde_json::from_str::<Transfer>(&text).unwrap(), plain);
+        let slices = vec![slice(50, 7).with_throttled(3), slice(50, 8)];
+        let rare = Transfer::new(slices, 0, StopReason::Throttled)
+            .ending_at(1)
+            .bounded_by(Some(Blame::Scanner));
+        let text = serde_json::to_string(&rare).unwrap();
+        assert!(text.contains(r#"{"us":50000,"b":7,"t":3},{"us":50000,"b":8}"#));
+        assert_eq!(serde_json::from_str::<Transfer>(&text).unwrap(), rare);
     }
 
     #[test]

@@ -97,10 +97,10 @@ pub(crate) fn measured(number: u64, started: u64) -> Outcome {
     let rate = 10_000 + noise(number, "rate") % 1_000_000;
     let slices = (0..30).map(|index: u64| {
         let jitter = noise(seed, &index.to_string());
-        Slice {
-            micros: 100_000 + jitter % 900,
-            bytes: 498 * (rate * (900 + (jitter >> 32) % 200) / 1000 / 498),
-        }
+        Slice::new(
+            Duration::from_micros(100_000 + jitter % 900),
+            498 * (rate * (900 + (jitter >> 32) % 200) / 1000 / 498),
+        )
     });
     let transfer = Transfer::new(slices.collect(), 5, StopReason::TimeLimit);
     let micros = |what| Some(Duration::from_micros(10_000 + noise(seed, what) % 90_000));
