@@ -2,38 +2,25 @@
 //! verified.
 
 mod download;
+mod flow;
+mod request;
 mod upload;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use bw_results::{Direction, FailureKind, Stage, Timings};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Body, Incoming};
-use hyper::header::{HOST, HeaderMap, RANGE, USER_AGENT};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use bw_results::{FailureKind, Stage, Timings};
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
 use tokio::time::{Instant, timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::either::Either;
 
-use self::download::Download;
-use self::upload::{Upload, UploadBody};
+pub use self::flow::HttpFlow;
+use self::request::Request;
 use crate::error::chain;
 use crate::{
-    Circuit, Circuits, Content, ContentKey, Destination, Fault, Flow, Nonce, Order, PathError,
-    Receipts, StageTimeouts, Tls, Transport, TwoHops,
+    Circuit, Circuits, ContentKey, Fault, Order, PathError, StageTimeouts, Tls, Transport, TwoHops,
 };
-
-/// What the scanner calls itself to web servers.
-const AGENT: &str = concat!("bwscan/", env!("CARGO_PKG_VERSION"));
-/// Of what waits to be sent, hyper keeps no more than this.
-const BUFFER: usize = 64 << 10;
-/// At this share of a server's limit the server is what was measured.
-const SATURATED: f64 = 0.9;
-/// A flow younger than this tells nothing of it.
-const SATURATION_TIME: Duration = Duration::from_secs(1);
 
 /// The response's header with which a server tells its limit: the bytes per
 /// second of all its clients together, in decimal.
@@ -64,7 +51,7 @@ pub struct HttpTransport<C> {
     /// The secret that all destinations must share with us. Default: none.
     pub key: Option<ContentKey>,
     /// Whether it was said that a server has a limit.
-    warned: AtomicBool,
+    warned: Arc<AtomicBool>,
 }
 
 impl<C: Circuits> HttpTransport<C> {
@@ -75,117 +62,8 @@ impl<C: Circuits> HttpTransport<C> {
             tls,
             timeouts: StageTimeouts::default(),
             key: None,
-            warned: AtomicBool::new(false),
+            warned: Arc::default(),
         }
-    }
-
-    /// Sends the request over `stream`, waits for the head of the answer and
-    /// verifies it.
-    async fn request<S>(
-        &self,
-        stream: S,
-        order: &Order<'_>,
-        timings: &mut Timings,
-    ) -> Result<Payload, PathError>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let begin = Instant::now();
-        let nonce = Nonce::from_bytes(rand::random());
-        let secret = self.key.as_ref().map(|key| (key, &nonce));
-        let mut head = Request::builder()
-            .uri(order.destination.path_and_query())
-            .header(HOST, order.destination.authority())
-            .header(USER_AGENT, AGENT)
-            .header("accept-encoding", "identity")
-            .header("connection", "close");
-        if secret.is_some() {
-            head = head.header(Nonce::HEADER, nonce.to_string());
-        }
-        let content = |direction| secret.map(|(key, nonce)| key.content(nonce, direction));
-        let forger = forger(order.destination);
-        let (answer, connection, part) = match order.direction {
-            Direction::Download => {
-                let range = format!("bytes=0-{}", order.bytes.saturating_sub(1));
-                let request = head.header(RANGE, range).body(Empty::<Bytes>::new());
-                let (answer, connection) = self.exchange(stream, request).await?;
-                let length = download::verify(&answer, order.bytes)?;
-                if secret.is_some() {
-                    announced(&answer, Content::HEADER, forger)?;
-                }
-                let content = content(Direction::Download);
-                (
-                    answer,
-                    connection,
-                    Part::Download(Download::new(length, content)),
-                )
-            }
-            Direction::Upload => {
-                let body = UploadBody::new(order.bytes, content(Direction::Upload));
-                let sent = body.sent();
-                let request = head.method("POST").body(body);
-                let (answer, connection) = self.exchange(stream, request).await?;
-                upload::verify(&answer)?;
-                announced(&answer, Receipts::HEADER, forger)?;
-                let receipts = Receipts::new(secret);
-                (
-                    answer,
-                    connection,
-                    Part::Upload(Upload::new(order.bytes, sent, receipts)),
-                )
-            }
-            _ => return Err(local("only downloads and uploads can be made over HTTP")),
-        };
-        timings.response = Some(begin.elapsed());
-        let limit = number(answer.headers(), RATE_HEADER);
-        if let Some(limit) = limit
-            && !self.warned.swap(true, Ordering::Relaxed)
-        {
-            let destination = order.destination;
-            tracing::warn!(%destination, limit, "the server limits its bytes per second; \
-                ask it for less (limit of the destination), or rates are too low");
-        }
-        Ok(Payload {
-            body: answer.into_body(),
-            part,
-            forger,
-            limit,
-            moved: 0,
-            begin: Instant::now(),
-            _connection: connection,
-        })
-    }
-
-    /// Sends `request` and waits for the head of the answer. The connection
-    /// lives as long as the returned handle.
-    async fn exchange<S, B>(
-        &self,
-        stream: S,
-        request: hyper::http::Result<Request<B>>,
-    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), PathError>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        B: Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
-    {
-        let request = request.map_err(|error| local(error.to_string()))?;
-        let exchange = async {
-            let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-                .max_buf_size(BUFFER)
-                .handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| http_error(&error))?;
-            let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-                // Its errors reach us through the request and the body.
-                let _ = connection.await;
-            }));
-            let answer = sender.send_request(request).await;
-            Ok((answer.map_err(|error| http_error(&error))?, connection))
-        };
-        let limit = self.timeouts.response;
-        timeout(limit, exchange).await.map_err(|_| {
-            let detail = format!("no answer within {} s", limit.as_secs_f64());
-            PathError::new(Stage::Http, FailureKind::Timeout, Fault::Either, detail)
-        })?
     }
 }
 
@@ -208,147 +86,31 @@ where
             .connect(destination.host(), destination.port(), &self.timeouts)
             .await?;
         timings.begin = Some(begin.elapsed());
-        let payload = if destination.is_tls() {
+        let stream = if destination.is_tls() {
             let begin = Instant::now();
             let stream = timeout(self.timeouts.tls, self.tls.connect(destination, stream))
                 .await
                 .map_err(|_| tls_timeout(&self.timeouts))?
                 .map_err(|error| tls_problem(&error))?;
             timings.tls = Some(begin.elapsed());
-            self.request(stream, order, timings).await?
+            Either::Right(stream)
         } else {
-            self.request(stream, order, timings).await?
+            Either::Left(stream)
         };
-        Ok(HttpFlow {
-            payload,
-            _circuit: circuit,
-        })
-    }
-}
-
-/// Payload on its way through a circuit.
-#[derive(Debug)]
-pub struct HttpFlow<C> {
-    payload: Payload,
-    _circuit: C,
-}
-
-impl<C: Circuit> Flow for HttpFlow<C> {
-    /// One frame of the body, whatever its size: hyper has read it already, and
-    /// reads only one ahead, of at most a few times 16 KiB.
-    async fn receive(&mut self, _most: u64) -> Result<Option<u64>, PathError> {
-        self.payload.receive().await
-    }
-}
-
-/// The body of an answer, and what is known of the transfer.
-#[derive(Debug)]
-struct Payload {
-    body: Incoming,
-    part: Part,
-    /// Who can have sent what the server would not.
-    forger: Fault,
-    /// The server's limit, in bytes per second.
-    limit: Option<u64>,
-    /// Verified bytes.
-    moved: u64,
-    begin: Instant,
-    _connection: AbortOnDropHandle<()>,
-}
-
-#[derive(Debug)]
-enum Part {
-    Download(Download),
-    Upload(Upload),
-}
-
-impl Payload {
-    /// See [`Flow::receive`]; cancel safe, as nothing is kept across the wait.
-    async fn receive(&mut self) -> Result<Option<u64>, PathError> {
-        let (moved, total) = match &self.part {
-            Part::Download(download) => (self.moved, download.length()),
-            Part::Upload(upload) => (self.moved, upload.length()),
+        let request = Request {
+            destination: destination.clone(),
+            direction: order.direction,
+            bytes: order.bytes,
+            key: self.key.clone(),
+            patience: self.timeouts.response,
+            warned: Arc::clone(&self.warned),
         };
-        let broken =
-            |kind, detail| Err(PathError::new(Stage::Transfer, kind, Fault::Either, detail));
-        let data = match self.body.frame().await {
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(error)) => {
-                let error = chain(&error);
-                let detail = format!("after {moved} of {total} bytes: {error}");
-                return broken(FailureKind::Closed, detail);
-            }
-            None if moved == total => return Ok(None),
-            None => {
-                let detail = format!("the answer ended after {moved} of {total} bytes");
-                return broken(FailureKind::Length, detail);
-            }
-        };
-        let more = match &mut self.part {
-            Part::Download(download) => download.take(&data),
-            Part::Upload(upload) => upload.take(&data),
-        }
-        .map_err(|(stage, kind, detail)| PathError::new(stage, kind, self.forger, detail))?;
-        self.moved += more;
-        self.attribute()?;
-        Ok(Some(more))
-    }
-
-    /// Fails if the server is slower than the relays, by its own words.
-    fn attribute(&self) -> Result<(), PathError> {
-        let time = self.begin.elapsed();
-        match self.limit {
-            Some(limit)
-                if time >= SATURATION_TIME
-                    && self.moved as f64 >= SATURATED * limit as f64 * time.as_secs_f64() =>
-            {
-                Err(PathError::new(
-                    Stage::Transfer,
-                    FailureKind::Limited,
-                    Fault::Destination,
-                    format!("the server gives {limit} bytes per second at most, and says so"),
-                ))
-            }
-            _ => Ok(()),
-        }
+        Ok(HttpFlow::new(stream, request, circuit))
     }
 }
 
 /// A stage, how it failed, and the cause in words.
 type Problem = (Stage, FailureKind, String);
-
-/// Who can pose as `destination`: over plain HTTP, any relay.
-fn forger(destination: &Destination) -> Fault {
-    if destination.is_tls() {
-        Fault::Destination
-    } else {
-        Fault::Either
-    }
-}
-
-/// Makes sure that the answer has a header that only a `bwscan serve` sends.
-fn announced<B>(
-    answer: &Response<B>,
-    (name, value): (&str, &str),
-    forger: Fault,
-) -> Result<(), PathError> {
-    let found = answer.headers().get(name);
-    if found.is_some_and(|found| found.as_bytes() == value.as_bytes()) {
-        return Ok(());
-    }
-    let needs = if name == Receipts::HEADER.0 {
-        "an upload needs a server that confirms what comes"
-    } else {
-        "there is a key, which the server has not"
-    };
-    let detail = format!("{needs}: no header {name:?} with {value:?} in the answer");
-    Err(PathError::new(
-        Stage::Http,
-        FailureKind::Protocol,
-        forger,
-        detail,
-    ))
-}
 
 fn local(detail: impl Into<String>) -> PathError {
     PathError::new(Stage::Http, FailureKind::Local, Fault::Scanner, detail)
@@ -386,13 +148,4 @@ fn tls_problem(error: &std::io::Error) -> PathError {
         _ => FailureKind::Closed,
     };
     PathError::new(Stage::Tls, kind, Fault::Either, chain(error))
-}
-
-fn http_error(error: &hyper::Error) -> PathError {
-    let (kind, fault) = if error.is_parse() || error.is_parse_status() {
-        (FailureKind::Protocol, Fault::Destination)
-    } else {
-        (FailureKind::Closed, Fault::Either)
-    };
-    PathError::new(Stage::Http, kind, fault, chain(error))
 }

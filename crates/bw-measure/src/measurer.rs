@@ -282,7 +282,11 @@ where
                     joining.push(Box::pin(async move {
                         let mut timings = Timings::default();
                         let opened = self.open(assignment, helper, &mut timings).await;
-                        (helper, opened)
+                        let begun = match opened {
+                            Ok(mut flow) => flow.begin(&mut timings).await.map(|()| flow),
+                            Err(error) => Err(error),
+                        };
+                        (helper, begun)
                     }));
                 }
             }
@@ -326,9 +330,20 @@ where
             (helper, opened, timings)
         }))
         .await;
-        let mut flows = Vec::with_capacity(opened.len());
+        // No request goes out before every flow is open.
+        let begun = opened
+            .into_iter()
+            .map(async |(helper, opened, mut timings)| {
+                let begun = match opened {
+                    Ok(mut flow) => flow.begin(&mut timings).await.map(|()| flow),
+                    Err(error) => Err(error),
+                };
+                (helper, begun, timings)
+            });
+        let begun = join_all(begun).await;
+        let mut flows = Vec::with_capacity(begun.len());
         let mut problem = None;
-        for (helper, result, took) in opened {
+        for (helper, result, took) in begun {
             if flows.is_empty() {
                 *timings = took;
             }
@@ -370,19 +385,15 @@ fn arrivals_of<'a>(
     let state = Some((flow, lease.reader()));
     unfold(state, move |state| async move {
         let (mut flow, reader) = state?;
-        loop {
-            let leave = reader.leave().await;
-            let Ok(arrival) = timeout_at(leave.until, flow.receive(leave.bytes)).await else {
-                continue;
-            };
-            let rest = match &arrival {
-                Ok(Some(bytes)) => {
-                    reader.took(leave, *bytes);
-                    Some((flow, reader))
-                }
-                _ => None,
-            };
-            return Some(((helper, arrival), rest));
+        match flow.ready().await {
+            Ok(true) => {
+                let leave = reader.leave().await;
+                let bytes = flow.take(leave.bytes);
+                reader.took(leave, bytes);
+                Some(((helper, Ok(Some(bytes))), Some((flow, reader))))
+            }
+            Ok(false) => Some(((helper, Ok(None)), None)),
+            Err(error) => Some(((helper, Err(error)), None)),
         }
     })
     .boxed()

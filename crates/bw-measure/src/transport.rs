@@ -9,12 +9,16 @@ use crate::{Destination, PathError, TwoHops};
 /// [`HttpTransport`](crate::HttpTransport) does it over circuits and HTTP; a
 /// simulator moves counts instead of bytes. Everything above this trait
 /// (scheduler, estimator, scan loop) is the same for both.
+///
+/// A measurement has two phases: it opens all its flows, and only then do requests go out
+/// ([`Flow::begin`]). So no flow brings payload while another is still opening, and a relay
+/// cannot fill our queues through some circuits while it delays the last one.
 pub trait Transport: Send + Sync {
     /// Payload on its way.
     type Flow: Flow + 'static;
 
-    /// Opens `path` up to the point where payload flows, each stage within its
-    /// limit, and notes in `timings` how long each took.
+    /// Opens `path` up to the point where a request can be sent (circuit, stream, TLS), each
+    /// stage within its limit, and notes in `timings` how long each took. Asks for nothing yet.
     ///
     /// # Errors
     /// The stage that failed, how, and which end is at fault.
@@ -27,18 +31,35 @@ pub trait Transport: Send + Sync {
 }
 
 /// Payload on its way through a path. Dropping it closes the path.
+///
+/// Bytes are read in two steps: [`ready`](Self::ready) waits until some are at hand, and
+/// [`take`](Self::take) hands out no more than the caller allows. A caller that finds a flow
+/// ready and takes nothing thus knows that it held the flow back, and nobody else did.
 pub trait Flow: Send {
-    /// Waits for more payload, reads about `most` bytes of it at most, and returns
-    /// how many it read (for an upload: how many more the server confirmed); `None` when
-    /// everything that was ordered has come. Only verified bytes are counted. What is
-    /// not read waits, and the sender with it.
+    /// Sends the request, waits for the head of the answer, verifies it, and notes in
+    /// `timings` how long that took. To be called once, when all flows of a measurement
+    /// are open.
+    ///
+    /// # Errors
+    /// What went wrong: no answer in time, a wrong one, or bytes that came before the request.
+    /// The flow is of no use after that.
+    fn begin(
+        &mut self,
+        timings: &mut Timings,
+    ) -> impl Future<Output = Result<(), PathError>> + Send;
+
+    /// Waits until at least one verified byte is at hand (for an upload: one that the server
+    /// confirmed); `false` when everything that was ordered has come and was taken. Hands
+    /// out nothing. What is not taken waits, and the sender with it.
     ///
     /// Cancel safe: nothing is lost if the future is dropped and made again.
     ///
     /// # Errors
     /// What broke. The flow is of no use after that.
-    fn receive(&mut self, most: u64)
-    -> impl Future<Output = Result<Option<u64>, PathError>> + Send;
+    fn ready(&mut self) -> impl Future<Output = Result<bool, PathError>> + Send;
+
+    /// Hands out up to `most` of the bytes at hand, and returns how many these are.
+    fn take(&mut self, most: u64) -> u64;
 }
 
 /// What to move, and with which web server.

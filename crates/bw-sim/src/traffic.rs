@@ -42,7 +42,7 @@ pub(crate) struct Moving {
     moved: f64,
     /// Of `moved`, what was read.
     read: u64,
-    /// Of what comes in this tick, so much will be read by its end.
+    /// What was read since this tick began: whoever reads goes on reading as much in it.
     reading: (u64, u64),
     end: Option<End>,
 }
@@ -65,7 +65,12 @@ impl Moving {
         }
     }
 
-    /// The bytes that may come in `tick`: what is read of it, and what may wait.
+    /// Whole bytes that have come and were not read.
+    fn waiting(&self) -> u64 {
+        self.moved as u64 - self.read
+    }
+
+    /// The bytes that may come in `tick`: what is read in it, and what may wait.
     fn room(&self, tick: u64) -> f64 {
         let reading = if self.reading.0 == tick {
             self.reading.1 as f64
@@ -179,27 +184,26 @@ impl Traffic {
         self.flows.remove(&id);
     }
 
-    /// In the tick that runs, which is returned, up to `most` bytes are read as
-    /// they come.
-    pub(crate) fn reads(&mut self, id: u64, most: u64) -> u64 {
-        if let Some(flow) = self.flows.get_mut(&id) {
-            flow.reading = (self.done, most);
-        }
-        self.done
+    /// What has come and was not read, and how the flow ended once nothing is left of it.
+    pub(crate) fn waiting(&self, id: u64) -> (u64, Option<End>) {
+        self.flows
+            .get(&id)
+            .map_or((0, Some(End::Closed)), |flow| (flow.waiting(), flow.end))
     }
 
-    /// Reads up to `most` of what has come, and tells how the flow ended once all
-    /// was read.
-    pub(crate) fn read(&mut self, id: u64, most: u64) -> (u64, Option<End>) {
+    /// Reads up to `most` of what has come.
+    pub(crate) fn read(&mut self, id: u64, most: u64) -> u64 {
         let Some(flow) = self.flows.get_mut(&id) else {
-            return (0, Some(End::Closed));
+            return 0;
         };
-        let whole = flow.moved as u64;
-        let fresh = (whole - flow.read).min(most);
+        let fresh = flow.waiting().min(most);
         flow.read += fresh;
         self.fresh += fresh;
-        flow.reading = (0, 0);
-        (fresh, flow.end.filter(|_| fresh == 0))
+        if flow.reading.0 != self.done {
+            flow.reading = (self.done, 0);
+        }
+        flow.reading.1 += fresh;
+        fresh
     }
 
     /// Lets everything flow until tick `until` is over.

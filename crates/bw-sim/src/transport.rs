@@ -15,38 +15,74 @@ use crate::{Nature, Relay, Server};
 #[derive(Debug)]
 pub struct SimFlow {
     inner: Arc<Inner>,
-    id: u64,
+    /// Entry, exit and server.
+    path: (usize, usize, usize),
+    rtt: Duration,
+    /// Bytes to move.
+    order: u64,
+    /// Its number, once it was asked for.
+    id: Option<u64>,
 }
 
 impl Drop for SimFlow {
     fn drop(&mut self) {
-        self.inner.lock().traffic.drop_flow(self.id);
+        if let Some(id) = self.id {
+            self.inner.lock().traffic.drop_flow(id);
+        }
     }
 }
 
 impl Flow for SimFlow {
-    async fn receive(&mut self, most: u64) -> Result<Option<u64>, PathError> {
+    async fn begin(&mut self, timings: &mut Timings) -> Result<(), PathError> {
+        if self.id.is_some() {
+            return Err(misused("a flow begins once"));
+        }
+        sleep(self.rtt).await;
+        timings.response = Some(self.rtt);
+        // Payload flows in ticks, to which the measurer's slices are thus aligned.
+        let tick = self.inner.lock().traffic.done;
+        sleep_until(self.inner.end_of(tick)).await;
+        let flow = Moving::new(self.path, self.rtt, self.order);
+        self.id = Some(self.inner.lock().traffic.begin(flow));
+        Ok(())
+    }
+
+    async fn ready(&mut self) -> Result<bool, PathError> {
+        let id = self
+            .id
+            .ok_or_else(|| misused("a flow that has not begun brings nothing"))?;
         loop {
-            let tick = self.inner.lock().traffic.reads(self.id, most);
+            let tick = {
+                let state = self.inner.lock();
+                let broken =
+                    |stage, kind, fault, detail| Err(PathError::new(stage, kind, fault, detail));
+                match state.traffic.waiting(id) {
+                    (0, None) => state.traffic.done,
+                    (0, Some(End::Complete)) => return Ok(false),
+                    (0, Some(End::Closed)) => {
+                        let detail = "the circuit or the stream was closed";
+                        return broken(Stage::Transfer, FailureKind::Closed, Fault::Either, detail);
+                    }
+                    (0, Some(End::Lie)) => {
+                        let detail = "other bytes than the server should send";
+                        return broken(Stage::Content, FailureKind::Content, Fault::Either, detail);
+                    }
+                    _ => return Ok(true),
+                }
+            };
             sleep_until(self.inner.end_of(tick)).await;
-            let mut state = self.inner.lock();
-            let broken =
-                |stage, kind, fault, detail| Err(PathError::new(stage, kind, fault, detail));
-            match state.traffic.read(self.id, most) {
-                (0, None) => {}
-                (0, Some(End::Complete)) => return Ok(None),
-                (0, Some(End::Closed)) => {
-                    let detail = "the circuit or the stream was closed";
-                    return broken(Stage::Transfer, FailureKind::Closed, Fault::Either, detail);
-                }
-                (0, Some(End::Lie)) => {
-                    let detail = "other bytes than the server should send";
-                    return broken(Stage::Content, FailureKind::Content, Fault::Either, detail);
-                }
-                (bytes, _) => return Ok(Some(bytes)),
-            }
         }
     }
+
+    fn take(&mut self, most: u64) -> u64 {
+        let id = self.id;
+        id.map_or(0, |id| self.inner.lock().traffic.read(id, most))
+    }
+}
+
+/// A caller that does not keep to the order of things.
+fn misused(detail: &str) -> PathError {
+    PathError::new(Stage::Http, FailureKind::Local, Fault::Scanner, detail)
 }
 
 /// The way there and back between two places, through the middle of the Internet.
@@ -176,17 +212,12 @@ impl Transport for Model {
             sleep(rtt).await;
             timings.tls = Some(rtt);
         }
-        sleep(rtt).await;
-        timings.response = Some(rtt);
-        // Payload flows in ticks, to which the measurer's slices are thus aligned.
-        let tick = inner.lock().traffic.done;
-        sleep_until(inner.end_of(tick)).await;
-        let mut state = inner.lock();
-        let path = (entry, exit, server.unwrap_or_default());
-        let id = state.traffic.begin(Moving::new(path, rtt, order.bytes));
         Ok(SimFlow {
             inner: Arc::clone(inner),
-            id,
+            path: (entry, exit, server.unwrap_or_default()),
+            rtt,
+            order: order.bytes,
+            id: None,
         })
     }
 }

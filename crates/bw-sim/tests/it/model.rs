@@ -24,7 +24,8 @@ fn model(relays: impl IntoIterator<Item = Relay>) -> Model {
     Model::builder().relays(relays).server(server).build()
 }
 
-async fn open(model: &Model, entry: u8, exit: u8) -> Result<SimFlow, PathError> {
+/// A flow that was not asked for anything yet.
+async fn only_open(model: &Model, entry: u8, exit: u8) -> Result<SimFlow, PathError> {
     let (entry, exit) = (id(entry), id(exit));
     let destination = destination(1);
     let order = Order::download(&destination, 1 << 40);
@@ -32,11 +33,23 @@ async fn open(model: &Model, entry: u8, exit: u8) -> Result<SimFlow, PathError> 
     model.open(path, &order, &mut Timings::default()).await
 }
 
+async fn open(model: &Model, entry: u8, exit: u8) -> Result<SimFlow, PathError> {
+    let mut flow = only_open(model, entry, exit).await?;
+    flow.begin(&mut Timings::default()).await?;
+    Ok(flow)
+}
+
+/// The bytes that come next.
+async fn next(flow: &mut SimFlow, most: u64) -> Result<u64, PathError> {
+    assert!(flow.ready().await?, "it ended");
+    Ok(flow.take(most))
+}
+
 /// The bytes that come within `seconds`, in MB.
 async fn receive(flow: &mut SimFlow, seconds: u64) -> f64 {
     let mut bytes = 0;
     let all = async {
-        while let Ok(Some(more)) = flow.receive(u64::MAX).await {
+        while let Ok(more) = next(flow, u64::MAX).await {
             bytes += more;
         }
     };
@@ -116,17 +129,34 @@ async fn what_nobody_reads_does_not_flow() {
     let model = model([relay(1, 1), relay(2, 5).exit()]);
     let mut flow = open(&model, 1, 2).await.unwrap();
     sleep(Duration::from_secs(60)).await;
-    let waiting = flow.receive(u64::MAX).await.unwrap().unwrap();
-    // 500 cells, and what comes in the tick in which they are read.
-    assert!((249_000..300_000).contains(&waiting), "{waiting} bytes");
+    let waiting = next(&mut flow, u64::MAX).await.unwrap();
+    assert_eq!(waiting, 249_000, "500 cells");
     // Who reads little gets little.
     for _ in 0..20 {
-        let read = flow.receive(1_000).await.unwrap().unwrap();
-        assert_eq!(read, 1_000);
+        assert_eq!(next(&mut flow, 1_000).await.unwrap(), 1_000);
+        sleep(Duration::from_millis(50)).await;
     }
     sleep(Duration::from_secs(60)).await;
-    let waiting = flow.receive(u64::MAX).await.unwrap().unwrap();
-    assert!((249_000..300_000).contains(&waiting), "{waiting} bytes");
+    assert_eq!(next(&mut flow, 1_000).await.unwrap(), 1_000);
+    let waiting = next(&mut flow, u64::MAX).await.unwrap();
+    assert_eq!(waiting, 249_000, "who read a little was expected to go on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_flows_before_it_is_asked_for() {
+    let model = model([relay(1, 1), relay(2, 5).exit()]);
+    let mut flow = only_open(&model, 1, 2).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(model.usage().link.bytes, 0);
+    assert_eq!(flow.take(u64::MAX), 0);
+    let early = flow.ready().await.unwrap_err();
+    assert_eq!(early.fault, Fault::Scanner);
+
+    let mut timings = Timings::default();
+    flow.begin(&mut timings).await.unwrap();
+    assert!(timings.response.is_some());
+    let first = next(&mut flow, 100).await.unwrap();
+    assert_eq!(first, 100, "and no more than is taken");
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +176,7 @@ async fn failures_have_their_stage_and_their_fault() {
             Err(error) => return (error.stage, error.kind, error.fault),
         };
         loop {
-            if let Err(error) = flow.receive(u64::MAX).await {
+            if let Err(error) = next(&mut flow, u64::MAX).await {
                 return (error.stage, error.kind, error.fault);
             }
         }
@@ -193,9 +223,9 @@ async fn a_server_can_be_away_and_can_lie() {
         (FailureKind::Refused, Fault::Destination)
     );
     // What had come before still can be read.
-    assert!(early.receive(u64::MAX).await.is_ok());
+    assert!(next(&mut early, u64::MAX).await.is_ok());
     assert_eq!(
-        early.receive(u64::MAX).await.unwrap_err().kind,
+        next(&mut early, u64::MAX).await.unwrap_err().kind,
         FailureKind::Closed
     );
     sleep(secs(20)).await;
@@ -207,7 +237,7 @@ async fn a_server_can_be_away_and_can_lie() {
     sleep(secs(60)).await;
     let mut flow = open(&model, 1, 2).await.unwrap();
     let error = loop {
-        if let Err(error) = flow.receive(u64::MAX).await {
+        if let Err(error) = next(&mut flow, u64::MAX).await {
             break error;
         }
     };

@@ -1,0 +1,197 @@
+//! One request, and the head of its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bw_results::{Direction, FailureKind, Stage};
+use bytes::Bytes;
+use futures::FutureExt;
+use http_body_util::Empty;
+use hyper::Response;
+use hyper::body::{Body, Incoming};
+use hyper::header::{HOST, RANGE, USER_AGENT};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::download::{self, Download};
+use super::flow::{Part, Payload};
+use super::upload::{self, Upload, UploadBody};
+use super::{RATE_HEADER, local, number};
+use crate::error::chain;
+use crate::{Content, ContentKey, Destination, Fault, Nonce, PathError, Receipts};
+
+/// What the scanner calls itself to web servers.
+const AGENT: &str = concat!("bwscan/", env!("CARGO_PKG_VERSION"));
+/// Of what waits to be sent or to be read, hyper keeps no more than this.
+const BUFFER: usize = 64 << 10;
+
+/// What to ask of a web server, and how to know its answer.
+pub(super) struct Request {
+    pub(super) destination: Destination,
+    pub(super) direction: Direction,
+    /// The most bytes to move.
+    pub(super) bytes: u64,
+    pub(super) key: Option<ContentKey>,
+    /// How long the head of the answer may take.
+    pub(super) patience: Duration,
+    /// Whether it was said that a server has a limit.
+    pub(super) warned: Arc<AtomicBool>,
+}
+
+impl Request {
+    /// Sends it over `stream`, waits for the head of the answer and verifies it.
+    pub(super) async fn send<S>(&self, mut stream: S) -> Result<Payload, PathError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.silent_until_asked(&mut stream)?;
+        let nonce = Nonce::from_bytes(rand::random());
+        let secret = self.key.as_ref().map(|key| (key, &nonce));
+        let content = secret.map(|(key, nonce)| key.content(nonce, self.direction));
+        let mut head = hyper::Request::builder()
+            .uri(self.destination.path_and_query())
+            .header(HOST, self.destination.authority())
+            .header(USER_AGENT, AGENT)
+            .header("accept-encoding", "identity")
+            .header("connection", "close");
+        if secret.is_some() {
+            head = head.header(Nonce::HEADER, nonce.to_string());
+        }
+        let (answer, connection, part) = match self.direction {
+            Direction::Download => {
+                let range = format!("bytes=0-{}", self.bytes.saturating_sub(1));
+                let request = head.header(RANGE, range).body(Empty::<Bytes>::new());
+                let (answer, connection) = self.exchange(stream, request).await?;
+                let length = download::verify(&answer, self.bytes)?;
+                if secret.is_some() {
+                    self.announced(&answer, Content::HEADER)?;
+                }
+                let part = Part::Download(Download::new(length, content));
+                (answer, connection, part)
+            }
+            Direction::Upload => {
+                let body = UploadBody::new(self.bytes, content);
+                let sent = body.sent();
+                let request = head.method("POST").body(body);
+                let (answer, connection) = self.exchange(stream, request).await?;
+                upload::verify(&answer)?;
+                self.announced(&answer, Receipts::HEADER)?;
+                let part = Part::Upload(Upload::new(self.bytes, sent, Receipts::new(secret)));
+                (answer, connection, part)
+            }
+            _ => return Err(local("only downloads and uploads can be made over HTTP")),
+        };
+        let limit = number(answer.headers(), RATE_HEADER);
+        self.warn_of(limit);
+        let body = answer.into_body();
+        Ok(Payload::new(body, part, self.forger(), limit, connection))
+    }
+
+    /// Fails if something has come already: nobody was asked for anything.
+    fn silent_until_asked<S>(&self, stream: &mut S) -> Result<(), PathError>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let read = stream.read(&mut [0]).now_or_never();
+        let (kind, detail) = match read {
+            None => return Ok(()),
+            Some(Ok(1..)) => (
+                FailureKind::Protocol,
+                "bytes came before anything was asked for".to_owned(),
+            ),
+            Some(Ok(0)) => (
+                FailureKind::Closed,
+                "the stream was closed before the request".to_owned(),
+            ),
+            Some(Err(error)) => (FailureKind::Closed, chain(&error)),
+        };
+        let fault = match kind {
+            FailureKind::Protocol => self.forger(),
+            _ => Fault::Either,
+        };
+        Err(PathError::new(Stage::Http, kind, fault, detail))
+    }
+
+    /// Sends `request` and waits for the head of the answer. The connection
+    /// lives as long as the returned handle.
+    async fn exchange<S, B>(
+        &self,
+        stream: S,
+        request: hyper::http::Result<hyper::Request<B>>,
+    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), PathError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        B: Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
+    {
+        let request = request.map_err(|error| local(error.to_string()))?;
+        let exchange = async {
+            let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+                .max_buf_size(BUFFER)
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(|error| http_error(&error))?;
+            let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+                // Its errors reach us through the request and the body.
+                let _ = connection.await;
+            }));
+            let answer = sender.send_request(request).await;
+            Ok((answer.map_err(|error| http_error(&error))?, connection))
+        };
+        timeout(self.patience, exchange).await.map_err(|_| {
+            let detail = format!("no answer within {} s", self.patience.as_secs_f64());
+            PathError::new(Stage::Http, FailureKind::Timeout, Fault::Either, detail)
+        })?
+    }
+
+    /// Makes sure that the answer has a header that only a `bwscan serve` sends.
+    fn announced<B>(
+        &self,
+        answer: &Response<B>,
+        (name, value): (&str, &str),
+    ) -> Result<(), PathError> {
+        let found = answer.headers().get(name);
+        if found.is_some_and(|found| found.as_bytes() == value.as_bytes()) {
+            return Ok(());
+        }
+        let needs = if name == Receipts::HEADER.0 {
+            "an upload needs a server that confirms what comes"
+        } else {
+            "there is a key, which the server has not"
+        };
+        let detail = format!("{needs}: no header {name:?} with {value:?} in the answer");
+        let (stage, kind) = (Stage::Http, FailureKind::Protocol);
+        Err(PathError::new(stage, kind, self.forger(), detail))
+    }
+
+    /// Who can pose as the destination: over plain HTTP, any relay.
+    fn forger(&self) -> Fault {
+        if self.destination.is_tls() {
+            Fault::Destination
+        } else {
+            Fault::Either
+        }
+    }
+
+    /// Says once that a server gives no more than `limit` bytes per second.
+    fn warn_of(&self, limit: Option<u64>) {
+        if let Some(limit) = limit
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            let destination = &self.destination;
+            tracing::warn!(%destination, limit, "the server limits its bytes per second; \
+                ask it for less (limit of the destination), or rates are too low");
+        }
+    }
+}
+
+fn http_error(error: &hyper::Error) -> PathError {
+    let (kind, fault) = if error.is_parse() || error.is_parse_status() {
+        (FailureKind::Protocol, Fault::Destination)
+    } else {
+        (FailureKind::Closed, Fault::Either)
+    };
+    PathError::new(Stage::Http, kind, fault, chain(error))
+}
