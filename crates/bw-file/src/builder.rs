@@ -9,9 +9,16 @@ use crate::keys::{KeyInfo, for_header_keys, for_relay_keys, value_type};
 use crate::relay::{RelayLine, check_pair};
 use crate::time::{DateTime, UnixTime};
 use crate::units::KilobytesPerSecond;
-use crate::value::{FieldValue, is_nickname};
+use crate::value::{FieldValue, is_finite, is_nickname};
 use crate::version::{FormatVersion, TorVersion};
 use crate::writer::Writer;
+
+/// What a chain of setters has made.
+impl From<&mut RelayBuilder> for RelayBuilder {
+    fn from(relay: &mut RelayBuilder) -> Self {
+        relay.clone()
+    }
+}
 
 /// Who a file is written for: the version of the format, and the oldest tor
 /// that is to read it.
@@ -263,17 +270,22 @@ impl RelayBuilder {
 
     /// Appends the line without line feed.
     pub(crate) fn write_line(&self, target: &Target, out: &mut String) -> Result<(), Error> {
-        let relay = self.fingerprint;
+        self.checked_pairs(target)
+            .and_then(|pairs| write_pairs(&pairs, target, out))
+            .map_err(|error| error.of_relay(self.fingerprint))
+    }
+
+    /// All pairs in the target's order, each of them allowed.
+    fn checked_pairs(&self, target: &Target) -> Result<Vec<(&str, Cow<'_, str>)>, Error> {
         if !(1..=2_147_483_647).contains(&self.bw.value()) {
             return Err(Error::new(ErrorKind::BandwidthOutOfRange {
-                relay,
                 value: self.bw,
             }));
         }
         let dollar = if target.writes_dollar() { "$" } else { "" };
         let mut pairs: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(self.pairs.len() + 3);
         pairs.push(("bw", self.bw.value().to_string().into()));
-        pairs.push(("node_id", format!("{dollar}{relay}").into()));
+        pairs.push(("node_id", format!("{dollar}{}", self.fingerprint).into()));
         if let Some(identity) = self.identity {
             pairs.push(("master_key_ed25519", identity.to_string().into()));
         }
@@ -287,7 +299,6 @@ impl RelayBuilder {
             check_type(KeyInfo::relay(key.as_bytes()), key, value)?;
             if key == "unmeasured" && value == "1" && self.bw.value() != 1 {
                 return Err(Error::new(ErrorKind::UnmeasuredBandwidth {
-                    relay,
                     value: self.bw,
                 }));
             }
@@ -296,30 +307,35 @@ impl RelayBuilder {
         let first = target.first_keys();
         let place = |key: &str| first.iter().position(|&name| name == key);
         pairs.sort_unstable_by_key(|&(key, _)| (place(key).unwrap_or(first.len()), key));
-        let start = out.len();
-        for (index, (key, value)) in pairs.iter().enumerate() {
-            if index > 0 {
-                if pairs[index - 1].0 == *key {
-                    return Err(Error::new(ErrorKind::DuplicateKey {
-                        relay,
-                        key: (*key).to_owned(),
-                    }));
-                }
-                out.push(' ');
+        Ok(pairs)
+    }
+}
+
+fn write_pairs(
+    pairs: &[(&str, Cow<'_, str>)],
+    target: &Target,
+    out: &mut String,
+) -> Result<(), Error> {
+    let start = out.len();
+    for (index, (key, value)) in pairs.iter().enumerate() {
+        if index > 0 {
+            if pairs[index - 1].0 == *key {
+                return Err(Error::new(ErrorKind::DuplicateKey {
+                    key: (*key).to_owned(),
+                }));
             }
-            out.push_str(key);
-            out.push('=');
-            out.push_str(value);
+            out.push(' ');
         }
-        let bytes = out.len() - start;
-        match target.oldest_tor.longest_line() {
-            Some(maximum) if bytes > maximum => Err(Error::new(ErrorKind::LineTooLong {
-                relay,
-                bytes,
-                maximum,
-            })),
-            _ => Ok(()),
+        out.push_str(key);
+        out.push('=');
+        out.push_str(value);
+    }
+    let bytes = out.len() - start;
+    match target.oldest_tor.longest_line() {
+        Some(maximum) if bytes > maximum => {
+            Err(Error::new(ErrorKind::LineTooLong { bytes, maximum }))
         }
+        _ => Ok(()),
     }
 }
 
@@ -330,6 +346,8 @@ pub(crate) fn check_type(info: Option<&KeyInfo>, key: &str, value: &str) -> Resu
         Some(info) if info.is_nickname() && !is_nickname(value.as_bytes()) => {
             "1 to 19 letters and digits"
         }
+        // Files of Torflow have them, but nobody can compute with them.
+        Some(info) if info.is_float() && !is_finite(value.as_bytes()) => "a finite decimal number",
         _ => return Ok(()),
     };
     Err(Error::new(ErrorKind::InvalidValue {
@@ -345,17 +363,16 @@ pub(crate) fn check_type(info: Option<&KeyInfo>, key: &str, value: &str) -> Resu
 /// ```
 /// use bw_file::{FileBuilder, Fingerprint, KilobytesPerSecond, RelayBuilder, UnixTime};
 ///
-/// let mut builder = FileBuilder::new(UnixTime::new(1_700_000_000));
-/// builder.software("bwscan").number_consensus_relays(1);
-/// builder.push_relay(RelayBuilder::new(
-///     Fingerprint::from_bytes([0xAB; 20]),
-///     KilobytesPerSecond::new(760),
-/// ));
-/// let file = builder.build()?;
+/// let fingerprint = Fingerprint::from_bytes([0xAB; 20]);
+/// let file = FileBuilder::new(UnixTime::new(1_700_000_000))
+///     .software("bwscan")
+///     .number_consensus_relays(1)
+///     .push_relay(RelayBuilder::new(fingerprint, KilobytesPerSecond::new(760)).nick("None"))
+///     .build()?;
 /// assert_eq!(
 ///     String::from_utf8(file).unwrap(),
 ///     "1700000000\nversion=1.9.0\nnumber_consensus_relays=1\nsoftware=bwscan\n=====\n\
-///      bw=760 node_id=$ABABABABABABABABABABABABABABABABABABABAB\n",
+///      bw=760 nick=None node_id=$ABABABABABABABABABABABABABABABABABABABAB\n",
 /// );
 /// # Ok::<(), bw_file::Error>(())
 /// ```
@@ -418,9 +435,10 @@ impl FileBuilder {
         self
     }
 
-    /// Adds a relay. Relays are written in the order in which they come.
-    pub fn push_relay(&mut self, relay: RelayBuilder) -> &mut Self {
-        self.relays.push(relay);
+    /// Adds a relay, or what a chain of setters made of one. Relays are written
+    /// in the order in which they come.
+    pub fn push_relay(&mut self, relay: impl Into<RelayBuilder>) -> &mut Self {
+        self.relays.push(relay.into());
         self
     }
 
@@ -558,11 +576,40 @@ mod tests {
     }
 
     #[test]
+    fn an_error_names_its_relay() {
+        let mut bad = relay(0xAB, 1);
+        bad.nick("a-b");
+        let error = bad.build(&Target::default()).unwrap_err();
+        assert_eq!(error.relay(), Some(bad.fingerprint()));
+        assert_eq!(
+            error.to_string(),
+            "relay ABABABABABABABABABABABABABABABABABABABAB: nick=\"a-b\": \
+             expected 1 to 19 letters and digits"
+        );
+    }
+
+    #[test]
     fn bad_files_are_refused() {
         use ErrorKind as K;
         type Edit = fn(&mut FileBuilder);
         type Expected = fn(&K) -> bool;
-        let cases: [(Edit, Expected); 18] = [
+        let cases: [(Edit, Expected); 20] = [
+            (
+                |b| {
+                    let mut relay = relay(1, 1);
+                    relay.pid_error(f64::NAN);
+                    b.push_relay(relay);
+                },
+                |k| matches!(k, K::InvalidValue { .. }),
+            ),
+            (
+                |b| {
+                    let mut relay = relay(1, 1);
+                    relay.key("r_strm", "-inf");
+                    b.push_relay(relay);
+                },
+                |k| matches!(k, K::InvalidValue { .. }),
+            ),
             (
                 |b| {
                     b.dirauth_nickname("dirauth_nickname");
@@ -585,7 +632,7 @@ mod tests {
                 |b| {
                     b.push_relay(relay(1, 1)).push_relay(relay(1, 2));
                 },
-                |k| matches!(k, K::DuplicateRelay { .. }),
+                |k| matches!(k, K::DuplicateRelay),
             ),
             (
                 |b| {

@@ -71,27 +71,125 @@ impl Compression {
     }
 }
 
+/// Bytes of a header that extends another one in an archive: a path, or the
+/// attributes that some systems keep with a file.
+#[cfg(feature = "archive")]
+const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+
 /// Calls `visit` with the path and the content of every file of a tar archive
 /// that may be compressed, one after the other, without unpacking it. Members
 /// that are compressed themselves are decompressed. For CollecTor's monthly
 /// archives.
 ///
+/// `visit` returns errors of its own type, which has a `From` for this crate's.
+///
+/// ```
+/// # let mut tar = tar::Builder::new(Vec::new());
+/// # let mut header = tar::Header::new_ustar();
+/// # header.set_size(11);
+/// # tar.append_data(&mut header, "2023-11-14", &b"1700000000\n"[..])?;
+/// # let archive = std::io::Cursor::new(tar.into_inner()?);
+/// let mut names = Vec::new();
+/// bw_file::for_each_member(archive, |name, content| -> Result<(), Box<dyn std::error::Error>> {
+///     let mut reader = bw_file::Reader::new(content);
+///     reader.timestamp()?.ok_or("no bandwidth file")?;
+///     names.push(name.to_owned());
+///     Ok(())
+/// })?;
+/// assert_eq!(names, ["2023-11-14"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
-/// If the archive cannot be read, and those of `visit`, which end the reading.
+/// If the archive cannot be read, or has a member with a name or attributes of
+/// more than 1 MiB, a sparse one, or one whose headers contradict each other;
+/// and those of `visit`, which end the reading.
 #[cfg(feature = "archive")]
-pub fn for_each_member<R: Read>(
+pub fn for_each_member<R, E>(
     source: R,
-    mut visit: impl FnMut(&str, &mut dyn Read) -> Result<(), crate::Error>,
-) -> Result<(), crate::Error> {
-    let mut archive = tar::Archive::new(decompress(source)?);
-    for member in archive.entries()? {
-        let member = member?;
-        if member.header().entry_type().is_file() {
-            let path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
-            visit(&path, &mut decompress(member)?)?;
+    mut visit: impl FnMut(&str, &mut dyn Read) -> Result<(), E>,
+) -> Result<(), E>
+where
+    R: Read,
+    E: From<crate::Error>,
+{
+    let mut archive = tar::Archive::new(decompress(source).map_err(crate::Error::from)?);
+    // Raw: what tar reads into memory by itself has no limit.
+    let members = archive.entries().map_err(crate::Error::from)?.raw(true);
+    let mut extension = Extension::default();
+    for member in members {
+        let mut member = member.map_err(crate::Error::from)?;
+        if extension.take(&mut member)? {
+            continue;
+        }
+        let Extension { path, size } = std::mem::take(&mut extension);
+        let kind = member.header().entry_type();
+        if kind.is_gnu_sparse() {
+            return Err(bad_archive("a sparse file").into());
+        }
+        if size.is_some_and(|size| size != member.size()) {
+            return Err(bad_archive("a file with two sizes").into());
+        }
+        if kind.is_file() {
+            let path = path.unwrap_or_else(|| member.path_bytes().into_owned());
+            let content = decompress(member).map_err(crate::Error::from);
+            visit(&String::from_utf8_lossy(&path), &mut content?)?;
         }
     }
     Ok(())
+}
+
+/// What the headers before a member's own say of it.
+#[cfg(feature = "archive")]
+#[derive(Default)]
+struct Extension {
+    path: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+#[cfg(feature = "archive")]
+impl Extension {
+    /// Reads an entry that only says something of the next one; false if it is
+    /// no such entry.
+    fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<bool, crate::Error> {
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_longname() {
+            let mut path = bounded(entry)?;
+            path.truncate(memchr::memchr(0, &path).unwrap_or(path.len()));
+            self.path = Some(path);
+        } else if kind.is_pax_local_extensions() {
+            for pair in tar::PaxExtensions::new(&bounded(entry)?) {
+                let pair = pair?;
+                match pair.key_bytes() {
+                    b"path" => self.path = Some(pair.value_bytes().to_vec()),
+                    b"size" => self.size = pair.value().ok().and_then(|size| size.parse().ok()),
+                    _ => {}
+                }
+            }
+        } else {
+            // Targets of links, and what holds for all members.
+            return Ok(kind.is_gnu_longlink() || kind.is_pax_global_extensions());
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(feature = "archive")]
+fn bounded<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Vec<u8>, crate::Error> {
+    let mut bytes = Vec::new();
+    if entry.size() > MAX_EXTENSION_BYTES {
+        let problem = format!("a name or attributes of {} bytes", entry.size());
+        return Err(bad_archive(problem));
+    }
+    entry.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(feature = "archive")]
+fn bad_archive(problem: impl Into<String>) -> crate::Error {
+    crate::Error::new(crate::ErrorKind::BadArchive {
+        problem: problem.into(),
+    })
 }
 
 /// Whether the input is a tar archive, compressed or not, judged by its first
@@ -152,6 +250,50 @@ mod tests {
         assert_eq!(read(b"\x1f"), b"\x1f");
     }
 
+    /// An archive of one member that is named by a header of its own.
+    #[cfg(feature = "archive")]
+    fn named_by(kind: tar::EntryType, name: &[u8]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (kind, bytes) in [(kind, name), (tar::EntryType::Regular, TEXT)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(bytes.len().try_into().unwrap());
+            header.set_mode(0o644);
+            tar.append_data(&mut header, "short", bytes).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    #[cfg(feature = "archive")]
+    #[test]
+    fn members_are_called_by_their_long_names() {
+        let long = format!("bandwidths/{}", "2023-11-14/".repeat(20));
+        let pax = format!("path={long}\n");
+        let pax = format!("{} {pax}", pax.len() + "000 ".len());
+        for archive in [
+            named_by(tar::EntryType::GNULongName, format!("{long}\0").as_bytes()),
+            named_by(tar::EntryType::XHeader, pax.as_bytes()),
+        ] {
+            let mut seen = Vec::new();
+            for_each_member(&archive[..], |name, content| {
+                let mut text = Vec::new();
+                content.read_to_end(&mut text)?;
+                seen.push((name.to_owned(), text));
+                Ok::<(), crate::Error>(())
+            })
+            .unwrap();
+            assert_eq!(seen, [(long.clone(), TEXT.to_vec())]);
+        }
+    }
+
+    #[cfg(feature = "archive")]
+    #[test]
+    fn two_sizes_of_a_member_are_refused() {
+        let archive = named_by(tar::EntryType::XHeader, b"10 size=7\n");
+        let error = for_each_member(&archive[..], |_, _| Ok::<(), crate::Error>(())).unwrap_err();
+        assert_eq!(error.to_string(), "the archive has a file with two sizes");
+    }
+
     #[cfg(feature = "archive")]
     #[test]
     fn archives_are_read_member_by_member() {
@@ -173,7 +315,7 @@ mod tests {
                 relays += 1;
             }
             seen.push((name.to_owned(), relays));
-            Ok(())
+            Ok::<(), crate::Error>(())
         })
         .unwrap();
         assert_eq!(seen, [("a".to_owned(), 1), ("dir/b".to_owned(), 1)]);

@@ -55,16 +55,18 @@
 //! use bw_file::{Document, Field, Fingerprint};
 //!
 //! let file = b"1700000000\nversion=1.4.0\nsoftware=sbws\n=====\n\
-//!     bw=760 bw_mean=None bw_median=fast node_id=$ABABABABABABABABABABABABABABABABABABABAB\n";
+//!     bw=760 bw_median=fast desc_bw_avg=None nick=None node_id=$ABABABABABABABABABABABABABABABABABABABAB\n";
 //! let document = Document::parse(file);
 //! let wanted: Fingerprint = "ABABABABABABABABABABABABABABABABABABABAB".parse()?;
 //!
 //! let line = document.index().by_fingerprint(&wanted).ok_or("no such relay")?;
 //! let relay = document.relay(line).ok_or("no such relay")?;
 //! assert_eq!(relay.bandwidth().map(|bw| bw.value()), Some(760));
-//! assert_eq!(relay.bw_mean(), Field::WrittenNone);
+//! assert_eq!(relay.desc_bw_avg(), Field::WrittenNone);
 //! assert!(relay.bw_median().is_invalid());
-//! assert!(relay.desc_bw_avg().is_absent());
+//! assert!(relay.bw_mean().is_absent());
+//! // A relay may call itself so.
+//! assert_eq!(relay.nick(), Field::Value("None".into()));
 //! // Whatever it is, it can be had as it is written.
 //! assert_eq!(relay.get(b"bw_median"), Some(&b"fast"[..]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -315,7 +317,7 @@
 //!         total += relay.bandwidth().map_or(0, |bw| bw.value());
 //!     }
 //!     seen.push((name.to_owned(), total));
-//!     Ok(())
+//!     Ok::<(), bw_file::Error>(())
 //! })?;
 //! assert_eq!(seen[0], ("2023-11-14-22-13-20".to_owned(), 760));
 //! assert_eq!(seen.len(), 2);

@@ -194,7 +194,7 @@ impl<'a> Document<'a> {
     /// overlooked here; tor refuses most of them.
     pub fn timestamp(&self) -> Field<'_, UnixTime> {
         match self.timestamp_line() {
-            Some(line) => Field::read(Some(timestamp_digits(line.content()))),
+            Some(line) => Field::read("timestamp", Some(timestamp_digits(line.content()))),
             None => Field::Absent,
         }
     }
@@ -209,7 +209,7 @@ impl<'a> Document<'a> {
     pub fn version(&self) -> Field<'_, FormatVersion> {
         match self.header(b"version") {
             None => Field::Value(FormatVersion::V1_0_0),
-            raw => Field::read(raw),
+            raw => Field::read("version", raw),
         }
     }
 

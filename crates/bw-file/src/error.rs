@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::identity::{Ed25519Identity, Fingerprint};
 use crate::time::UnixTime;
@@ -75,17 +76,27 @@ impl fmt::Display for Limit {
 /// exceeded [limits](crate::Limits), and from asking for a file that must not
 /// be written.
 #[derive(Debug)]
-pub struct Error(Box<ErrorKind>);
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    /// The relay whose line was to be written.
+    relay: Option<Fingerprint>,
+}
 
 /// What went wrong.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// An archive has what no archive of bandwidth files has.
+    BadArchive {
+        /// What was found.
+        problem: String,
+    },
     /// A relay's `bw` is not in 1..=2147483647: zero should not be written
     /// (bandwidth-file-spec 2.4) and tor casts no vote with larger values.
     BandwidthOutOfRange {
-        /// The relay concerned.
-        relay: Fingerprint,
         /// Its bandwidth.
         value: KilobytesPerSecond,
     },
@@ -96,23 +107,16 @@ pub enum ErrorKind {
     },
     /// Two relays have the same Ed25519 key.
     DuplicateIdentity {
-        /// The relay that was refused.
-        relay: Fingerprint,
         /// The key.
         identity: Ed25519Identity,
     },
     /// A key is given twice for one relay.
     DuplicateKey {
-        /// The relay concerned.
-        relay: Fingerprint,
         /// The key.
         key: String,
     },
     /// A relay is given twice.
-    DuplicateRelay {
-        /// The relay concerned.
-        relay: Fingerprint,
-    },
+    DuplicateRelay,
     /// The header would not fit into a vote, so tor would leave it out or
     /// cut it short.
     HeaderBudget {
@@ -120,6 +124,16 @@ pub enum ErrorKind {
         entries: usize,
         /// Bytes of the joined entries; at most 1024.
         bytes: usize,
+    },
+    /// A file, a link or a directory cannot be read, written or put in its
+    /// place.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What could not be done with it: `cannot write`.
+        problem: &'static str,
+        /// What the system says.
+        error: io::Error,
     },
     /// Format 1.0.0 has no header lines.
     HeadersBeforeVersion110 {
@@ -161,8 +175,6 @@ pub enum ErrorKind {
     },
     /// A relay's line is longer than the oldest tor to support reads.
     LineTooLong {
-        /// The relay concerned.
-        relay: Fingerprint,
         /// Bytes that the line would have, without its line feed.
         bytes: usize,
         /// Bytes that are read.
@@ -184,36 +196,49 @@ pub enum ErrorKind {
     /// A relay has `unmeasured=1` with a `bw` other than 1
     /// (bandwidth-file-spec 2.4).
     UnmeasuredBandwidth {
-        /// The relay concerned.
-        relay: Fingerprint,
         /// Its bandwidth.
         value: KilobytesPerSecond,
-    },
-    /// Neither a bandwidth file nor an archive of them.
-    UnknownArchive {
-        /// What was wrong.
-        problem: String,
     },
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind) -> Self {
-        Self(Box::new(kind))
+        Self(Box::new(Inner { kind, relay: None }))
+    }
+
+    /// The same error, of this relay's line.
+    pub(crate) fn of_relay(mut self, relay: Fingerprint) -> Self {
+        self.0.relay = Some(relay);
+        self
+    }
+
+    /// An error of the system about a file.
+    pub(crate) fn file(problem: &'static str, path: &Path, error: io::Error) -> Self {
+        Self::new(ErrorKind::File {
+            path: path.to_owned(),
+            problem,
+            error,
+        })
     }
 
     /// What went wrong.
     pub fn kind(&self) -> &ErrorKind {
-        &self.0
+        &self.0.kind
     }
 
     /// What went wrong, by value.
     pub fn into_kind(self) -> ErrorKind {
-        *self.0
+        self.0.kind
+    }
+
+    /// The relay whose line could not be written, if it was one's.
+    pub fn relay(&self) -> Option<Fingerprint> {
+        self.0.relay
     }
 
     /// Where in the input, if the input is to blame.
     pub fn position(&self) -> Option<Position> {
-        match *self.0 {
+        match self.0.kind {
             ErrorKind::LimitExceeded { position, .. } => Some(position),
             _ => None,
         }
@@ -222,27 +247,31 @@ impl Error {
     /// Whether reading or writing failed, as opposed to what was read or
     /// written.
     pub fn is_io_error(&self) -> bool {
-        matches!(*self.0, ErrorKind::Io(_))
+        matches!(self.0.kind, ErrorKind::Io(_) | ErrorKind::File { .. })
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.0 {
-            ErrorKind::BandwidthOutOfRange { relay, value } => write!(
-                f,
-                "relay {relay}: bw={} is not in 1..=2147483647 kB/s",
-                value.value()
-            ),
-            ErrorKind::DuplicateHeader { key } => write!(f, "header {key:?} is given twice"),
-            ErrorKind::DuplicateIdentity { relay, identity } => write!(
-                f,
-                "relay {relay}: another relay has the Ed25519 key {identity} too"
-            ),
-            ErrorKind::DuplicateKey { relay, key } => {
-                write!(f, "relay {relay}: key {key:?} is given twice")
+        if let Some(relay) = self.0.relay {
+            write!(f, "relay {relay}: ")?;
+        }
+        match &self.0.kind {
+            ErrorKind::BadArchive { problem } => write!(f, "the archive has {problem}"),
+            ErrorKind::BandwidthOutOfRange { value } => {
+                write!(f, "bw={} is not in 1..=2147483647 kB/s", value.value())
             }
-            ErrorKind::DuplicateRelay { relay } => write!(f, "relay {relay} is given twice"),
+            ErrorKind::DuplicateHeader { key } => write!(f, "header {key:?} is given twice"),
+            ErrorKind::DuplicateIdentity { identity } => {
+                write!(f, "another relay has the Ed25519 key {identity} too")
+            }
+            ErrorKind::DuplicateKey { key } => write!(f, "key {key:?} is given twice"),
+            ErrorKind::DuplicateRelay => write!(f, "it is given twice"),
+            ErrorKind::File {
+                path,
+                problem,
+                error,
+            } => write!(f, "{problem} {}: {error}", path.display()),
             ErrorKind::HeaderBudget { entries, bytes } => write!(
                 f,
                 "the header has {entries} entries of {bytes} bytes in a vote; tor takes 50 entries (one is the timestamp) and 1024 bytes: shorten or drop some"
@@ -276,32 +305,25 @@ impl fmt::Display for Error {
                 f,
                 "{position}: more than {maximum} {limit}; raise the limit if the input is to be trusted"
             ),
-            ErrorKind::LineTooLong {
-                relay,
-                bytes,
-                maximum,
-            } => write!(
+            ErrorKind::LineTooLong { bytes, maximum } => write!(
                 f,
-                "relay {relay}: the line would have {bytes} bytes, and the oldest tor to support reads {maximum}: give it fewer keys"
+                "the line would have {bytes} bytes, and the oldest tor to support reads {maximum}: give it fewer keys"
             ),
             ErrorKind::NoSuchLine { index, expected } => {
                 write!(f, "line {}: no {expected} there", index.saturating_add(1))
             }
             ErrorKind::ReservedKey { key } => write!(f, "key {key:?} cannot be given here"),
-            ErrorKind::UnknownArchive { problem } => write!(f, "archive: {problem}"),
-            ErrorKind::UnmeasuredBandwidth { relay, value } => write!(
-                f,
-                "relay {relay}: unmeasured=1 goes with bw=1, not bw={}",
-                value.value()
-            ),
+            ErrorKind::UnmeasuredBandwidth { value } => {
+                write!(f, "unmeasured=1 goes with bw=1, not bw={}", value.value())
+            }
         }
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &*self.0 {
-            ErrorKind::Io(error) => Some(error),
+        match &self.0.kind {
+            ErrorKind::Io(error) | ErrorKind::File { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -315,10 +337,18 @@ impl From<io::Error> for Error {
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        match *error.0 {
-            ErrorKind::Io(inner) => inner,
-            _ => io::Error::new(io::ErrorKind::InvalidData, error),
-        }
+        let kind = match *error.0 {
+            Inner {
+                kind: ErrorKind::Io(error),
+                ..
+            } => return error,
+            Inner {
+                kind: ErrorKind::File { ref error, .. },
+                ..
+            } => error.kind(),
+            _ => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
     }
 }
 

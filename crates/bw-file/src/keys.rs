@@ -42,9 +42,21 @@ impl KeyInfo {
         (self.accepts)(value)
     }
 
+    /// Whether writers spell what they do not know `None`: sbws in the
+    /// bandwidths of descriptors and consensus. `None` as the value of any
+    /// other key is what it says, or a mistake.
+    pub fn may_be_none(&self) -> bool {
+        self.scope == KeyScope::Relay && WRITTEN_NONE.contains(&self.name)
+    }
+
     /// Whether the values are nicknames, of which `accepts` takes any text.
     pub(crate) fn is_nickname(&self) -> bool {
         matches!(self.name, "nick" | "dirauth_nickname")
+    }
+
+    /// Whether the values are decimal numbers.
+    pub(crate) fn is_float(&self) -> bool {
+        self.expected == <f64 as FieldValue<'_>>::EXPECTED
     }
 
     /// Looks up a key of header lines.
@@ -215,6 +227,22 @@ pub const HEADER_KEYS: &[KeyInfo] = for_header_keys!(header_catalogue);
 /// The keys of relay lines, sorted by name (bandwidth-file-spec 2.4).
 pub const RELAY_KEYS: &[KeyInfo] = for_relay_keys!(relay_catalogue);
 
+/// Relay keys for which sbws, in all versions to 2.2.0, writes Python's `None`
+/// if it does not know the value.
+const WRITTEN_NONE: &[&str] = &[
+    "consensus_bandwidth",
+    "consensus_bandwidth_is_unmeasured",
+    "desc_bw_avg",
+    "desc_bw_bur",
+    "desc_bw_obs_last",
+    "desc_bw_obs_mean",
+];
+
+/// Whether `value` is a `None` that stands for no value of `key`.
+pub(crate) fn is_written_none(key: &str, value: &[u8]) -> bool {
+    value == b"None" && WRITTEN_NONE.contains(&key)
+}
+
 /// Spellings that the specification once had, by mistake, for keys that are
 /// called otherwise.
 pub(crate) const MISSPELT_KEYS: &[(&str, &str)] = &[
@@ -242,5 +270,8 @@ mod tests {
         }
         assert_eq!((HEADER_KEYS.len(), RELAY_KEYS.len()), (28, 43));
         assert!(KeyInfo::header(b"bw").is_none());
+        let none = RELAY_KEYS.iter().filter(|key| key.may_be_none());
+        assert_eq!(none.count(), WRITTEN_NONE.len());
+        assert!(HEADER_KEYS.iter().all(|key| !key.may_be_none()));
     }
 }

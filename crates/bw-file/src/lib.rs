@@ -59,7 +59,9 @@ pub use tor::{
     TorWarning, TorWarningKind, UsedLine,
 };
 pub use units::{BytesPerSecond, KilobytesPerSecond};
-pub use value::{CountryCode, Field, FieldValue, Milliseconds, Percent, PythonBool, Seconds};
+pub use value::{
+    CountryCode, CountryCodeError, Field, FieldValue, Milliseconds, Percent, PythonBool, Seconds,
+};
 pub use version::{FormatVersion, TorVersion, VersionError};
 pub use vote::{VoteLines, VoteMismatch};
 pub use writer::Writer;

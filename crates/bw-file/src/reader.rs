@@ -6,10 +6,15 @@ use memchr::memchr;
 
 use crate::document::{Document, Limits};
 use crate::error::{Error, ErrorKind, Limit, Position, wide};
-use crate::line::{Classifier, LineKind, split_ending};
+use crate::line::{Classifier, LineEnding, LineKind, split_ending};
 use crate::relay::{RelayLine, RelayLineRef};
+use crate::time::UnixTime;
 
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes of a header that are kept. Of the largest that are known, tor votes
+/// with 0.8 KiB, and never with more than 1 KiB.
+const HEADER_BYTES: usize = 64 * 1024;
 
 /// How a [`Reader`] reads.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +53,7 @@ impl ReaderBuilder {
             at_eof: false,
             classifier: Classifier::default(),
             state: FileState::default(),
+            header: Vec::new(),
             file: 0,
             next: Position::START,
             skipping: false,
@@ -91,16 +97,24 @@ struct FileState {
     lines: u64,
 }
 
-/// Reads bandwidth files from a stream, one line in memory.
+/// Reads bandwidth files from a stream, one line in memory, and the header of
+/// the current file, of which the first 64 KiB.
 ///
 /// ```
-/// let input = b"1700000000\nbw=1 node_id=$0123456789012345678901234567890123456789\n";
-/// let mut reader = bw_file::ReaderBuilder::new().from_reader(&input[..]);
-/// let mut total = 0;
+/// use bw_file::{HeaderFields, KilobytesPerSecond, Reader, UnixTime};
+///
+/// let input = b"1700000000\nversion=1.9.0\nsoftware=bwscan\n=====\n\
+///     bw=1 node_id=$0123456789012345678901234567890123456789\n";
+/// let mut reader = Reader::new(&input[..]);
+/// assert_eq!(reader.timestamp()?, Some(UnixTime::new(1_700_000_000)));
+/// let header = reader.header()?;
+/// assert_eq!(HeaderFields::new(&header).software.value().as_deref(), Some("bwscan"));
+///
+/// let mut total = KilobytesPerSecond::default();
 /// while let Some(relay) = reader.next_relay()? {
-///     total += relay.bandwidth().map_or(0, |bw| bw.value());
+///     total += relay.bandwidth().unwrap_or_default();
 /// }
-/// assert_eq!(total, 1);
+/// assert_eq!(total.value(), 1);
 /// # Ok::<(), bw_file::Error>(())
 /// ```
 #[derive(Debug)]
@@ -113,6 +127,8 @@ pub struct Reader<R> {
     at_eof: bool,
     classifier: Classifier,
     state: FileState,
+    /// The current file's lines up to its first relay.
+    header: Vec<u8>,
     file: u64,
     next: Position,
     /// Within a line that was too long.
@@ -121,22 +137,47 @@ pub struct Reader<R> {
 
 /// A line of a stream, borrowed from the reader.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct StreamLine<'a> {
-    /// Number of the file in the stream, from 0.
-    pub file: u64,
-    /// Where the line begins in the stream.
-    pub position: Position,
-    /// What the line is.
-    pub kind: LineKind,
-    /// The line with its ending.
-    pub bytes: &'a [u8],
+    file: u64,
+    position: Position,
+    kind: LineKind,
+    bytes: &'a [u8],
 }
 
 impl<'a> StreamLine<'a> {
+    /// Number of the file in the stream, from 0.
+    pub fn file(&self) -> u64 {
+        self.file
+    }
+
+    /// Where the line begins in the stream.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// What the line is.
+    pub fn kind(&self) -> LineKind {
+        self.kind
+    }
+
+    /// The whole line with its ending.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The line without its ending.
     pub fn content(&self) -> &'a [u8] {
         split_ending(self.bytes).0
+    }
+
+    /// What ends the line.
+    pub fn ending(&self) -> LineEnding {
+        split_ending(self.bytes).1
+    }
+
+    /// The line as a relay's, if it is one.
+    pub fn relay(&self) -> Option<RelayLineRef<'a>> {
+        (self.kind == LineKind::Relay).then(|| RelayLineRef::new(self.content()))
     }
 }
 
@@ -163,9 +204,15 @@ impl<R: Read> Reader<R> {
         if self.classifier == Classifier::Body && self.builder.boundary.is_at(content) {
             self.classifier = Classifier::Start;
             self.state = FileState::default();
+            self.header.clear();
             self.file += 1;
         }
+        let in_header = self.classifier != Classifier::Body;
         let kind = self.classifier.classify(content);
+        if in_header && kind != LineKind::Relay && self.header.len() + length <= HEADER_BYTES {
+            let line = &self.buffer[from..from + length];
+            self.header.extend_from_slice(line);
+        }
         self.state.lines += 1;
         self.state.bytes += wide(length);
         let limits = self.builder.limits;
@@ -202,6 +249,30 @@ impl<R: Read> Reader<R> {
         Ok(Some(RelayLineRef::new(
             split_ending(&self.buffer[from..self.start]).0,
         )))
+    }
+
+    /// The header of the file that the last line was of, or of the first file:
+    /// a document without relays. Reads on to where the relays begin, if it
+    /// has not come there.
+    ///
+    /// # Errors
+    /// As [`next_line`](Self::next_line).
+    pub fn header(&mut self) -> Result<Document<'_>, Error> {
+        while self.classifier != Classifier::Body && !self.next_is_relay()? {
+            if self.next_line()?.is_none() {
+                break;
+            }
+        }
+        Ok(Document::parse(&self.header))
+    }
+
+    /// The timestamp of the file that [`header`](Self::header) is of; `None` if
+    /// it has none that is a number.
+    ///
+    /// # Errors
+    /// As [`next_line`](Self::next_line).
+    pub fn timestamp(&mut self) -> Result<Option<UnixTime>, Error> {
+        Ok(self.header()?.timestamp().value())
     }
 
     /// The next file as a document; `None` at the end.
@@ -259,6 +330,16 @@ impl<R: Read> Reader<R> {
         };
         let line = &self.buffer[self.start..self.start + length];
         Ok(self.builder.boundary.is_at(split_ending(line).0))
+    }
+
+    /// Whether a relay line comes next, which ends a header.
+    fn next_is_relay(&mut self) -> Result<bool, Error> {
+        let Some(length) = self.fill_line()? else {
+            return Ok(false);
+        };
+        let line = &self.buffer[self.start..self.start + length];
+        let mut classifier = self.classifier;
+        Ok(classifier.classify(split_ending(line).0) == LineKind::Relay)
     }
 
     /// Start of the line that was returned last.
@@ -397,6 +478,35 @@ mod tests {
             seen.push(relay.bandwidth().unwrap().value());
         }
         assert_eq!(seen, [1, 2]);
+    }
+
+    #[test]
+    fn the_header_is_that_of_the_last_line() {
+        let files = b"@type bandwidth-file 1.0\n1700000000\nbw=1 node_id=x\n\
+            1700000001\nversion=1.1.0\n=====\nbw=2 node_id=y\n";
+        let mut reader = Reader::new(&files[..]);
+        let mut seen = Vec::new();
+        loop {
+            let timestamp = reader.timestamp().unwrap().unwrap().seconds();
+            seen.push((timestamp, reader.header().unwrap().lines().len()));
+            if reader.next_relay().unwrap().is_none() {
+                break;
+            }
+        }
+        let (first, second) = ((1_700_000_000, 2), (1_700_000_001, 3));
+        assert_eq!(seen, [first, first, second]);
+        assert_eq!(Reader::new(&b""[..]).timestamp().unwrap(), None);
+        assert_eq!(Reader::new(&b"x\n"[..]).timestamp().unwrap(), None);
+    }
+
+    #[test]
+    fn a_header_without_end_is_kept_in_part() {
+        let long = "k=v\n".repeat(100_000);
+        let input = format!("1700000000\n{long}=====\nbw=1 node_id=x\n");
+        let mut reader = Reader::new(input.as_bytes());
+        assert!(reader.header().unwrap().lines().len() < HEADER_BYTES / 4);
+        assert!(reader.header.capacity() <= 2 * HEADER_BYTES);
+        assert!(reader.next_relay().unwrap().is_some());
     }
 
     #[test]

@@ -20,10 +20,11 @@ use crate::value::{Field, is_key, is_value};
 /// use bw_file::{Field, KilobytesPerSecond, RelayLineRef};
 ///
 /// let line = RelayLineRef::new(b"bw=760 nick=Test desc_bw_avg=None error_circ=x");
-/// assert_eq!(line.bw(), Field::Value(KilobytesPerSecond::new(760)));
+/// assert_eq!(line.bandwidth(), Some(KilobytesPerSecond::new(760)));
+/// assert_eq!(line.fingerprint(), None);
 /// assert_eq!(line.desc_bw_avg(), Field::WrittenNone);
 /// assert!(line.error_circ().is_invalid());
-/// assert!(line.master_key_ed25519().is_absent());
+/// assert!(line.bw_mean().is_absent());
 /// assert_eq!(line.get(b"nick"), Some(&b"Test"[..]));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,17 +62,18 @@ impl<'a> RelayLineRef<'a> {
         last_pair(self.content, key).and_then(|pair| pair.value)
     }
 
-    /// The RSA fingerprint, if there is one and it is well-formed.
+    /// The RSA fingerprint (`node_id`), if there is one and it is well-formed.
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         Fingerprint::parse(FINDERS.node_id.last_value(self.content)?).ok()
     }
 
-    /// The Ed25519 identity, if there is one and it is well-formed.
+    /// The Ed25519 identity (`master_key_ed25519`), if there is one and it is
+    /// well-formed.
     pub fn identity(&self) -> Option<Ed25519Identity> {
         Ed25519Identity::parse(FINDERS.master_key.last_value(self.content)?).ok()
     }
 
-    /// The bandwidth to vote for, if there is one and it is a number.
+    /// The bandwidth to vote for (`bw`), if there is one and it is a number.
     pub fn bandwidth(&self) -> Option<KilobytesPerSecond> {
         crate::value::parse_unsigned(FINDERS.bw.last_value(self.content)?)
             .map(KilobytesPerSecond::new)
@@ -91,16 +93,21 @@ impl<'a> RelayLineRef<'a> {
 }
 
 macro_rules! accessors {
+    // These three have methods of their own above.
+    (@accessor bw $($rest:tt)*) => {};
+    (@accessor node_id $($rest:tt)*) => {};
+    (@accessor master_key_ed25519 $($rest:tt)*) => {};
+    (@accessor $name:ident $type:ident $meaning:literal) => {
+        #[doc = $meaning]
+        pub fn $name(&self) -> Field<'a, value_type!('a $type)> {
+            Field::read(stringify!($name), self.get(stringify!($name).as_bytes()))
+        }
+    };
     ($($name:ident $type:ident $since:ident [$($removed:ident)?] $meaning:literal;)*) => {
-        /// Every key of the formats 1.0.0 to 1.9.0, typed. For many keys of
+        /// The other keys of the formats 1.0.0 to 1.9.0, typed. For many keys of
         /// the same line, [`RelayFields`](crate::RelayFields) is faster.
         impl<'a> RelayLineRef<'a> {
-            $(
-                #[doc = $meaning]
-                pub fn $name(&self) -> Field<'a, value_type!('a $type)> {
-                    Field::read(self.get(stringify!($name).as_bytes()))
-                }
-            )*
+            $(accessors! { @accessor $name $type $meaning })*
         }
     };
 }

@@ -132,7 +132,7 @@ codes! {
     VoteMissing "vote-missing" Warning "unmeasured=1 or under_min_report=1 goes without vote=0: tor votes for the relay.";
     WhiteSpace "white-space" Warning "Tabs, or spaces where none should be: some readers lose the line or the file.";
     WithdrawnVersion "withdrawn-version" Note "Version 1.3.0 was withdrawn.";
-    WrittenNone "written-none" Warning "A value is `None`: sbws writes that for what it does not know.";
+    WrittenNone "written-none" Warning "A bandwidth is `None`: sbws writes that for what it does not know.";
     ZeroBandwidth "zero-bandwidth" Warning "The bandwidth is zero: it should be at least 1, and tor votes for it.";
 }
 

@@ -341,7 +341,7 @@ impl<'a> Judge<'a> {
             .strip_prefix(b"-")
             .is_some_and(|v| parse_unsigned(v).is_some());
         let is = |expected: &str| info.expected == expected;
-        let code = if value == b"None" {
+        let code = if value == b"None" && info.may_be_none() {
             Code::WrittenNone
         } else if negative
             && !is(<f64 as FieldValue<'_>>::EXPECTED)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01T00:00:00 UTC, leap seconds not counted.
 ///
@@ -20,10 +21,13 @@ pub struct UnixTime(i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DateTime(UnixTime);
 
-/// A text that is not a [`DateTime`].
+/// A text or a number that is not a [`DateTime`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a date and time as YYYY-MM-DDTHH:MM:SS expected, found {0:?}")]
-pub struct DateTimeError(String);
+#[error("{expected} expected, found {found:?}")]
+pub struct DateTimeError {
+    expected: &'static str,
+    found: String,
+}
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// Days from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar.
@@ -55,6 +59,44 @@ impl From<DateTime> for UnixTime {
     }
 }
 
+/// Whole seconds, those that have begun left out. Times further from the epoch than
+/// 64 bits reach become the last that they do.
+impl From<SystemTime> for UnixTime {
+    fn from(time: SystemTime) -> Self {
+        let seconds = match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+            Err(error) => {
+                let before = error.duration();
+                let begun = u64::from(before.subsec_nanos() > 0);
+                0_i64.saturating_sub_unsigned(before.as_secs().saturating_add(begun))
+            }
+        };
+        Self(seconds)
+    }
+}
+
+/// ```
+/// use bw_file::{DateTime, UnixTime};
+///
+/// let time = DateTime::try_from(UnixTime::new(1_700_000_000))?;
+/// assert_eq!(time.to_string(), "2023-11-14T22:13:20");
+/// assert_eq!(UnixTime::from(time), UnixTime::new(1_700_000_000));
+/// assert!(DateTime::try_from(UnixTime::new(i64::MAX)).is_err());
+/// # Ok::<(), bw_file::DateTimeError>(())
+/// ```
+impl TryFrom<UnixTime> for DateTime {
+    type Error = DateTimeError;
+
+    /// # Errors
+    /// If the year is not in 0..=9999.
+    fn try_from(time: UnixTime) -> Result<Self, DateTimeError> {
+        Self::new(time).ok_or_else(|| DateTimeError {
+            expected: "a time in the years 0 to 9999",
+            found: time.to_string(),
+        })
+    }
+}
+
 impl DateTime {
     /// The point in time, if its year is in 0..=9999.
     pub fn new(time: UnixTime) -> Option<Self> {
@@ -70,8 +112,9 @@ impl DateTime {
     pub fn parse(text: &[u8]) -> Result<Self, DateTimeError> {
         civil_seconds(text)
             .map(|seconds| Self(UnixTime(seconds)))
-            .ok_or_else(|| {
-                DateTimeError(String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned())
+            .ok_or_else(|| DateTimeError {
+                expected: "a date and time as YYYY-MM-DDTHH:MM:SS",
+                found: String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned(),
             })
     }
 
@@ -202,6 +245,15 @@ mod tests {
         ] {
             assert!(text.parse::<DateTime>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn system_times_are_rounded_down() {
+        use std::time::Duration;
+        let half = Duration::from_millis(1500);
+        assert_eq!(UnixTime::from(UNIX_EPOCH + half), UnixTime::new(1));
+        assert_eq!(UnixTime::from(UNIX_EPOCH - half), UnixTime::new(-2));
+        assert_eq!(UnixTime::from(UNIX_EPOCH), UnixTime::new(0));
     }
 
     proptest! {

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
 use crate::identity::{Ed25519Identity, Fingerprint};
+use crate::keys::is_written_none;
 use crate::time::{DateTime, UnixTime};
 use crate::units::{BytesPerSecond, KilobytesPerSecond};
 use crate::version::FormatVersion;
@@ -11,8 +13,10 @@ use crate::version::FormatVersion;
 /// What a file has for a key.
 ///
 /// The four states are told apart because they mean different things: sbws
-/// writes `None` for what it does not know, and a value that is not of its
-/// key's type is somebody's mistake that a reader should hear of.
+/// writes `None` for [some keys](crate::KeyInfo::may_be_none) that it does not
+/// know, and a value that is not of its key's type is somebody's mistake that a
+/// reader should hear of. `None` is an ordinary value of text: a relay may have it for
+/// a nickname.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(
     clippy::exhaustive_enums,
@@ -22,7 +26,7 @@ pub enum Field<'a, T> {
     /// The key is not there.
     #[default]
     Absent,
-    /// The key is there and says `None`.
+    /// The key is there and says `None`, where writers do so for what they do not know.
     WrittenNone,
     /// The key is there, with a value that is not of its type.
     Invalid(Cow<'a, [u8]>),
@@ -57,7 +61,9 @@ impl<'a, T> Field<'a, T> {
         matches!(self, Self::Invalid(_))
     }
 
-    pub(crate) fn read(raw: Option<&'a [u8]>) -> Self
+    /// Reads the value of `key`.
+    #[inline]
+    pub(crate) fn read(key: &str, raw: Option<&'a [u8]>) -> Self
     where
         T: FieldValue<'a>,
     {
@@ -65,9 +71,17 @@ impl<'a, T> Field<'a, T> {
             None => Self::Absent,
             Some(raw) => match T::parse_field(raw) {
                 Some(value) => Self::Value(value),
-                None if raw == b"None" => Self::WrittenNone,
-                None => Self::Invalid(Cow::Borrowed(raw)),
+                None => Self::without_value(key, raw),
             },
+        }
+    }
+
+    #[cold]
+    fn without_value(key: &str, raw: &'a [u8]) -> Self {
+        if is_written_none(key, raw) {
+            Self::WrittenNone
+        } else {
+            Self::Invalid(Cow::Borrowed(raw))
         }
     }
 }
@@ -147,6 +161,26 @@ wrapper!(Milliseconds, u64, "a number of milliseconds");
 wrapper!(Seconds, u64, "a number of seconds");
 wrapper!(Percent, u64, "a number of percents");
 
+/// A text that is not a [`CountryCode`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a country as two upper-case letters expected (ZZ: unknown), found {0:?}")]
+pub struct CountryCodeError(String);
+
+/// ```
+/// let country: bw_file::CountryCode = "DE".parse()?;
+/// assert_eq!(country.to_string(), "DE");
+/// assert!("de".parse::<bw_file::CountryCode>().is_err());
+/// # Ok::<(), bw_file::CountryCodeError>(())
+/// ```
+impl FromStr for CountryCode {
+    type Err = CountryCodeError;
+
+    fn from_str(text: &str) -> Result<Self, CountryCodeError> {
+        Self::parse(text.as_bytes())
+            .ok_or_else(|| CountryCodeError(text.chars().take(64).collect()))
+    }
+}
+
 impl CountryCode {
     /// Reads two upper-case letters.
     pub fn parse(text: &[u8]) -> Option<Self> {
@@ -181,8 +215,7 @@ impl serde::Serialize for CountryCode {
 impl<'de> serde::Deserialize<'de> for CountryCode {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <Cow<'de, str>>::deserialize(deserializer)?;
-        Self::parse(text.as_bytes())
-            .ok_or_else(|| serde::de::Error::custom("two upper-case letters expected"))
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -217,6 +250,11 @@ pub(crate) fn is_value(raw: &[u8]) -> bool {
 /// (dir-spec).
 pub(crate) fn is_nickname(raw: &[u8]) -> bool {
     (1..=19).contains(&raw.len()) && raw.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// Whether the bytes are a number other than NaN and the infinities.
+pub(crate) fn is_finite(raw: &[u8]) -> bool {
+    f64::parse_field(raw).is_some_and(f64::is_finite)
 }
 
 /// Whether the bytes can be a key.
@@ -379,7 +417,7 @@ impl<'a> FieldValue<'a> for Cow<'a, str> {
     const EXPECTED: &'static str = "printable ASCII without spaces";
 
     fn parse_field(raw: &'a [u8]) -> Option<Self> {
-        if is_value(raw) && raw != b"None" {
+        if is_value(raw) {
             std::str::from_utf8(raw).ok().map(Cow::Borrowed)
         } else {
             None
@@ -439,12 +477,14 @@ mod tests {
 
     #[test]
     fn the_four_states() {
-        assert_eq!(Field::<u64>::read(None), Field::Absent);
-        assert_eq!(Field::<u64>::read(Some(b"None")), Field::WrittenNone);
-        assert_eq!(Field::<u64>::read(Some(b"7")), Field::Value(7));
+        let read = |raw| Field::<u64>::read("desc_bw_avg", raw);
+        assert_eq!(read(None), Field::Absent);
+        assert_eq!(read(Some(b"None")), Field::WrittenNone);
+        assert_eq!(read(Some(b"7")), Field::Value(7));
         for bad in [&b"-1"[..], b"", b"1.0", b"+1", b"18446744073709551616"] {
-            assert!(Field::<u64>::read(Some(bad)).is_invalid(), "{bad:?}");
+            assert!(read(Some(bad)).is_invalid(), "{bad:?}");
         }
+        assert!(Field::<u64>::read("success", Some(b"None")).is_invalid());
     }
 
     #[test]

@@ -43,14 +43,12 @@ impl<W: io::Write> Writer<W> {
         self.line.clear();
         relay.write_line(&self.target, &mut self.line)?;
         if self.fingerprints.contains(&fingerprint) {
-            return Err(Error::new(ErrorKind::DuplicateRelay { relay: fingerprint }));
+            return Err(Error::new(ErrorKind::DuplicateRelay).of_relay(fingerprint));
         }
         if let Some(identity) = relay.identity() {
             if !self.identities.insert(identity) {
-                return Err(Error::new(ErrorKind::DuplicateIdentity {
-                    relay: fingerprint,
-                    identity,
-                }));
+                let error = Error::new(ErrorKind::DuplicateIdentity { identity });
+                return Err(error.of_relay(fingerprint));
             }
         }
         self.fingerprints.insert(fingerprint);

@@ -117,6 +117,33 @@ fn many_lines() {
     assert_eq!(total, 5 * LINES);
 }
 
+/// 700 MiB of a member's name: compressed, such an archive has 25 kB.
+#[cfg(feature = "archive")]
+fn a_long_name() {
+    const NAME: u64 = 700 << 20;
+    let header = |kind: tar::EntryType, size: u64| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_path("x").unwrap();
+        header.set_cksum();
+        *header.as_bytes()
+    };
+    let (name, member) = (
+        header(tar::EntryType::GNULongName, NAME),
+        header(tar::EntryType::Regular, 0),
+    );
+    let archive = (&name[..])
+        .chain(io::repeat(b'x').take(NAME))
+        .chain(&member[..]);
+    let visit = |_: &str, _: &mut dyn Read| Ok::<(), bw_file::Error>(());
+    let error = bw_file::for_each_member(archive, visit).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the archive has a name or attributes of 734003200 bytes"
+    );
+}
+
 #[test]
 fn a_stream_takes_less_than_2_mib_whatever_its_length() {
     // What the first use of everything takes is not the reader's.
@@ -129,6 +156,8 @@ fn a_stream_takes_less_than_2_mib_whatever_its_length() {
         ("one long line", one_long_line as fn()),
         ("nothing but zeros", nothing_but_zeros),
         ("many lines", many_lines),
+        #[cfg(feature = "archive")]
+        ("a long name in an archive", a_long_name),
     ] {
         read();
         let (Some(before), Some(after)) = (before, peak()) else {
