@@ -231,8 +231,9 @@ fn write_store(path: &std::path::Path) {
     let transfer = Transfer::new(vec![slice], 0, StopReason::Complete);
     let attempt = Attempt::new(TargetFacts::from(&relay), Position::Entry, now);
     let measurement = Measurement::new(attempt, now, Timings::default(), vec![transfer]);
+    let outcome = Outcome::Measured(measurement);
     store
-        .record(&scan.id, &Outcome::Measured(measurement))
+        .record(&scan.id, &outcome, &Verdict::Accepted, true)
         .unwrap();
     store.finish_scan(&scan.id, now).unwrap();
 }

@@ -45,9 +45,13 @@ impl OutcomeCodec {
     }
 
     pub(crate) fn encode(&mut self, outcome: &Outcome) -> io::Result<Vec<u8>> {
-        let json = serde_json::to_vec(outcome)?;
+        self.encode_json(&serde_json::to_vec(outcome)?)
+    }
+
+    /// The record of an outcome that is JSON already.
+    pub(crate) fn encode_json(&mut self, json: &[u8]) -> io::Result<Vec<u8>> {
         let mut record = vec![OUTCOME_CODEC];
-        record.append(&mut self.compressor.compress(&json)?);
+        record.append(&mut self.compressor.compress(json)?);
         Ok(record)
     }
 

@@ -9,8 +9,9 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::judged::Judged;
 use crate::store::{Fault, GIVEN_UP, PENDING, Writer};
-use crate::{Filter, Outcome, SbwsFacts, Scan, ScanId, Store};
+use crate::{Filter, Outcome, SbwsFacts, Scan, ScanId, Store, Verdict};
 
 /// How many lines are imported in one transaction.
 const BATCH: usize = 10_000;
@@ -18,10 +19,10 @@ const BATCH: usize = 10_000;
 /// The longest line that is read, in bytes.
 const LINE_LIMIT: u64 = 1 << 24;
 
-/// One line.
+/// One line: `O` is an outcome as it is written or read.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Line {
+enum Line<O> {
     /// A scan, before its outcomes.
     Scan {
         #[serde(flatten)]
@@ -36,7 +37,10 @@ enum Line {
     /// What came of one attempt.
     Outcome {
         scan: ScanId,
-        outcome: Box<Outcome>,
+        /// Lines of older software have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verdict: Option<Verdict>,
+        outcome: Box<O>,
         /// What a result line of sbws said beyond it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sbws: Option<Box<SbwsFacts>>,
@@ -96,7 +100,7 @@ impl Store {
             let write = || -> Result<()> {
                 if !written.contains(&stored.scan) {
                     written.push(stored.scan);
-                    let line = Line::Scan {
+                    let line = Line::<Outcome>::Scan {
                         scan: self.scan(&stored.scan)?,
                         pending: self.pending_targets(&stored.scan)?,
                         given_up: self.targets_given_up(&stored.scan)?,
@@ -106,6 +110,7 @@ impl Store {
                 let (outcome, facts) = stored.value;
                 let line = Line::Outcome {
                     scan: stored.scan,
+                    verdict: Some(stored.verdict),
                     outcome: outcome.into(),
                     sbws: facts.map(Box::new),
                 };
@@ -160,14 +165,14 @@ impl Store {
     }
 }
 
-fn write_line(writer: &mut impl Write, line: &Line) -> io::Result<()> {
+fn write_line(writer: &mut impl Write, line: &Line<Outcome>) -> io::Result<()> {
     serde_json::to_writer(&mut *writer, line)?;
     writer.write_all(b"\n")
 }
 
 fn import(
     writer: &mut Writer<'_>,
-    line: Line,
+    line: Line<Judged>,
     number: u64,
     report: &mut ImportReport,
 ) -> Result<(), Fault> {
@@ -191,9 +196,14 @@ fn import(
         }
         Line::Outcome {
             scan,
+            verdict,
             outcome,
             sbws,
         } => {
+            let Judged { outcome, implied } = *outcome;
+            let verdict = verdict
+                .or(implied)
+                .unwrap_or_else(|| Verdict::default_of(&outcome));
             let found = writer
                 .transaction
                 .prepare_cached("SELECT id, scanner FROM scan WHERE identity = ?1")?
@@ -203,7 +213,8 @@ fn import(
                 .optional()?;
             match found {
                 Some((row, scanner)) => {
-                    match writer.insert_outcome(row, &scanner, &outcome, sbws.as_deref())? {
+                    let facts = sbws.as_deref();
+                    match writer.insert_outcome(row, &scanner, &outcome, verdict, facts)? {
                         true => report.added += 1,
                         false => report.known += 1,
                     }
@@ -255,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::UnixMillis;
-    use crate::testing::{failed, fingerprint, measured, scan, snapshot};
+    use crate::testing::{failed, fingerprint, keep, measured, scan, snapshot};
 
     fn new_store(directory: &TempDir, name: &str) -> Store {
         Store::open(directory.path().join(name)).unwrap()
@@ -269,9 +280,9 @@ mod tests {
             let targets: Vec<_> = (1..=4).map(fingerprint).collect();
             store.begin_scan(&scan, &targets, network).unwrap();
             let base = u64::from(number) * 1_000_000;
-            store.record(&scan.id, &measured(1, base)).unwrap();
-            store.record(&scan.id, &failed(2, base)).unwrap();
-            store.record(&scan.id, &failed(3, base)).unwrap();
+            keep(&mut store, &scan.id, &measured(1, base)).unwrap();
+            keep(&mut store, &scan.id, &failed(2, base)).unwrap();
+            keep(&mut store, &scan.id, &failed(3, base)).unwrap();
             store.settle(&scan.id, &fingerprint(2)).unwrap();
         }
         store
@@ -296,6 +307,72 @@ mod tests {
         assert_eq!(export(&to), text);
         let again = to.import_jsonl(&mut text.as_slice()).unwrap();
         assert_eq!((again.added, again.known, again.scans), (0, 6, 0));
+    }
+
+    #[test]
+    fn verdicts_travel_and_lines_without_one_get_the_default() {
+        let directory = TempDir::new().unwrap();
+        let from = filled(&directory);
+        let text = String::from_utf8(export(&from)).unwrap();
+        assert!(text.contains(r#""verdict":{"kind":"accepted"}"#), "{text}");
+        let verdicts = |store: &Store| {
+            let scans = store.scans().unwrap();
+            scans.iter().map(|scan| scan.verdicts).collect::<Vec<_>>()
+        };
+        let mut other = new_store(&directory, "other.db");
+        let changed = text.replace(
+            r#""verdict":{"kind":"charged"}"#,
+            r#""verdict":{"kind":"excused","reason":"destination"}"#,
+        );
+        other.import_jsonl(&mut changed.as_bytes()).unwrap();
+        let other = verdicts(&other)[0];
+        assert_eq!((other.accepted, other.charged, other.excused), (1, 0, 2));
+
+        // As software wrote them that knew no verdicts.
+        let old = text
+            .replace(r#""verdict":{"kind":"accepted"},"#, "")
+            .replace(r#""verdict":{"kind":"charged"},"#, "");
+        assert!(!old.contains("verdict"));
+        let mut again = new_store(&directory, "again.db");
+        let report = again.import_jsonl(&mut old.as_bytes()).unwrap();
+        assert_eq!((report.added, report.bad_lines), (6, 0));
+        assert_eq!(verdicts(&again), verdicts(&from));
+        let unknown = text.replace("accepted", "applauded");
+        let report = again.import_jsonl(&mut unknown.as_bytes()).unwrap();
+        assert_eq!(report.bad_lines, 2, "{report:?}");
+    }
+
+    #[test]
+    fn a_judgement_of_old_and_the_measurement_that_it_was_of_are_one_record() {
+        let directory = TempDir::new().unwrap();
+        let mut store = new_store(&directory, "to.db");
+        let whole = measured(1, 1_000);
+        let mut judged = serde_json::to_value(failed(1, 1_000)).unwrap();
+        let attempt = serde_json::to_value(whole.attempt()).unwrap();
+        judged["failed"]["attempt"] = attempt;
+        judged["failed"]["ended"] = serde_json::to_value(whole.ended()).unwrap();
+        judged["failed"]["kind"] = "disputed".into();
+        judged["failed"]["bytes"] = whole.bytes().into();
+        let scan = scan(1, 100);
+        let lines = [
+            serde_json::json!({"scan": {"id": scan.id, "scanner": "test", "started": 1,
+                "ended": null, "parameters": scan.parameters}}),
+            serde_json::json!({"outcome": {"scan": scan.id, "outcome": judged}}),
+            serde_json::json!({"outcome": {"scan": scan.id, "outcome": whole}}),
+        ];
+        let text = lines.map(|line| line.to_string()).join("\n");
+        for _ in 0..2 {
+            let report = store.import_jsonl(&mut text.as_bytes()).unwrap();
+            assert_eq!(report.bad_lines, 0, "{report:?}");
+            let records = store.records_of(&scan.id, &fingerprint(1)).unwrap();
+            let [record] = records.as_slice() else {
+                panic!("{records:?}")
+            };
+            assert_eq!(
+                (&record.outcome, record.verdict),
+                (&whole, Verdict::Accepted)
+            );
+        }
     }
 
     #[test]

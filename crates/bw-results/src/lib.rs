@@ -5,6 +5,7 @@ mod country;
 mod documents;
 mod error;
 mod jsonl;
+mod judged;
 mod outcome;
 mod read;
 mod sbws;
@@ -27,7 +28,7 @@ pub use outcome::{
     Attempt, Blame, Direction, Failure, FailureKind, Measurement, Outcome, Position, Slice, Stage,
     StopReason, TargetFacts, Timings, Transfer,
 };
-pub use read::{Filter, Stored};
+pub use read::{Filter, Record, Stored};
 pub use sbws::{
     SbwsDownload, SbwsFacts, SbwsFile, SbwsHome, SbwsImport, SbwsKind, SbwsLineError, SbwsProblem,
     SbwsResult, SbwsState, SbwsTimes,
@@ -35,7 +36,7 @@ pub use sbws::{
 pub use scan::{Scan, ScanId, ScanIdError, ScanParameters};
 pub use snapshot::{DescriptorFacts, NetworkSnapshot, PortRanges, RelayFacts, RelayFlags};
 pub use snapshots::{SnapshotId, SnapshotInfo};
-pub use store::{RelayHistory, ScanSummary, Store};
+pub use store::{RelayHistory, ScanSummary, Store, VerdictCounts};
 pub use summary::{OutcomeId, OutcomeSummary, SummaryResult};
 pub use time::UnixMillis;
 pub use verdict::{Remeasure, Verdict};

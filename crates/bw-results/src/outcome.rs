@@ -9,16 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::{DescriptorFacts, RelayFacts, ScanId, UnixMillis};
 
 /// One finished attempt at measuring a relay.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(
     clippy::exhaustive_enums,
     reason = "an attempt succeeds or fails; there is no third way"
 )]
 pub enum Outcome {
-    /// The transfer was verified; its samples are here.
+    /// The transfer was verified; its samples are here, whatever is thought
+    /// of them ([`Verdict`](crate::Verdict)).
     Measured(Measurement),
-    /// No sample that counts came of it.
+    /// It broke off, and no sample is left.
     Failed(Failure),
 }
 
@@ -36,6 +37,14 @@ impl Outcome {
         match self {
             Self::Measured(measurement) => measurement.ended,
             Self::Failed(failure) => failure.ended,
+        }
+    }
+
+    /// All payload bytes that came, counted or not.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Measured(measurement) => measurement.bytes(),
+            Self::Failed(failure) => failure.bytes,
         }
     }
 }

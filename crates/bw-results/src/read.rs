@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::store::{Fault, decode_facts, read_time, time, unsigned};
 use crate::{
     Blame, DescriptorFacts, FailureKind, Outcome, OutcomeId, OutcomeSummary, Position, SbwsFacts,
-    SbwsResult, ScanId, Stage, Store, SummaryResult, UnixMillis,
+    SbwsResult, ScanId, Stage, Store, SummaryResult, UnixMillis, Verdict,
 };
 
 /// Which outcomes to read. The default is all of them.
@@ -111,11 +111,44 @@ pub struct Stored<'a, T> {
     pub scan: ScanId,
     /// The scanner's name.
     pub scanner: &'a str,
+    /// The verdict on it.
+    pub verdict: Verdict,
     /// The outcome, or its summary.
     pub value: T,
 }
 
+/// An outcome with the verdict on it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Record {
+    /// Identity, the same in every store.
+    pub id: OutcomeId,
+    /// The facts, which never change.
+    pub outcome: Outcome,
+    /// The judgement, which may.
+    pub verdict: Verdict,
+}
+
 impl Store {
+    /// The outcomes of one relay in one scan, with their verdicts, in the order
+    /// in which they were recorded: what an interrupted scan goes on from.
+    ///
+    /// # Errors
+    /// If the store fails. An unknown scan has no outcomes.
+    pub fn records_of(&self, scan: &ScanId, relay: &Fingerprint) -> Result<Vec<Record>> {
+        let filter = Filter::all().scans([*scan]).relay(*relay);
+        let mut records = Vec::new();
+        let _ = self.for_each_outcome(&filter, |stored| {
+            records.push(Record {
+                id: stored.id,
+                outcome: stored.value,
+                verdict: stored.verdict,
+            });
+            ControlFlow::<()>::Continue(())
+        })?;
+        Ok(records)
+    }
+
     /// Shows each selected outcome to `visit`, with its raw samples, in the
     /// order in which they were recorded, until there are no more or `visit`
     /// breaks; returns how it ended. All are of the moment when this began.
@@ -130,7 +163,7 @@ impl Store {
         self.read(|connection| {
             let mut codec = OutcomeCodec::new()?;
             let selection = "data FROM outcome JOIN outcome_record USING (id)";
-            let decode = |row: &Row<'_>, _| Ok(codec.decode(bytes(row, FIRST)?)?);
+            let decode = |row: &Row<'_>, _, _| Ok(codec.decode(bytes(row, FIRST)?)?);
             for_each_row(connection, filter, selection, decode, visit)
         })
     }
@@ -145,7 +178,7 @@ impl Store {
             let mut codec = OutcomeCodec::new()?;
             let selection = "outcome_record.data, sbws_result.data
                 FROM outcome JOIN outcome_record USING (id) LEFT JOIN sbws_result USING (id)";
-            let decode = |row: &Row<'_>, _| {
+            let decode = |row: &Row<'_>, _, _| {
                 let facts = optional_bytes(row, FIRST + 1)?;
                 Ok((
                     codec.decode(bytes(row, FIRST)?)?,
@@ -156,7 +189,9 @@ impl Store {
         })
     }
 
-    /// Shows each selected outcome as a result of sbws, those of our own scans too.
+    /// Shows each selected outcome as a result of sbws: imported ones, and of our
+    /// own scans those that sbws would have made, accepted measurements and
+    /// charged failures.
     ///
     /// # Errors
     /// If the store fails; `visit` has seen some of them then.
@@ -167,10 +202,14 @@ impl Store {
     ) -> Result<ControlFlow<B>> {
         self.for_each_with_facts(filter, |stored| {
             let (outcome, facts) = stored.value;
+            if !is_result(stored.verdict, facts.is_some()) {
+                return ControlFlow::Continue(());
+            }
             visit(Stored {
                 id: stored.id,
                 scan: stored.scan,
                 scanner: stored.scanner,
+                verdict: stored.verdict,
                 value: SbwsResult::from_outcome(stored.scanner, &outcome, facts),
             })
         })
@@ -183,7 +222,7 @@ impl Store {
     pub fn for_each_sbws_facts<B>(
         &self,
         filter: &Filter,
-        visit: impl FnMut(Stored<'_, (Fingerprint, SbwsFacts)>) -> ControlFlow<B>,
+        mut visit: impl FnMut(Stored<'_, (Fingerprint, SbwsFacts)>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
         self.read(|connection| {
             let mut codec = OutcomeCodec::new()?;
@@ -191,18 +230,30 @@ impl Store {
                 connection.prepare_cached("SELECT data FROM outcome_record WHERE id = ?1")?;
             let selection = "sbws_result.data, outcome.id
                 FROM outcome LEFT JOIN sbws_result USING (id)";
-            let decode = |row: &Row<'_>, fingerprint| {
+            let decode = |row: &Row<'_>, fingerprint, verdict| {
                 let facts = match optional_bytes(row, FIRST)? {
                     Some(facts) => decode_facts(facts)?,
+                    None if !is_result(verdict, false) => return Ok(None),
                     None => {
                         let id: i64 = row.get(FIRST + 1)?;
                         let data: Vec<u8> = record.query_row([id], |row| row.get(0))?;
                         SbwsResult::from_outcome("", &codec.decode(&data)?, None).facts
                     }
                 };
-                Ok((fingerprint, facts))
+                Ok(Some((fingerprint, facts)))
             };
-            for_each_row(connection, filter, selection, decode, visit)
+            for_each_row(connection, filter, selection, decode, |stored| {
+                let Some(value) = stored.value else {
+                    return ControlFlow::Continue(());
+                };
+                visit(Stored {
+                    id: stored.id,
+                    scan: stored.scan,
+                    scanner: stored.scanner,
+                    verdict: stored.verdict,
+                    value,
+                })
+            })
         })
     }
 
@@ -226,14 +277,20 @@ impl Store {
     }
 }
 
+/// Returns whether an outcome is a result of sbws: an imported one, or one that
+/// sbws would have made.
+const fn is_result(verdict: Verdict, imported: bool) -> bool {
+    imported || matches!(verdict, Verdict::Accepted | Verdict::Charged)
+}
+
 /// The first column after those that [`for_each_row`] reads itself.
-const FIRST: usize = 3;
+const FIRST: usize = 5;
 
 fn for_each_row<T, B>(
     connection: &Connection,
     filter: &Filter,
     selection: &str,
-    mut decode: impl FnMut(&Row<'_>, Fingerprint) -> Result<T, Fault>,
+    mut decode: impl FnMut(&Row<'_>, Fingerprint, Verdict) -> Result<T, Fault>,
     mut visit: impl FnMut(Stored<'_, T>) -> ControlFlow<B>,
 ) -> Result<ControlFlow<B>, Fault> {
     // What few rows have in common is looked up once, not joined to each row;
@@ -243,7 +300,8 @@ fn for_each_row<T, B>(
     let relays = relays(&transaction)?;
     let (clause, values) = filter.clause();
     let sql = format!(
-        "SELECT outcome.identity, outcome.scan, outcome.relay, {selection}
+        "SELECT outcome.identity, outcome.scan, outcome.relay, outcome.verdict,
+            outcome.verdict_reason, {selection}
          WHERE {clause} ORDER BY outcome.id"
     );
     let mut statement = transaction.prepare(&sql)?;
@@ -252,11 +310,13 @@ fn for_each_row<T, B>(
     while let Some(row) = rows.next()? {
         let (scan, scanner) = scans.get(&row.get(1)?).ok_or_else(missing)?;
         let fingerprint = relays.get(&row.get(2)?).ok_or_else(missing)?;
+        let verdict = read_verdict(row)?;
         let stored = Stored {
             id: OutcomeId::from_bytes(row.get(0)?),
             scan: *scan,
             scanner,
-            value: decode(row, *fingerprint)?,
+            verdict,
+            value: decode(row, *fingerprint, verdict)?,
         };
         if let stop @ ControlFlow::Break(_) = visit(stored) {
             return Ok(stop);
@@ -290,7 +350,22 @@ fn optional_bytes<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<Optio
     Ok(row.get_ref(column)?.as_blob_or_null()?)
 }
 
-fn read_summary(row: &Row<'_>, fingerprint: Fingerprint) -> Result<OutcomeSummary, Fault> {
+fn read_verdict(row: &Row<'_>) -> Result<Verdict, Fault> {
+    let kind = row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?;
+    let reason = row
+        .get_ref(4)?
+        .as_str_or_null()
+        .map_err(rusqlite::Error::from)?;
+    Verdict::from_names(kind, reason).ok_or_else(|| {
+        std::io::Error::other(format!("verdict of an outcome is {kind:?}, {reason:?}")).into()
+    })
+}
+
+fn read_summary(
+    row: &Row<'_>,
+    fingerprint: Fingerprint,
+    verdict: Verdict,
+) -> Result<OutcomeSummary, Fault> {
     let bandwidth = |column| -> rusqlite::Result<_> {
         let value: Option<i64> = row.get(column)?;
         Ok(BytesPerSecond::new(unsigned(value.unwrap_or(0))))
@@ -315,6 +390,7 @@ fn read_summary(row: &Row<'_>, fingerprint: Fingerprint) -> Result<OutcomeSummar
         unmeasured: row.get(FIRST + 5)?,
         descriptor,
         result: read_result(row)?,
+        verdict,
     })
 }
 

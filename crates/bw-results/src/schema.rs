@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
+use crate::OutcomeId;
+use crate::codec::OutcomeCodec;
 use crate::error::{Error, Result};
+use crate::store::Fault;
 
 /// SQLite's `application_id` of a store: "bwsc".
 const APPLICATION_ID: i32 = 0x6277_7363;
@@ -15,7 +18,68 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What brings a store from version `n` (its index) to version `n + 1`.
 /// Published entries never change; a new version is a new entry.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(include_str!("schema-1.sql")),
+    Migration::new(include_str!("schema-2.sql")),
+    Migration {
+        sql: include_str!("schema-3.sql"),
+        records: Some(bring_judgements_up_to_date),
+    },
+];
+
+type Conversion = fn(&Connection) -> Result<(), Fault>;
+
+/// One step from a version to the next.
+#[derive(Clone, Copy)]
+struct Migration {
+    sql: &'static str,
+    /// Changes the records that SQL cannot read; runs after `sql`.
+    records: Option<Conversion>,
+}
+
+impl Migration {
+    const fn new(sql: &'static str) -> Self {
+        Self { sql, records: None }
+    }
+}
+
+/// Makes measurements of the failures of kind `limited` and `disputed`, the
+/// verdicts on which `schema-3.sql` has noted. One that was kept a second time,
+/// as a measurement, is removed: that record has its slices.
+fn bring_judgements_up_to_date(connection: &Connection) -> Result<(), Fault> {
+    let mut codec = OutcomeCodec::new()?;
+    let mut select = connection.prepare(
+        "SELECT outcome.id, scanner, data FROM outcome JOIN outcome_record USING (id)
+         JOIN scan ON scan.id = outcome.scan WHERE kind IN ('limited', 'disputed')",
+    )?;
+    let mut find = connection.prepare("SELECT 1 FROM outcome WHERE identity = ?1")?;
+    let mut rows = select.query([])?;
+    let mut changed = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, scanner): (i64, String) = (row.get(0)?, row.get(1)?);
+        let data = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+        let outcome = codec.decode(data)?;
+        let identity = OutcomeId::new(&scanner, &outcome);
+        changed.push((id, identity, codec.encode(&outcome)?));
+    }
+    for (id, identity, data) in changed {
+        if find.exists([identity.as_bytes()])? {
+            connection.execute("DELETE FROM outcome_record WHERE id = ?1", [id])?;
+            connection.execute("DELETE FROM outcome WHERE id = ?1", [id])?;
+            continue;
+        }
+        connection.execute(
+            "UPDATE outcome_record SET data = ?2 WHERE id = ?1",
+            params![id, data],
+        )?;
+        connection.execute(
+            "UPDATE outcome SET identity = ?2, stage = NULL, kind = NULL, blame = NULL,
+                rates = x'' WHERE id = ?1",
+            params![id, identity.as_bytes()],
+        )?;
+    }
+    Ok(())
+}
 
 /// Opens the store at `path`, creating it if there is none, and brings its
 /// schema up to date.
@@ -68,7 +132,7 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection> {
+fn open_with(path: &Path, migrations: &[Migration]) -> Result<Connection> {
     let sqlite = |error| Error::sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -104,7 +168,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Applies what is missing, all of it or nothing.
-fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()> {
+fn migrate(connection: &mut Connection, path: &Path, migrations: &[Migration]) -> Result<()> {
     let sqlite = |error| Error::sqlite(path, error);
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -118,9 +182,12 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
         .iter()
         .zip(1..)
         .skip_while(|(_, to)| *to <= found);
-    for (sql, to) in missing {
+    for (migration, to) in missing {
         let to: u32 = to;
-        transaction.execute_batch(sql).map_err(sqlite)?;
+        transaction.execute_batch(migration.sql).map_err(sqlite)?;
+        if let Some(records) = migration.records {
+            records(&transaction).map_err(|fault| fault.at(path))?;
+        }
         transaction
             .pragma_update(None, "application_id", APPLICATION_ID)
             .map_err(sqlite)?;
@@ -131,7 +198,7 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
     transaction.commit().map_err(sqlite)
 }
 
-fn version_of(migrations: &[&str]) -> u32 {
+fn version_of(migrations: &[Migration]) -> u32 {
     u32::try_from(migrations.len()).unwrap_or(u32::MAX)
 }
 
@@ -196,11 +263,12 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::testing::{measured, scan, snapshot};
-    use crate::{ErrorKind, Filter, Store};
+    use crate::testing::{failed, fingerprint, keep, measured, scan, snapshot};
+    use crate::{Blame, ErrorKind, FailureKind, Filter, Outcome, Remeasure, Stage, Store, Verdict};
 
-    /// What a second version could be.
-    const NEXT: &str = "ALTER TABLE scan ADD COLUMN note TEXT; UPDATE scan SET note = 'old';";
+    /// What a next version could be.
+    const NEXT: Migration =
+        Migration::new("ALTER TABLE scan ADD COLUMN note TEXT; UPDATE scan SET note = 'old';");
 
     #[test]
     fn older_stores_are_converted_and_keep_their_contents() {
@@ -210,7 +278,7 @@ mod tests {
         let network = store.put_snapshot(&snapshot(3, 0)).unwrap();
         let scan = scan(1, 0);
         store.begin_scan(&scan, &[], network).unwrap();
-        store.record(&scan.id, &measured(1, 1)).unwrap();
+        keep(&mut store, &scan.id, &measured(1, 1)).unwrap();
         drop(store);
 
         let next: Vec<_> = MIGRATIONS.iter().copied().chain([NEXT]).collect();
@@ -236,13 +304,170 @@ mod tests {
         }
     }
 
+    /// What software of format 2 wrote of an outcome: its columns as of that
+    /// time, and its record with the kinds of failure that it knew.
+    fn insert_of_format_2(connection: &Connection, outcome: &Outcome, kind: Option<&str>) {
+        let mut json = serde_json::to_string(outcome).unwrap();
+        let (mut stage, mut blame, mut rate) = (None, None, None);
+        match outcome {
+            Outcome::Measured(measurement) => rate = measurement.rates().next(),
+            Outcome::Failed(failure) => {
+                (stage, blame) = (Some(failure.stage), Some(failure.blame));
+                let now = format!("{:?}", failure.kind.as_str());
+                json = json.replace(&now, &format!("{:?}", kind.unwrap()));
+            }
+        }
+        // Identities of that time were made with the kind of that time.
+        let mut identity = *OutcomeId::new("test", outcome).as_bytes();
+        identity[0] ^= u8::from(kind.is_some_and(|kind| kind != "timeout"));
+        let codec = OutcomeCodec::new().unwrap().encode_json(json.as_bytes());
+        let relay = connection
+            .query_row(
+                "INSERT INTO relay (fingerprint) VALUES (?1)
+                 ON CONFLICT DO UPDATE SET fingerprint = ?1 RETURNING id",
+                [outcome.attempt().target.fingerprint.as_bytes()],
+                |row| row.get::<_, i64>(0),
+            )
+            .unwrap();
+        connection
+            .execute(
+                "INSERT INTO outcome (identity, scan, relay, started, ended, position, stage,
+                    kind, blame, rate, bytes) VALUES (?1, 1, ?2, ?3, ?4, 'entry', ?5, ?6, ?7, ?8, ?9)",
+                params![
+                    identity,
+                    relay,
+                    outcome.attempt().started.value() as i64,
+                    outcome.ended().value() as i64,
+                    stage.map(Stage::as_str),
+                    kind,
+                    blame.map(Blame::as_str),
+                    rate,
+                    outcome.bytes() as i64,
+                ],
+            )
+            .unwrap();
+        connection
+            .execute(
+                "INSERT INTO outcome_record (id, data) VALUES (last_insert_rowid(), ?1)",
+                [codec.unwrap()],
+            )
+            .unwrap();
+    }
+
+    #[test]
+    fn judgements_in_a_store_of_format_2_become_verdicts() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let old = open_with(&path, &MIGRATIONS[..2]).unwrap();
+        old.execute(
+            "INSERT INTO scan (identity, scanner, started, parameters) VALUES (?1, 'test', 1, ?2)",
+            params![
+                scan(1, 1).id.as_bytes(),
+                serde_json::to_string(&scan(1, 1).parameters).unwrap()
+            ],
+        )
+        .unwrap();
+        let unbelieved = |number, started, blame, bytes| {
+            let Outcome::Failed(mut failure) = failed(number, started) else {
+                unreachable!()
+            };
+            (failure.stage, failure.kind) = (Stage::Transfer, FailureKind::TooShort);
+            (failure.blame, failure.bytes) = (blame, bytes);
+            Outcome::Failed(failure)
+        };
+        insert_of_format_2(&old, &measured(1, 1_000), None);
+        insert_of_format_2(&old, &failed(2, 2_000), Some("timeout"));
+        let limited = unbelieved(3, 3_000, Blame::Scanner, 30_000);
+        insert_of_format_2(&old, &limited, Some("limited"));
+        let disputed = unbelieved(3, 4_000, Blame::Helper, 40_000);
+        insert_of_format_2(&old, &disputed, Some("disputed"));
+        // Kept as a failure first, and as a measurement when it was chosen.
+        let chosen = measured(3, 5_000);
+        let mut twice = unbelieved(3, 5_000, Blame::Helper, chosen.bytes());
+        if let Outcome::Failed(failure) = &mut twice {
+            failure.ended = chosen.ended();
+        }
+        insert_of_format_2(&old, &twice, Some("disputed"));
+        insert_of_format_2(&old, &chosen, None);
+        drop(old);
+
+        let error = Store::open_read_only(&path).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Older {
+                    found: 2,
+                    known: 3,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let mut store = Store::open(&path).unwrap();
+        let mut records = Vec::new();
+        for relay in 1..=3 {
+            records.extend(
+                store
+                    .records_of(&scan(1, 1).id, &fingerprint(relay))
+                    .unwrap(),
+            );
+        }
+        let verdicts: Vec<_> = records.iter().map(|record| record.verdict).collect();
+        assert_eq!(
+            verdicts,
+            [
+                Verdict::Accepted,
+                Verdict::Charged,
+                Verdict::Remeasure(Remeasure::Throttled),
+                Verdict::Remeasure(Remeasure::Disputed),
+                Verdict::Accepted,
+            ]
+        );
+        let bytes: Vec<_> = records
+            .iter()
+            .map(|record| record.outcome.bytes())
+            .collect();
+        assert_eq!(
+            bytes[2..],
+            [30_000, 40_000, chosen.bytes()],
+            "none lost, none doubled"
+        );
+        assert_eq!(records[4].outcome, chosen, "with its slices");
+        for record in &records {
+            assert_eq!(record.id, OutcomeId::new("test", &record.outcome));
+        }
+        let mut summaries = Vec::new();
+        let _ = store.for_each_summary(&Filter::all(), |stored| {
+            summaries.push(stored.value);
+            ControlFlow::<()>::Continue(())
+        });
+        assert_eq!(summaries.len(), 5);
+        assert_eq!(
+            summaries[2].verdict,
+            Verdict::Remeasure(Remeasure::Throttled)
+        );
+        assert_eq!(
+            summaries[2].result,
+            crate::SummaryResult::Measured(Vec::new())
+        );
+        // Lines that were exported before the conversion are known.
+        let mut line = serde_json::to_value(&limited).unwrap();
+        line["failed"]["kind"] = "limited".into();
+        let line = serde_json::json!({"outcome": {"scan": scan(1, 1).id, "outcome": line}});
+        let report = store
+            .import_jsonl(&mut line.to_string().as_bytes())
+            .unwrap();
+        assert_eq!((report.added, report.known), (0, 1), "{report:?}");
+    }
+
     #[test]
     fn a_conversion_that_fails_changes_nothing() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("store.db");
         drop(Store::open(&path).unwrap());
-        let broken = "CREATE TABLE extra (x); SELECT nonsense;";
-        assert!(open_with(&path, &[MIGRATIONS[0], MIGRATIONS[1], broken]).is_err());
+        let broken = Migration::new("CREATE TABLE extra (x); SELECT nonsense;");
+        let next: Vec<_> = MIGRATIONS.iter().copied().chain([broken]).collect();
+        assert!(open_with(&path, &next).is_err());
         let store = Store::open(&path).unwrap();
         let extra = store
             .connection
@@ -319,9 +544,9 @@ mod tests {
         let network = store.put_snapshot(&snapshot(3, 0)).unwrap();
         let scan = scan(1, 0);
         store.begin_scan(&scan, &[], network).unwrap();
-        store.record(&scan.id, &measured(1, 1)).unwrap();
+        keep(&mut store, &scan.id, &measured(1, 1)).unwrap();
         for damage in [
-            "UPDATE outcome SET position = 'sideways'",
+            "UPDATE outcome SET verdict = 'sideways'",
             "UPDATE outcome_record SET data = x'01aabbcc'",
             "UPDATE snapshot SET data = x'28b52ffd00'",
         ] {

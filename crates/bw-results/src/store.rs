@@ -9,9 +9,10 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 
 use crate::codec::OutcomeCodec;
 use crate::error::{Error, Result};
+use crate::judged::Judged;
 use crate::{
     Outcome, OutcomeId, OutcomeSummary, SbwsFacts, Scan, ScanId, ScanParameters, SnapshotId,
-    SummaryResult, UnixMillis, schema,
+    SummaryResult, UnixMillis, Verdict, schema,
 };
 
 /// A store of scans, outcomes and network snapshots.
@@ -45,7 +46,7 @@ pub struct ScanSummary {
     pub abandoned: Option<UnixMillis>,
     /// How many relays it covers.
     pub targets: u64,
-    /// How many of them were measured.
+    /// How many of them were measured: accepted, or as a lower bound.
     pub measured: u64,
     /// How many were given up.
     pub failed: u64,
@@ -53,10 +54,28 @@ pub struct ScanSummary {
     pub pending: u64,
     /// Outcomes, those of attempts that were repeated included.
     pub outcomes: u64,
+    /// How many outcomes have each kind of verdict.
+    pub verdicts: VerdictCounts,
     /// Payload bytes of all of them.
     pub bytes: u64,
     /// End of the newest outcome.
     pub last_outcome: Option<UnixMillis>,
+}
+
+/// How many outcomes have each kind of verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct VerdictCounts {
+    /// [`Verdict::Accepted`].
+    pub accepted: u64,
+    /// [`Verdict::LowerBound`].
+    pub lower_bound: u64,
+    /// [`Verdict::Remeasure`].
+    pub remeasure: u64,
+    /// [`Verdict::Charged`].
+    pub charged: u64,
+    /// [`Verdict::Excused`].
+    pub excused: u64,
 }
 
 /// What was last seen of a relay, for deciding what to measure next.
@@ -65,11 +84,13 @@ pub struct ScanSummary {
 pub struct RelayHistory {
     /// End of the newest outcome, measured or failed.
     pub last_attempt: UnixMillis,
-    /// End of the newest measurement, if there is one.
+    /// End of the newest accepted measurement, if there is one.
     pub last_measured: Option<UnixMillis>,
     /// Its rate, in bytes per second.
     pub rate: Option<f64>,
-    /// How many attempts have failed since that measurement.
+    /// The highest lower bound since that measurement, in bytes per second.
+    pub lower_bound: Option<f64>,
+    /// How many failures since that measurement are charged to the relay.
     pub failures_since: u64,
 }
 
@@ -159,30 +180,71 @@ impl Store {
         })
     }
 
-    /// Adds an outcome; `false` if the store has it already.
+    /// Adds an outcome with the verdict on it; `false` if the store has it
+    /// already, which then stays as it is.
     ///
-    /// With a measurement its target is done. After a failure it stays
-    /// pending, to be tried again, until [`settle`](Self::settle). A relay that
-    /// is not among the scan's targets is added to them, as done.
+    /// `settled` alone says that its target is done in this scan, as with
+    /// [`settle`](Self::settle); otherwise the target stays pending, whatever
+    /// was measured. A relay that is not among the scan's targets becomes one.
     ///
     /// # Errors
     /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
-    pub fn record(&mut self, scan: &ScanId, outcome: &Outcome) -> Result<bool> {
+    pub fn record(
+        &mut self,
+        scan: &ScanId,
+        outcome: &Outcome,
+        verdict: &Verdict,
+        settled: bool,
+    ) -> Result<bool> {
         self.write(|writer| {
             let (row, scanner) = writer.scan_row_and_scanner(scan)?;
-            writer.insert_outcome(row, &scanner, outcome, None)
+            let target = &outcome.attempt().target.fingerprint;
+            writer.insert_target(row, target, PENDING)?;
+            let added = writer.insert_outcome(row, &scanner, outcome, *verdict, None)?;
+            if settled {
+                writer.settle(row, target)?;
+            }
+            Ok(added)
         })
     }
 
-    /// Gives a target up: its failures so far are its final outcome. Does
-    /// nothing if it was measured.
+    /// Changes the verdict on an outcome; `false` if the store has no such one.
+    ///
+    /// Whether a settled target counts as measured or as given up follows; a
+    /// pending one stays pending.
+    ///
+    /// # Errors
+    /// A failure of the store.
+    pub fn set_verdict(&mut self, outcome: OutcomeId, verdict: &Verdict) -> Result<bool> {
+        self.write(|writer| {
+            let target = writer
+                .transaction
+                .prepare_cached(
+                    "UPDATE outcome SET verdict = ?2, verdict_reason = ?3
+                     WHERE identity = ?1 RETURNING scan, relay",
+                )?
+                .query_row(
+                    params![outcome.as_bytes(), verdict.as_str(), verdict.reason()],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()?;
+            let Some((scan, relay)) = target else {
+                return Ok(false);
+            };
+            writer.judge_target(scan, relay)?;
+            Ok(true)
+        })
+    }
+
+    /// Settles a target: it is measured if any of its records in this scan is
+    /// accepted or a lower bound, and given up otherwise.
     ///
     /// # Errors
     /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
     pub fn settle(&mut self, scan: &ScanId, target: &Fingerprint) -> Result<()> {
         self.write(|writer| {
             let row = writer.scan_row(scan)?;
-            writer.insert_target(row, target, GIVEN_UP)
+            writer.settle(row, target)
         })
     }
 
@@ -316,23 +378,39 @@ impl Store {
                     (SELECT count(*) FROM target WHERE target.scan = scan.id AND state = {MEASURED}),
                     (SELECT count(*) FROM target WHERE target.scan = scan.id AND state = {GIVEN_UP}),
                     (SELECT count(*) FROM target WHERE target.scan = scan.id AND state = {PENDING}),
-                    tally.outcomes, tally.bytes, tally.last
+                    tally.outcomes, tally.bytes, tally.last, tally.accepted, tally.lower_bound,
+                    tally.remeasure, tally.charged, tally.excused
                  FROM scan LEFT JOIN (
-                    SELECT scan, count(*) AS outcomes, total(bytes) AS bytes, max(ended) AS last
+                    SELECT scan, count(*) AS outcomes, total(bytes) AS bytes, max(ended) AS last,
+                        sum(verdict = 'accepted') AS accepted,
+                        sum(verdict = 'lower_bound') AS lower_bound,
+                        sum(verdict = 'remeasure') AS remeasure,
+                        sum(verdict = 'charged') AS charged,
+                        sum(verdict = 'excused') AS excused
                     FROM outcome GROUP BY scan
                  ) AS tally ON tally.scan = scan.id
                  ORDER BY started DESC, id DESC"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map([], |row| {
+                let count = |column| -> rusqlite::Result<u64> {
+                    Ok(row.get::<_, Option<i64>>(column)?.map_or(0, unsigned))
+                };
                 Ok(ScanSummary {
                     scan: read_scan(row)?,
                     abandoned: optional_time(row, 5)?,
-                    targets: row.get(6).map(unsigned)?,
-                    measured: row.get(7).map(unsigned)?,
-                    failed: row.get(8).map(unsigned)?,
-                    pending: row.get(9).map(unsigned)?,
-                    outcomes: row.get::<_, Option<i64>>(10)?.map_or(0, unsigned),
+                    targets: count(6)?,
+                    measured: count(7)?,
+                    failed: count(8)?,
+                    pending: count(9)?,
+                    outcomes: count(10)?,
+                    verdicts: VerdictCounts {
+                        accepted: count(13)?,
+                        lower_bound: count(14)?,
+                        remeasure: count(15)?,
+                        charged: count(16)?,
+                        excused: count(17)?,
+                    },
                     bytes: row.get::<_, Option<f64>>(11)?.unwrap_or(0.0) as u64,
                     last_outcome: optional_time(row, 12)?,
                 })
@@ -353,12 +431,15 @@ impl Store {
                 "SELECT fingerprint, attempt.last, measured.last, measured.rate,
                     (SELECT count(*) FROM outcome WHERE outcome.relay = attempt.relay
                         AND ended >= ?1 AND ended > coalesce(measured.last, -1)
-                        AND stage IS NOT NULL)
+                        AND verdict = 'charged'),
+                    (SELECT max(rate) FROM outcome WHERE outcome.relay = attempt.relay
+                        AND ended >= ?1 AND ended > coalesce(measured.last, -1)
+                        AND verdict = 'lower_bound')
                  FROM (SELECT relay, max(ended) AS last FROM outcome WHERE ended >= ?1
                        GROUP BY relay) AS attempt
                  JOIN relay ON relay.id = attempt.relay
                  LEFT JOIN (SELECT relay, max(ended) AS last, rate FROM outcome
-                       WHERE ended >= ?1 AND stage IS NULL GROUP BY relay) AS measured
+                       WHERE ended >= ?1 AND verdict = 'accepted' GROUP BY relay) AS measured
                     ON measured.relay = attempt.relay",
             )?;
             let rows = statement.query_map(params![time(since)], |row| {
@@ -367,6 +448,7 @@ impl Store {
                     last_measured: optional_time(row, 2)?,
                     rate: row.get(3)?,
                     failures_since: row.get(4).map(unsigned)?,
+                    lower_bound: row.get(5)?,
                 };
                 Ok((Fingerprint::from_bytes(row.get(0)?), history))
             })?;
@@ -478,12 +560,14 @@ impl Prepared {
         codec: &mut OutcomeCodec,
         scanner: &str,
         outcome: &Outcome,
+        verdict: Verdict,
         facts: Option<&SbwsFacts>,
     ) -> io::Result<Self> {
+        let outcome = Judged::outcome_of(outcome);
         Ok(Self {
-            id: OutcomeId::new(scanner, outcome),
-            summary: outcome.into(),
-            record: codec.encode(outcome)?,
+            id: OutcomeId::new(scanner, &outcome),
+            summary: OutcomeSummary::new(&outcome, verdict),
+            record: codec.encode(&outcome)?,
             facts: facts.map(encode_facts).transpose()?,
         })
     }
@@ -581,14 +665,32 @@ impl Writer<'_> {
     }
 
     fn set_target(&self, scan: i64, relay: i64, state: u8) -> Result<(), Fault> {
-        // A measurement counts even after the relay was given up.
         self.transaction
             .prepare_cached(
                 "INSERT INTO target (scan, relay, state) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET state = ?3
-                 WHERE state = 0 OR ?3 = 1",
+                 ON CONFLICT DO UPDATE SET state = ?3 WHERE state = 0",
             )?
             .execute(params![scan, relay, state])?;
+        Ok(())
+    }
+
+    fn settle(&mut self, scan: i64, target: &Fingerprint) -> Result<(), Fault> {
+        let relay = self.relay_row(target)?;
+        self.set_target(scan, relay, GIVEN_UP)?;
+        self.judge_target(scan, relay)
+    }
+
+    /// Makes a settled target a measured or a given-up one, as the verdicts on
+    /// its records say.
+    fn judge_target(&self, scan: i64, relay: i64) -> Result<(), Fault> {
+        self.transaction
+            .prepare_cached(
+                "UPDATE target SET state = CASE WHEN EXISTS (
+                    SELECT 1 FROM outcome WHERE scan = ?1 AND relay = ?2
+                        AND verdict IN ('accepted', 'lower_bound')
+                 ) THEN 1 ELSE 2 END WHERE scan = ?1 AND relay = ?2 AND state <> 0",
+            )?
+            .execute(params![scan, relay])?;
         Ok(())
     }
 
@@ -598,9 +700,10 @@ impl Writer<'_> {
         scan: i64,
         scanner: &str,
         outcome: &Outcome,
+        verdict: Verdict,
         facts: Option<&SbwsFacts>,
     ) -> Result<bool, Fault> {
-        let prepared = Prepared::new(self.codec, scanner, outcome, facts)?;
+        let prepared = Prepared::new(self.codec, scanner, outcome, verdict, facts)?;
         self.insert_prepared(scan, &prepared)
     }
 
@@ -610,8 +713,56 @@ impl Writer<'_> {
         scan: i64,
         prepared: &Prepared,
     ) -> Result<bool, Fault> {
+        let relay = self.relay_row(&prepared.summary.fingerprint)?;
+        let added = self.insert_summary(scan, relay, prepared)?
+            || (self.remove_without_rate(prepared)?
+                && self.insert_summary(scan, relay, prepared)?);
+        if added {
+            self.transaction
+                .prepare_cached("INSERT INTO outcome_record (id, data) VALUES (?1, ?2)")?
+                .execute(params![
+                    self.transaction.last_insert_rowid(),
+                    prepared.record
+                ])?;
+            self.note_target(scan, relay, prepared.summary.verdict)?;
+        }
+        if let Some(facts) = &prepared.facts {
+            self.transaction
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO sbws_result (id, data)
+                     SELECT id, ?2 FROM outcome WHERE identity = ?1",
+                )?
+                .execute(params![prepared.id.as_bytes(), facts])?;
+        }
+        Ok(added)
+    }
+
+    /// Removes the record with the identity of `prepared` if only that one has
+    /// a rate: older software kept a measurement without its slices first, and
+    /// whole when it was chosen.
+    fn remove_without_rate(&self, prepared: &Prepared) -> Result<bool, Fault> {
+        if !matches!(&prepared.summary.result, SummaryResult::Measured(rates) if !rates.is_empty())
+        {
+            return Ok(false);
+        }
+        let row: Option<i64> = self
+            .transaction
+            .prepare_cached(
+                "SELECT id FROM outcome WHERE identity = ?1 AND stage IS NULL AND rate IS NULL",
+            )?
+            .query_row([prepared.id.as_bytes()], |row| row.get(0))
+            .optional()?;
+        let Some(row) = row else { return Ok(false) };
+        for table in ["sbws_result", "outcome_record", "outcome"] {
+            let sql = format!("DELETE FROM {table} WHERE id = ?1");
+            self.transaction.prepare_cached(&sql)?.execute([row])?;
+        }
+        Ok(true)
+    }
+
+    /// Writes the columns of an outcome; `false` if it is known.
+    fn insert_summary(&self, scan: i64, relay: i64, prepared: &Prepared) -> Result<bool, Fault> {
         let summary = &prepared.summary;
-        let relay = self.relay_row(&summary.fingerprint)?;
         let (rates, failure) = match &summary.result {
             SummaryResult::Measured(rates) => (rates.as_slice(), None),
             SummaryResult::Failed(stage, kind, blame) => (
@@ -630,9 +781,9 @@ impl Writer<'_> {
                 "INSERT OR IGNORE INTO outcome (identity, scan, relay, started, ended, position,
                     stage, kind, blame, rate, rates, bytes, consensus_weight_kb, unmeasured,
                     descriptor_published, descriptor_average, descriptor_burst,
-                    descriptor_observed)
+                    descriptor_observed, verdict, verdict_reason)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                    ?17, ?18)",
+                    ?17, ?18, ?19, ?20)",
             )?
             .execute(params![
                 prepared.id.as_bytes(),
@@ -655,42 +806,35 @@ impl Writer<'_> {
                 descriptor.map(|facts| signed(facts.average.value())),
                 descriptor.map(|facts| signed(facts.burst.value())),
                 descriptor.map(|facts| signed(facts.observed.value())),
+                summary.verdict.as_str(),
+                summary.verdict.reason(),
             ])?;
-        if added == 0 {
-            if let Some(facts) = &prepared.facts {
-                self.transaction
-                    .prepare_cached(
-                        "INSERT OR IGNORE INTO sbws_result (id, data)
-                         SELECT id, ?2 FROM outcome WHERE identity = ?1",
-                    )?
-                    .execute(params![prepared.id.as_bytes(), facts])?;
-            }
-            return Ok(false);
-        }
-        let row = self.transaction.last_insert_rowid();
-        self.transaction
-            .prepare_cached("INSERT INTO outcome_record (id, data) VALUES (?1, ?2)")?
-            .execute(params![row, prepared.record])?;
-        if let Some(facts) = &prepared.facts {
-            self.transaction
-                .prepare_cached("INSERT INTO sbws_result (id, data) VALUES (?1, ?2)")?
-                .execute(params![row, facts])?;
-        }
+        Ok(added > 0)
+    }
+
+    /// Has the target of a new outcome follow its verdict: one that the scan
+    /// does not have yet is added as done, one that was given up is measured
+    /// after all, and a pending one stays pending.
+    fn note_target(&mut self, scan: i64, relay: i64, verdict: Verdict) -> Result<(), Fault> {
         if self.measured.contains(&(scan, relay)) {
-            return Ok(true);
+            return Ok(());
         }
-        if failure.is_none() {
-            self.set_target(scan, relay, MEASURED)?;
-            self.measured.insert((scan, relay));
+        let state = if verdict.is_measured() {
+            MEASURED
         } else {
-            // A failure leaves its target as it is.
-            self.transaction
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO target (scan, relay, state) VALUES (?1, ?2, ?3)",
-                )?
-                .execute(params![scan, relay, GIVEN_UP])?;
+            GIVEN_UP
+        };
+        let now: u8 = self
+            .transaction
+            .prepare_cached(
+                "INSERT INTO target (scan, relay, state) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET state = iif(state = 2, ?3, state) RETURNING state",
+            )?
+            .query_row(params![scan, relay, state], |row| row.get(0))?;
+        if now == MEASURED {
+            self.measured.insert((scan, relay));
         }
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Blame, DescriptorFacts, FailureKind, Measurement, Outcome, Position, Stage, Transfer,
-    UnixMillis,
+    UnixMillis, Verdict,
 };
 
 /// What makes an outcome the same one in two stores: who tried what, when, and
@@ -92,6 +92,8 @@ pub struct OutcomeSummary {
     pub descriptor: Option<DescriptorFacts>,
     /// The rates, or what failed.
     pub result: SummaryResult,
+    /// The verdict on it.
+    pub verdict: Verdict,
 }
 
 /// What came of an attempt.
@@ -108,28 +110,33 @@ pub enum SummaryResult {
 }
 
 impl From<&Outcome> for OutcomeSummary {
+    /// The summary with the [default verdict](Verdict::default_of).
     fn from(outcome: &Outcome) -> Self {
+        Self::new(outcome, Verdict::default_of(outcome))
+    }
+}
+
+impl OutcomeSummary {
+    /// The summary of `outcome`, on which this is the verdict.
+    pub fn new(outcome: &Outcome, verdict: Verdict) -> Self {
         let attempt = outcome.attempt();
-        let (bytes, result) = match outcome {
-            Outcome::Measured(measurement) => (
-                measurement.bytes(),
-                SummaryResult::Measured(rates(measurement)),
-            ),
-            Outcome::Failed(failure) => (
-                failure.bytes,
-                SummaryResult::Failed(failure.stage, failure.kind, failure.blame),
-            ),
+        let result = match outcome {
+            Outcome::Measured(measurement) => SummaryResult::Measured(rates(measurement)),
+            Outcome::Failed(failure) => {
+                SummaryResult::Failed(failure.stage, failure.kind, failure.blame)
+            }
         };
         Self {
             fingerprint: attempt.target.fingerprint,
             position: attempt.position,
             started: attempt.started,
             ended: outcome.ended(),
-            bytes,
+            bytes: outcome.bytes(),
             consensus_weight: attempt.target.consensus_weight,
             unmeasured: attempt.target.unmeasured,
             descriptor: attempt.target.descriptor,
             result,
+            verdict,
         }
     }
 }

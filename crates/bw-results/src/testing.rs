@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Attempt, Blame, DescriptorFacts, Failure, FailureKind, Measurement, NetworkSnapshot, Outcome,
-    PortRanges, Position, RelayFacts, Scan, ScanId, ScanParameters, Slice, Stage, StopReason,
-    TargetFacts, Timings, Transfer, UnixMillis,
+    PortRanges, Position, RelayFacts, Result, Scan, ScanId, ScanParameters, Slice, Stage,
+    StopReason, Store, TargetFacts, Timings, Transfer, UnixMillis, Verdict,
 };
 
 /// A number that looks random, the same for the same input.
@@ -129,4 +129,10 @@ pub(crate) fn failed(number: u64, started: u64) -> Outcome {
         Blame::Path,
         "no answer to EXTEND2 for 10 s",
     ))
+}
+
+/// Records with the default verdict; a measurement settles its relay.
+pub(crate) fn keep(store: &mut Store, scan: &ScanId, outcome: &Outcome) -> Result<bool> {
+    let settled = matches!(outcome, Outcome::Measured(_));
+    store.record(scan, outcome, &Verdict::default_of(outcome), settled)
 }

@@ -77,6 +77,12 @@ impl Verdict {
         matches!(self, Self::Accepted)
     }
 
+    /// Returns whether the record tells a rate of the relay: its own, or one
+    /// that it carries at least.
+    pub const fn is_measured(&self) -> bool {
+        matches!(self, Self::Accepted | Self::LowerBound(_))
+    }
+
     /// Returns whether the record is a failure that counts against the relay.
     pub const fn is_charged(&self) -> bool {
         matches!(self, Self::Charged)
@@ -99,6 +105,21 @@ impl Verdict {
             Self::LowerBound(blame) | Self::Excused(blame) => Some(blame.as_str()),
             Self::Remeasure(reason) => Some(reason.as_str()),
             Self::Accepted | Self::Charged => None,
+        }
+    }
+}
+
+impl Verdict {
+    /// The verdict with this kind and reason, as
+    /// [`as_str`](Self::as_str) and [`reason`](Self::reason) give them.
+    pub fn from_names(kind: &str, reason: Option<&str>) -> Option<Self> {
+        match (kind, reason) {
+            ("accepted", None) => Some(Self::Accepted),
+            ("charged", None) => Some(Self::Charged),
+            ("lower_bound", Some(by)) => Blame::from_name(by).map(Self::LowerBound),
+            ("excused", Some(by)) => Blame::from_name(by).map(Self::Excused),
+            ("remeasure", Some(reason)) => Remeasure::from_name(reason).map(Self::Remeasure),
+            _ => None,
         }
     }
 }
@@ -207,7 +228,11 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(text).unwrap();
             assert_eq!(value["kind"], verdict.as_str());
             assert_eq!(value["reason"].as_str(), verdict.reason());
+            let again = Verdict::from_names(verdict.as_str(), verdict.reason());
+            assert_eq!(again, Some(verdict));
         }
+        assert_eq!(Verdict::from_names("accepted", Some("scanner")), None);
+        assert_eq!(Verdict::from_names("lower_bound", None), None);
         for name in [
             "throttled",
             "helper_bound",

@@ -291,11 +291,8 @@ impl Inner {
     fn spent(&self, now: UnixMillis) -> anyhow::Result<u64> {
         let mut bytes = 0;
         let filter = Filter::all().since(now.before(DAY));
-        let _ = self.store.for_each_outcome(&filter, |stored| {
-            bytes += match &stored.value {
-                Outcome::Measured(measurement) => measurement.bytes(),
-                Outcome::Failed(failure) => failure.bytes,
-            };
+        let _ = self.store.for_each_summary(&filter, |stored| {
+            bytes += stored.value.bytes;
             std::ops::ControlFlow::<()>::Continue(())
         })?;
         Ok(bytes)
@@ -323,15 +320,16 @@ impl Recorder for Rounds<'_> {
         };
         let round = &mut inner.open[index];
         let scan = round.summary.scan;
-        inner.store.record(&scan, outcome).map_err(not_kept)?;
-        round.summary.bytes += match outcome {
-            Outcome::Measured(measurement) => measurement.bytes(),
-            Outcome::Failed(failure) => failure.bytes,
-        };
+        // Until the scheduler gives verdicts, the facts alone do.
+        let verdict = bw_results::Verdict::default_of(outcome);
+        inner
+            .store
+            .record(&scan, outcome, &verdict, settled)
+            .map_err(not_kept)?;
+        round.summary.bytes += outcome.bytes();
         if !settled {
             return Ok(());
         }
-        inner.store.settle(&scan, &target).map_err(not_kept)?;
         round.pending.remove(&target);
         if matches!(outcome, Outcome::Measured(_)) {
             round.summary.measured += 1;

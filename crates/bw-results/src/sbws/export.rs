@@ -144,8 +144,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::testing::{failed, measured, scan, snapshot};
-    use crate::{SbwsHome, SbwsResult};
+    use crate::testing::{failed, keep, measured, scan, snapshot};
+    use crate::{Remeasure, SbwsHome, SbwsResult, Verdict};
 
     #[test]
     fn own_outcomes_come_back_as_results_of_their_day() {
@@ -162,9 +162,13 @@ mod tests {
                 0 => failed(number, 1_790_000_000_000 + day * 86_400_000),
                 _ => measured(number, 1_790_000_000_000 + day * 86_400_000),
             };
-            store.record(&scan.id, &outcome).unwrap();
+            keep(&mut store, &scan.id, &outcome).unwrap();
             outcomes.push(SbwsResult::from_outcome("test", &outcome, None));
         }
+        // What sbws would not have kept stays here.
+        let verdict = Verdict::Remeasure(Remeasure::Disputed);
+        let unused = measured(1, 1_790_000_000_000);
+        store.record(&scan.id, &unused, &verdict, false).unwrap();
         let to = directory.path().join("datadir");
         fs::create_dir(&to).unwrap();
         assert_eq!(store.export_sbws(&Filter::all(), &to).unwrap(), 42);

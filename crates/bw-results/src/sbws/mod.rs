@@ -26,7 +26,7 @@ use crate::codec::OutcomeCodec;
 use crate::error::{Error, Result};
 use crate::jsonl::Lines;
 use crate::store::{Fault, Prepared, Writer};
-use crate::{Scan, ScanId, ScanParameters, Store, UnixMillis};
+use crate::{Scan, ScanId, ScanParameters, Store, UnixMillis, Verdict};
 
 /// How many bad lines are described; the others are only counted.
 const PROBLEMS_SHOWN: usize = 20;
@@ -278,7 +278,9 @@ impl Texts {
                     Ok(result) => {
                         let outcome = result.to_outcome();
                         let facts = Some(&result.facts);
-                        let prepared = Prepared::new(codec, &result.scanner, &outcome, facts)?;
+                        let verdict = Verdict::default_of(&outcome);
+                        let prepared =
+                            Prepared::new(codec, &result.scanner, &outcome, verdict, facts)?;
                         Ok((result.scanner, prepared))
                     }
                     Err(error) => Err(error),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::{failed, fingerprint, measured, scan, snapshot};
-use crate::{ErrorKind, Filter};
+use crate::testing::{failed, fingerprint, keep, measured, scan, snapshot};
+use crate::{Blame, ErrorKind, Filter, Remeasure};
 
 fn new_store() -> (TempDir, Store) {
     let directory = TempDir::new().unwrap();
@@ -46,9 +46,12 @@ fn a_scan_from_begin_to_end() {
     let (_directory, mut store, id) = store_with_scan(3);
     assert_eq!(store.pending_targets(&id).unwrap().len(), 3);
 
-    assert!(store.record(&id, &measured(1, 2_000)).unwrap());
-    assert!(!store.record(&id, &measured(1, 2_000)).unwrap(), "twice");
-    assert!(store.record(&id, &failed(2, 3_000)).unwrap());
+    assert!(keep(&mut store, &id, &measured(1, 2_000)).unwrap());
+    assert!(
+        !keep(&mut store, &id, &measured(1, 2_000)).unwrap(),
+        "twice"
+    );
+    assert!(keep(&mut store, &id, &failed(2, 3_000)).unwrap());
     assert_eq!(
         store.pending_targets(&id).unwrap().len(),
         2,
@@ -58,8 +61,8 @@ fn a_scan_from_begin_to_end() {
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert!(store.latest_completed_scans(5).unwrap().is_empty());
 
-    assert!(store.record(&id, &measured(2, 20_000)).unwrap());
-    assert!(store.record(&id, &failed(3, 30_000)).unwrap());
+    assert!(keep(&mut store, &id, &measured(2, 20_000)).unwrap());
+    assert!(keep(&mut store, &id, &failed(3, 30_000)).unwrap());
     store.settle(&id, &fingerprint(3)).unwrap();
     store.settle(&id, &fingerprint(1)).unwrap();
     assert!(store.pending_targets(&id).unwrap().is_empty());
@@ -125,7 +128,7 @@ fn what_is_not_there_is_an_error() {
     let at = UnixMillis::new(1);
     let network = store.latest_snapshot().unwrap().unwrap().0;
     for error in [
-        store.record(&unknown, &measured(1, 1)).unwrap_err(),
+        keep(&mut store, &unknown, &measured(1, 1)).unwrap_err(),
         store.settle(&unknown, &fingerprint(1)).unwrap_err(),
         store.finish_scan(&unknown, at).unwrap_err(),
         store.abandon_scan(&unknown, at).unwrap_err(),
@@ -142,8 +145,9 @@ fn what_is_not_there_is_an_error() {
 #[test]
 fn relays_that_were_no_targets_become_such() {
     let (_directory, mut store, id) = store_with_scan(1);
-    store.record(&id, &measured(7, 1_000)).unwrap();
-    store.record(&id, &failed(8, 1_000)).unwrap();
+    keep(&mut store, &id, &measured(7, 1_000)).unwrap();
+    keep(&mut store, &id, &failed(8, 1_000)).unwrap();
+    store.settle(&id, &fingerprint(8)).unwrap();
     let summary = store.scans().unwrap().remove(0);
     assert_eq!(
         (summary.targets, summary.measured, summary.failed),
@@ -168,7 +172,7 @@ fn outcomes_are_read_as_recorded() {
     }
     let recorded = [measured(1, 3_000), failed(2, 2_000), several, none];
     for outcome in &recorded {
-        store.record(&id, outcome).unwrap();
+        keep(&mut store, &id, outcome).unwrap();
     }
     assert_eq!(outcomes(&store, &Filter::all()), recorded);
 
@@ -192,6 +196,122 @@ fn outcomes_are_read_as_recorded() {
 }
 
 #[test]
+fn being_settled_and_being_measured_are_two_things() {
+    let (_directory, mut store, id) = store_with_scan(3);
+    let counts = |store: &Store| {
+        let summary = store.scans().unwrap().remove(0);
+        (summary.pending, summary.measured, summary.failed)
+    };
+    // Both positions of relay 1: one half is recorded, and the scan is killed.
+    let halves = [measured(1, 1_000), measured(1, 9_000)];
+    store
+        .record(&id, &halves[0], &Verdict::Accepted, false)
+        .unwrap();
+    assert_eq!(counts(&store), (3, 0, 0));
+    assert_eq!(store.pending_targets(&id).unwrap().len(), 3);
+    let records = store.records_of(&id, &fingerprint(1)).unwrap();
+    let [record] = records.as_slice() else {
+        panic!("{records:?}")
+    };
+    assert_eq!(
+        (&record.outcome, record.verdict),
+        (&halves[0], Verdict::Accepted)
+    );
+    store
+        .record(&id, &halves[1], &Verdict::Accepted, true)
+        .unwrap();
+    assert_eq!(counts(&store), (2, 1, 0));
+
+    // A relay that is settled by a failure keeps what was measured before.
+    store
+        .record(
+            &id,
+            &measured(2, 1_000),
+            &Verdict::LowerBound(Blame::Scanner),
+            false,
+        )
+        .unwrap();
+    store
+        .record(&id, &failed(2, 9_000), &Verdict::Charged, true)
+        .unwrap();
+    assert_eq!(counts(&store), (1, 2, 0));
+
+    // One that was only throttled is settled without a rate.
+    let throttled = measured(3, 1_000);
+    let verdict = Verdict::Remeasure(Remeasure::Throttled);
+    store.record(&id, &throttled, &verdict, true).unwrap();
+    assert_eq!(counts(&store), (0, 2, 1));
+    let verdicts = store.scans().unwrap()[0].verdicts;
+    assert_eq!((verdicts.accepted, verdicts.lower_bound), (2, 1));
+    assert_eq!(
+        (verdicts.remeasure, verdicts.charged, verdicts.excused),
+        (1, 1, 0)
+    );
+    store.finish_scan(&id, UnixMillis::new(99_000)).unwrap();
+}
+
+#[test]
+fn a_verdict_changes_and_the_record_stays() {
+    let (_directory, mut store, id) = store_with_scan(2);
+    let outcome = measured(1, 1_000);
+    let again = Verdict::Remeasure(Remeasure::Disputed);
+    store.record(&id, &outcome, &again, false).unwrap();
+    let target = fingerprint(1);
+    let before = store.records_of(&id, &target).unwrap().remove(0);
+    assert_eq!(before.verdict, again);
+    assert!(store.set_verdict(before.id, &Verdict::Accepted).unwrap());
+    let after = store.records_of(&id, &target).unwrap().remove(0);
+    assert_eq!(after.verdict, Verdict::Accepted);
+    assert_eq!((after.id, after.outcome), (before.id, outcome));
+    assert_eq!(
+        store.pending_targets(&id).unwrap().len(),
+        2,
+        "settled alone says done"
+    );
+    store.settle(&id, &target).unwrap();
+    assert_eq!(store.scans().unwrap()[0].measured, 1);
+    let superseded = Verdict::Remeasure(Remeasure::Superseded);
+    store.set_verdict(after.id, &superseded).unwrap();
+    let summary = store.scans().unwrap().remove(0);
+    assert_eq!(
+        (summary.measured, summary.failed, summary.pending),
+        (0, 1, 1)
+    );
+    let unknown = OutcomeId::from_bytes([0; 16]);
+    assert!(!store.set_verdict(unknown, &superseded).unwrap());
+}
+
+#[test]
+fn history_uses_accepted_records_and_charged_failures() {
+    let (_directory, mut store, id) = store_with_scan(3);
+    let rate = |outcome: &Outcome| match outcome {
+        Outcome::Measured(measurement) => measurement.rates().next(),
+        Outcome::Failed(_) => None,
+    };
+    let accepted = measured(1, 1_000);
+    let bound = measured(1, 20_000);
+    for (outcome, verdict) in [
+        (&measured(1, 500), Verdict::LowerBound(Blame::Scanner)),
+        (&accepted, Verdict::Accepted),
+        (
+            &measured(1, 10_000),
+            Verdict::Remeasure(Remeasure::HelperBound),
+        ),
+        (&bound, Verdict::LowerBound(Blame::Scanner)),
+        (&failed(1, 30_000), Verdict::Charged),
+        (&failed(1, 50_000), Verdict::Excused(Blame::Destination)),
+    ] {
+        store.record(&id, outcome, &verdict, false).unwrap();
+    }
+    let history = store.last_outcomes(UnixMillis::new(0)).unwrap()[&fingerprint(1)];
+    assert_eq!(history.last_attempt, UnixMillis::new(60_000));
+    assert_eq!(history.last_measured, Some(accepted.ended()));
+    assert_eq!(history.rate, rate(&accepted));
+    assert_eq!(history.lower_bound, rate(&bound));
+    assert_eq!(history.failures_since, 1);
+}
+
+#[test]
 fn filters_select() {
     let (_directory, mut store, id) = store_with_scan(4);
     let second = scan(2, 0);
@@ -199,11 +319,9 @@ fn filters_select() {
     store.begin_scan(&second, &[], network).unwrap();
     for number in 1..=4 {
         // Ends 4,000 later.
-        store
-            .record(&id, &measured(number, number * 1_000))
-            .unwrap();
+        keep(&mut store, &id, &measured(number, number * 1_000)).unwrap();
     }
-    store.record(&second.id, &measured(1, 9_000)).unwrap();
+    keep(&mut store, &second.id, &measured(1, 9_000)).unwrap();
     let count = |filter: Filter| outcomes(&store, &filter).len();
     assert_eq!(count(Filter::all()), 5);
     assert_eq!(count(Filter::all().scans([id])), 4);
@@ -229,7 +347,7 @@ fn history_tells_the_last_attempt_and_the_last_rate() {
         failed(1, 80_000),
         failed(2, 10_000),
     ] {
-        store.record(&id, &outcome).unwrap();
+        keep(&mut store, &id, &outcome).unwrap();
     }
     let history = store.last_outcomes(UnixMillis::new(0)).unwrap();
     assert_eq!(history.len(), 2);
@@ -273,7 +391,7 @@ fn killing_the_writer_loses_nothing_that_was_committed() {
         let mut store = Store::open(path).unwrap();
         let id = scan(1, 1_000).id;
         for number in 1.. {
-            store.record(&id, &measured(number % 50, number)).unwrap();
+            keep(&mut store, &id, &measured(number % 50, number)).unwrap();
             println!("committed {number}");
         }
     }
@@ -302,7 +420,7 @@ fn killing_the_writer_loses_nothing_that_was_committed() {
         }
         // And writing goes on.
         let more = measured(1, 1_000_000 + lines as u64);
-        store.record(&id, &more).unwrap();
+        keep(&mut store, &id, &more).unwrap();
         store
             .write(|writer| {
                 // Take it out again, so that the next child's numbers have no gap.
@@ -324,7 +442,7 @@ fn readers_see_whole_states_while_another_process_writes() {
         let id = scan(1, 1_000).id;
         println!("ready");
         for number in 1.. {
-            store.record(&id, &measured(number % 9, number)).unwrap();
+            keep(&mut store, &id, &measured(number % 9, number)).unwrap();
         }
     }
     let (_directory, store, _) = store_with_scan(9);
@@ -358,7 +476,7 @@ fn two_writers_take_turns() {
                 let mut store = Store::open(path).unwrap();
                 for number in 0..100 {
                     let outcome = measured(number, 1_000_000 * (thread + 1) + number);
-                    assert!(store.record(&id, &outcome).unwrap());
+                    assert!(keep(&mut store, &id, &outcome).unwrap());
                 }
             })
         })
@@ -373,7 +491,7 @@ fn two_writers_take_turns() {
 fn a_store_that_is_being_written_cannot_be_written_through_a_reader() {
     let (_directory, store, id) = store_with_scan(1);
     let mut reader = Store::open_read_only(store.path()).unwrap();
-    let error = reader.record(&id, &measured(1, 1)).unwrap_err();
+    let error = keep(&mut reader, &id, &measured(1, 1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unusable, "{error}");
 }
 
@@ -433,7 +551,7 @@ fn figures() {
         }
         let start = std::time::Instant::now();
         for outcome in &outcomes {
-            store.record(&scan.id, outcome).unwrap();
+            keep(&mut store, &scan.id, outcome).unwrap();
         }
         if day == 27 {
             say("8,000 outcomes recorded, each committed", start);
