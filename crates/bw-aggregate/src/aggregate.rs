@@ -1,12 +1,13 @@
 //! From outcomes to one aggregate per relay.
 
+use std::cmp::Ordering::Equal;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
 use bw_results::{
-    DescriptorFacts, FailureKind, NetworkSnapshot, OutcomeId, OutcomeSummary, RelayFlags, Stage,
-    SummaryResult, UnixMillis,
+    Blame, DescriptorFacts, FailureKind, NetworkSnapshot, OutcomeId, OutcomeSummary, RelayFlags,
+    Stage, SummaryResult, UnixMillis, Verdict,
 };
 use serde::Serialize;
 
@@ -53,12 +54,20 @@ pub struct Aggregator<'n> {
 /// What was collected of one relay.
 #[derive(Debug, Default)]
 struct Collected {
+    /// Accepted.
     measured: Vec<(UnixMillis, Vec<f64>)>,
+    /// Lower bounds.
+    bounds: Vec<LowerBound>,
+    remeasured: u64,
+    /// How many failures nobody charges to it, and whose fault the newest was.
+    excused: u64,
+    newest_excused: Option<(UnixMillis, Blame)>,
+    /// Charged.
     failures: BTreeMap<(Stage, FailureKind), u64>,
     /// The newest, by what makes it unique enough.
     newest_failure: Option<(UnixMillis, Stage, FailureKind)>,
     newest_descriptor: Option<(UnixMillis, DescriptorKey)>,
-    newest_outcome: UnixMillis,
+    newest_outcome: Option<UnixMillis>,
     observed_sum: u128,
     observed_count: u64,
 }
@@ -82,19 +91,34 @@ impl<'n> Aggregator<'n> {
     pub fn add(&mut self, outcome: impl Into<OutcomeSummary>) {
         let outcome = outcome.into();
         let relay = self.relays.entry(outcome.fingerprint).or_default();
-        relay.newest_outcome = relay.newest_outcome.max(outcome.ended);
-        match outcome.result {
-            SummaryResult::Measured(rates) => {
-                if let Some(facts) = outcome.descriptor {
-                    relay.see_descriptor(outcome.ended, facts);
-                }
-                relay.measured.push((outcome.ended, rates));
+        let ended = outcome.ended;
+        relay.newest_outcome = relay.newest_outcome.max(Some(ended));
+        if let Some(facts) = outcome.descriptor
+            && outcome.verdict.is_measured()
+        {
+            relay.see_descriptor(ended, facts);
+        }
+        match (outcome.verdict, outcome.result) {
+            (Verdict::Accepted, SummaryResult::Measured(rates)) => {
+                relay.measured.push((ended, rates));
             }
-            SummaryResult::Failed(stage, kind, _) => {
+            (Verdict::LowerBound(by), SummaryResult::Measured(rates)) => {
+                let rates = rates.into_iter().filter(|&rate| is_plausible(rate));
+                let bound = rates.max_by(f64::total_cmp);
+                relay
+                    .bounds
+                    .extend(bound.map(|rate| LowerBound { rate, by, ended }));
+            }
+            (Verdict::Charged, SummaryResult::Failed(stage, kind, _)) => {
                 *relay.failures.entry((stage, kind)).or_default() += 1;
-                let failure = Some((outcome.ended, stage, kind));
+                let failure = Some((ended, stage, kind));
                 relay.newest_failure = relay.newest_failure.max(failure);
             }
+            (Verdict::Excused(by), _) => {
+                relay.excused += 1;
+                relay.newest_excused = relay.newest_excused.max(Some((ended, by)));
+            }
+            _ => relay.remeasured += 1,
         }
     }
 
@@ -170,21 +194,39 @@ impl Collected {
         let old = times().filter(|&at| is_old(at)).count() as u64;
         let usable = if too_close { 0 } else { measured - old };
 
+        let bounds = || self.bounds.iter().filter(|bound| !is_old(bound.ended));
+        let lower_bound = bounds()
+            .max_by(|one, other| one.order().partial_cmp(&other.order()).unwrap_or(Equal))
+            .copied();
         let mut counts = Counts {
             measured,
+            lower_bounds: self.bounds.len() as u64,
+            remeasured: self.remeasured,
+            excused: self.excused,
             failed: self.failures.values().sum(),
             failures: self.failures.into_iter().collect(),
             ..Counts::default()
         };
         let mut verdict = Ok(());
-        if measured == 0 {
-            verdict = Err(match self.newest_failure {
-                Some((_, stage, kind)) => Reason::OnlyFailures {
+        let is_censored = lower_bound.is_some() && measured == old;
+        if is_censored {
+            counts.too_old = old;
+        } else if measured == 0 {
+            verdict = Err(match (self.newest_failure, self.newest_excused) {
+                (Some((_, stage, kind)), _) => Reason::OnlyFailures {
                     failures: counts.failed,
                     stage,
                     kind,
                 },
-                None => Reason::NotTried,
+                _ if !self.bounds.is_empty() => Reason::TooOld {
+                    measurements: counts.lower_bounds,
+                },
+                _ if self.remeasured > 0 => Reason::NoRate,
+                (None, Some((_, by))) => Reason::Excused {
+                    failures: self.excused,
+                    by,
+                },
+                (None, None) => Reason::NotTried,
             });
         } else if too_close {
             counts.too_close = measured;
@@ -219,9 +261,13 @@ impl Collected {
         rates.sort_unstable_by(f64::total_cmp);
         counts.implausible_rates = (all.len() - rates.len()) as u64;
         let statistics = Statistics::of_sorted(&rates);
-        if verdict.is_ok() && statistics.is_none() {
+        if verdict.is_ok() && statistics.is_none() && !is_censored {
             verdict = Err(Reason::NoRate);
         }
+        let times = || {
+            let bounds = bounds().filter(|_| is_censored).map(|bound| bound.ended);
+            used().map(|&(at, _)| at).chain(bounds)
+        };
         RelayAggregate {
             fingerprint,
             in_consensus: false,
@@ -230,9 +276,9 @@ impl Collected {
             flags: RelayFlags::default(),
             consensus_weight: None,
             unmeasured: None,
-            first_measured: used().map(|&(at, _)| at).min(),
-            last_measured: used().map(|&(at, _)| at).max(),
-            last_outcome: (measured + counts.failed > 0).then_some(self.newest_outcome),
+            first_measured: times().min(),
+            last_measured: times().max(),
+            last_outcome: self.newest_outcome,
             observed_mean: (self.observed_count > 0).then(|| {
                 let mean = self.observed_sum as f64 / self.observed_count as f64;
                 BytesPerSecond::new(round_half_even(mean))
@@ -244,8 +290,28 @@ impl Collected {
             counts,
             rates,
             statistics,
+            lower_bound,
             verdict,
         }
+    }
+}
+
+/// A rate that a relay carries at least, because something else bounded it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LowerBound {
+    /// The rate, in bytes per second.
+    pub rate: f64,
+    /// Who bounded it.
+    pub by: Blame,
+    /// End of the measurement.
+    pub ended: UnixMillis,
+}
+
+impl LowerBound {
+    /// What makes one the higher of two, whatever the order in which they come.
+    const fn order(&self) -> (f64, UnixMillis, Blame) {
+        (self.rate, self.ended, self.by)
     }
 }
 
@@ -311,18 +377,34 @@ pub struct RelayAggregate {
     pub rates: Vec<f64>,
     /// Their statistics; `None` if there are none.
     pub statistics: Option<Statistics>,
-    /// Whether it can be given a weight, or why not.
+    /// The highest lower bound that is not too old.
+    pub lower_bound: Option<LowerBound>,
+    /// Ok if it can be given a weight, or the reason why not.
     pub verdict: Result<(), Reason>,
+}
+
+impl RelayAggregate {
+    /// Returns whether all that is known of its rate is a lower bound: it can
+    /// be given a weight, but its rate is no part of the network's means.
+    pub const fn is_censored(&self) -> bool {
+        self.verdict.is_ok() && self.statistics.is_none()
+    }
 }
 
 /// What came of the attempts at one relay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Measurements, used or not.
+    /// Accepted measurements, used or not.
     pub measured: u64,
-    /// Failures.
+    /// Measurements that are lower bounds.
+    pub lower_bounds: u64,
+    /// Measurements that give no rate, so that the relay was measured again.
+    pub remeasured: u64,
+    /// Failures that are charged to the relay.
     pub failed: u64,
+    /// Failures that are somebody else's fault.
+    pub excused: u64,
     /// Failures by stage and kind, in the order of stages.
     pub failures: Vec<((Stage, FailureKind), u64)>,
     /// Measurements left out because all of them are too close to each other.
@@ -336,6 +418,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Attempts that tell something of the relay: all but the excused ones.
+    pub const fn attempts(&self) -> u64 {
+        self.measured + self.lower_bounds + self.remeasured + self.failed
+    }
+
     /// Failures while building the circuit.
     pub fn circuit_failures(&self) -> u64 {
         self.failures_where(|stage, kind| {
@@ -346,7 +433,7 @@ impl Counts {
 
     /// Share of attempts that failed while the circuit was built, 0 to 1.
     pub fn circuit_failure_rate(&self) -> f64 {
-        match self.measured + self.failed {
+        match self.attempts() {
             0 => 0.0,
             attempts => self.circuit_failures() as f64 / attempts as f64,
         }

@@ -1,7 +1,7 @@
 //! Why a relay has its weight, or none.
 
 use bw_file::Fingerprint;
-use bw_results::{OutcomeSummary, SummaryResult};
+use bw_results::{OutcomeSummary, SummaryResult, Verdict};
 use serde::Serialize;
 
 use crate::aggregate::{AggregateOptions, RelayAggregate};
@@ -16,8 +16,14 @@ use crate::torflow::RelayClass;
 pub enum Use {
     /// Its rates count.
     Counted,
-    /// It failed.
+    /// It failed, and the failure is charged to the relay.
     Failed,
+    /// It failed through somebody else's fault.
+    Excused,
+    /// Its rate is a lower bound; see [`LowerBoundSteps`](crate::LowerBoundSteps).
+    LowerBound,
+    /// It gives no rate, so that the relay was measured again.
+    Remeasured,
     /// It holds no rate that can be believed.
     NoRate,
     /// All measurements of the relay are too close to each other.
@@ -60,12 +66,18 @@ impl RelayAggregate {
     /// What became of `outcome`, which is one of those that were aggregated
     /// with `options`.
     pub fn use_of(&self, outcome: &OutcomeSummary, options: &AggregateOptions) -> Use {
-        let SummaryResult::Measured(rates) = &outcome.result else {
-            return Use::Failed;
+        let is_old = options.since.is_some_and(|since| outcome.ended < since);
+        let rates = match (outcome.verdict, &outcome.result) {
+            (Verdict::Accepted, SummaryResult::Measured(rates)) => rates,
+            (Verdict::LowerBound(_), _) if is_old => return Use::TooOld,
+            (Verdict::LowerBound(_), _) => return Use::LowerBound,
+            (Verdict::Charged, _) => return Use::Failed,
+            (Verdict::Excused(_), _) => return Use::Excused,
+            _ => return Use::Remeasured,
         };
         if self.counts.too_close > 0 {
             Use::TooClose
-        } else if options.since.is_some_and(|since| outcome.ended < since) {
+        } else if is_old {
             Use::TooOld
         } else if self.counts.too_few > 0 {
             Use::TooFew
@@ -84,7 +96,7 @@ impl RelayAggregate {
             Err(Reason::NotInConsensus) => 0,
             Err(Reason::Authority) => 1,
             Err(Reason::NotTried) => 2,
-            Err(Reason::OnlyFailures { .. }) => 3,
+            Err(Reason::OnlyFailures { .. } | Reason::Excused { .. }) => 3,
             Err(Reason::TooClose { .. }) => 4,
             Err(Reason::TooOld { .. }) => 5,
             Err(Reason::TooFew { .. }) => 6,

@@ -174,7 +174,9 @@ fn relay_line(relay: &ScaledRelay, network: &NetworkFigures) -> Result<RelayBuil
     let mut line = match answer {
         Answer::Weight(explanation) => {
             let mut line = RelayBuilder::new(aggregate.fingerprint, explanation.weight);
-            if matches!(network.method, Method::Torflow | Method::TorflowPid) {
+            // A lower bound is no ratio that was measured.
+            let measured = explanation.lower_bound.is_none();
+            if measured && matches!(network.method, Method::Torflow | Method::TorflowPid) {
                 line.key("r_strm", format!("{:.2}", explanation.stream_ratio))
                     .key("r_strm_filt", format!("{:.2}", explanation.filtered_ratio));
             }
@@ -242,7 +244,7 @@ fn write_counts(line: &mut RelayBuilder, relay: &ScaledRelay) {
         .error_misc(class(SbwsKind::Misc))
         .error_second_relay(class(SbwsKind::SecondRelay))
         .error_stream(class(SbwsKind::Stream))
-        .relay_recent_measurement_attempt_count(counts.measured + counts.failed);
+        .relay_recent_measurement_attempt_count(counts.attempts());
     if counts.failed > 0 {
         line.relay_recent_measurements_excluded_error_count(counts.failed);
     }

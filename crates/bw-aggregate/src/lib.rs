@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod aggregate;
+mod censored;
 mod error;
 mod explain;
 mod file;
@@ -15,7 +16,8 @@ mod scanners;
 mod statistics;
 mod torflow;
 
-pub use aggregate::{AggregateOptions, Aggregates, Aggregator, Counts, RelayAggregate};
+pub use aggregate::{AggregateOptions, Aggregates, Aggregator, Counts, LowerBound, RelayAggregate};
+pub use censored::{LowerBoundSteps, Taken};
 pub use error::{Error, ErrorKind};
 pub use explain::{Check, Standing, Use};
 pub use file::FileFacts;

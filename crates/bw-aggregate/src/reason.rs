@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bw_results::{FailureKind, Stage};
+use bw_results::{Blame, FailureKind, Stage};
 use serde::Serialize;
 
 /// Why a relay has no weight in the file.
@@ -28,6 +28,13 @@ pub enum Reason {
         stage: Stage,
         /// What went wrong then.
         kind: FailureKind,
+    },
+    /// Every attempt failed, through no fault of its own.
+    Excused {
+        /// How many there were.
+        failures: u64,
+        /// Whose fault the newest was.
+        by: Blame,
     },
     /// Its measurements hold no rate that can be believed.
     NoRate,
@@ -59,6 +66,7 @@ impl Reason {
             Self::NotInConsensus => "not_in_consensus",
             Self::NotTried => "not_tried",
             Self::OnlyFailures { .. } => "only_failures",
+            Self::Excused { .. } => "excused",
             Self::NoRate => "no_rate",
             Self::TooClose { .. } => "too_close",
             Self::TooFew { .. } => "too_few",
@@ -81,6 +89,10 @@ impl fmt::Display for Reason {
             } => write!(
                 f,
                 "{failures} of {failures} attempts failed, the newest at {stage} ({kind})"
+            ),
+            Self::Excused { failures, by } => write!(
+                f,
+                "{failures} attempts failed, none through its own fault, the newest through the {by}'s"
             ),
             Self::NoRate => f.write_str("no measurement of it holds a usable rate"),
             Self::TooClose { measurements } => write!(

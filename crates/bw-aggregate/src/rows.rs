@@ -18,9 +18,9 @@ pub struct ScanRow {
     pub mean: BytesPerSecond,
     /// Mean of those that are not below the mean, rounded down.
     pub filtered: BytesPerSecond,
-    /// Measurements.
+    /// Accepted measurements.
     pub measurements: u64,
-    /// Failed attempts of all kinds.
+    /// Failures of all kinds that are charged to it.
     pub failures: u64,
     /// Share of attempts that failed while the circuit was built, 0 to 1.
     pub circuit_failure_rate: f64,

@@ -6,6 +6,7 @@ use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
 use serde::Serialize;
 
 use crate::aggregate::{Aggregates, RelayAggregate};
+use crate::censored::LowerBoundSteps;
 use crate::reason::Reason;
 use crate::rounding::{round_half_even, round_significant, round_torflow};
 use crate::statistics::{Statistics, median_of_sorted};
@@ -146,6 +147,9 @@ pub struct NetworkFigures {
     pub consensus_relays: u64,
     /// How many of them have a weight.
     pub eligible: u64,
+    /// How many of those have it from a lower bound: they are no part of the
+    /// means and the median.
+    pub censored: u64,
     /// How many must have one.
     pub minimum: u64,
     /// The same as a share, from the options.
@@ -171,6 +175,7 @@ pub struct ScaledRelay {
     clippy::exhaustive_enums,
     reason = "every relay has a weight or a reason; there is no third way"
 )]
+#[expect(clippy::large_enum_variant, reason = "nearly all are weights")]
 pub enum Answer {
     /// It has a weight.
     Weight(Explanation),
@@ -182,7 +187,8 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Mean, median and filtered mean of its rates.
+    /// Mean, median and filtered mean of its rates, or of the lower bound alone
+    /// if it has none.
     pub statistics: Statistics,
     /// Its mean over the network's (`r_strm`).
     pub stream_ratio: f64,
@@ -200,8 +206,11 @@ pub struct Explanation {
     pub limited: f64,
     /// Whether the limit was reached.
     pub is_limited: bool,
-    /// [`Method::TorflowPid`]: the controller's steps.
+    /// [`Method::TorflowPid`]: the controller's steps; none for a lower bound,
+    /// from which it learns nothing.
     pub pid: Option<PidSteps>,
+    /// The steps of a relay without a rate of its own.
+    pub lower_bound: Option<LowerBoundSteps>,
     /// The weight in the file.
     pub weight: KilobytesPerSecond,
 }
@@ -246,20 +255,11 @@ pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
         .in_consensus()
         .map(|relay| ScaledRelay {
             aggregate: relay.clone(),
-            answer: match (relay.verdict, relay.statistics) {
-                (Ok(()), Some(statistics)) => {
-                    let mut weight = explain(relay, statistics, &network);
-                    if let Some(controller) = &controller {
-                        let previous = options.previous.get(&relay.fingerprint);
-                        let steps = controller.vote(&torflow_relay(relay, statistics), previous);
-                        weight.unlimited = steps.value;
-                        weight.pid = Some(steps);
-                    }
-                    Answer::Weight(weight)
-                }
-                (Err(reason), _) => Answer::Excluded(reason),
-                (Ok(()), None) => Answer::Excluded(Reason::NoRate),
-            },
+            answer: answer(relay, &network, |statistics| {
+                let previous = options.previous.get(&relay.fingerprint);
+                let controller = controller.as_ref()?;
+                Some(controller.vote(&torflow_relay(relay, statistics), previous))
+            }),
         })
         .collect();
 
@@ -298,6 +298,34 @@ pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
     Scaled { network, relays }
 }
 
+/// The answer for one relay before the limit; `vote` asks the controller, if
+/// there is one.
+fn answer(
+    relay: &RelayAggregate,
+    network: &NetworkFigures,
+    vote: impl Fn(Statistics) -> Option<PidSteps>,
+) -> Answer {
+    if let Err(reason) = relay.verdict {
+        return Answer::Excluded(reason);
+    }
+    let bound = relay.lower_bound.filter(|_| relay.is_censored());
+    let alone = || Statistics::new(vec![bound?.rate]);
+    let Some(statistics) = relay.statistics.or_else(alone) else {
+        return Answer::Excluded(Reason::NoRate);
+    };
+    let mut weight = explain(relay, statistics, network);
+    if let Some(steps) = vote(statistics) {
+        weight.unlimited = steps.value;
+        weight.pid = Some(steps).filter(|_| bound.is_none());
+    }
+    if let Some(bound) = bound {
+        let steps = LowerBoundSteps::new(relay, bound, weight.unlimited);
+        weight.unlimited = steps.value();
+        weight.lower_bound = Some(steps);
+    }
+    Answer::Weight(weight)
+}
+
 /// What Torflow's controller needs of a relay.
 fn torflow_relay(relay: &RelayAggregate, statistics: Statistics) -> TorflowRelay {
     let measured_at = relay.last_measured.unwrap_or_default().as_secs();
@@ -334,6 +362,9 @@ fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
         sum as f64 / (eligible.len().max(1)) as f64
     };
     let minimum = round_half_even(options.min_share * consensus_relays as f64);
+    let is_censored = |relay: &&RelayAggregate| relay.is_censored();
+    let censored = aggregates.in_consensus().filter(is_censored).count() as u64;
+    let with_weight = eligible.len() as u64 + censored;
     let mut medians: Vec<f64> = eligible.iter().map(|s| s.median.value() as f64).collect();
     medians.sort_unstable_by(f64::total_cmp);
     let median = median_of_sorted(&medians).unwrap_or(0.0);
@@ -353,10 +384,11 @@ fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
         total: 0.0,
         limit: 0.0,
         consensus_relays,
-        eligible: eligible.len() as u64,
+        eligible: with_weight,
+        censored,
         minimum,
         min_share: options.min_share,
-        under_minimum: (eligible.len() as u64) < minimum,
+        under_minimum: with_weight < minimum,
     }
 }
 
@@ -406,6 +438,7 @@ fn explain(
         limited: unlimited,
         is_limited: false,
         pid: None,
+        lower_bound: None,
         weight: KilobytesPerSecond::new(1),
     }
 }

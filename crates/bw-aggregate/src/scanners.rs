@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bw_file::Fingerprint;
-use bw_results::{OutcomeSummary, SummaryResult, UnixMillis};
+use bw_results::{OutcomeSummary, SummaryResult, UnixMillis, Verdict};
 use serde::Serialize;
 
 use crate::statistics::{is_plausible, median_of_sorted};
@@ -40,9 +40,9 @@ struct Collected {
 pub struct ScannerStatistics {
     /// The scanner's name.
     pub scanner: String,
-    /// Measurements.
+    /// Accepted measurements.
     pub measured: u64,
-    /// Failed attempts.
+    /// Failures that are charged to relays.
     pub failed: u64,
     /// Relays with a rate.
     pub relays: u64,
@@ -93,9 +93,12 @@ impl Scanners {
         let ended = outcome.ended;
         collected.first = Some(collected.first.map_or(ended, |first| first.min(ended)));
         collected.last = collected.last.max(Some(ended));
-        let SummaryResult::Measured(rates) = &outcome.result else {
-            collected.failed += 1;
-            return;
+        let rates = match (outcome.verdict, &outcome.result) {
+            (Verdict::Accepted, SummaryResult::Measured(rates)) => rates,
+            (verdict, _) => {
+                collected.failed += u64::from(verdict.is_charged());
+                return;
+            }
         };
         collected.measured += 1;
         for rate in rates.iter().filter(|&&rate| is_plausible(rate)) {

@@ -198,8 +198,8 @@ fn every_outcome_has_its_use_and_every_relay_its_checks() {
         measured(&network.relays[0], 1_000, 20),
         measured(&network.relays[0], 1_000, 2_000),
         measured(&network.relays[1], 1_000, 10),
-        measured(&network.relays[2], 0, 10),
-        measured(&network.relays[2], 0, 20),
+        measured(&network.relays[2], 1_000_000_000_000, 10),
+        measured(&network.relays[2], 1_000_000_000_000, 20),
     ];
     let mut aggregator = Aggregator::new(options.clone(), &network);
     for outcome in &outcomes {

@@ -203,6 +203,23 @@ impl Measurement {
     pub fn bytes(&self) -> u64 {
         self.transfers.iter().map(Transfer::bytes).sum()
     }
+
+    /// The share of its time in which the scanner's link withheld any flow,
+    /// from 0 to 1.
+    pub fn throttled_share(&self) -> f64 {
+        let slices = || self.transfers.iter().flat_map(|transfer| &transfer.slices);
+        let time = |slices: &mut dyn Iterator<Item = &Slice>| -> f64 {
+            slices.map(|slice| slice.micros as f64).sum()
+        };
+        let throttled = time(&mut slices().filter(|slice| slice.is_throttled()));
+        throttled / time(&mut slices()).max(1.0)
+    }
+
+    /// Who bounded its rate, where that is a fact: the bound of the first
+    /// transfer that has one.
+    pub fn bound(&self) -> Option<Blame> {
+        self.transfers.iter().find_map(|transfer| transfer.bound)
+    }
 }
 
 /// How long each stage of an attempt took; `None` where it was not reached,
@@ -358,6 +375,13 @@ impl Transfer {
     pub fn counted(&self) -> &[Slice] {
         let end = self.slices.len().saturating_sub(self.cool_down);
         self.slices.get(self.warm_up..end).unwrap_or(&[])
+    }
+
+    /// Who bounded its rate, by what the record says: [`bound`](Self::bound), or
+    /// the scanner if its link throttled slices that count.
+    pub(crate) fn bounded_by_fact(&self) -> Option<Blame> {
+        let throttled = self.counted().iter().any(Slice::is_throttled);
+        self.bound.or(throttled.then_some(Blame::Scanner))
     }
 
     /// Bytes per second over the slices that count, the ends of which count

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Blame, Outcome};
+use crate::{Blame, Outcome, Transfer};
 
 /// The judgement of one record.
 ///
@@ -49,7 +49,8 @@ impl Verdict {
     /// or made before verdicts were kept.
     ///
     /// A failure is [`Charged`](Self::Charged). A measurement without a rate
-    /// is [`Remeasure`](Self::Remeasure), one whose rate somebody bounded
+    /// is [`Remeasure`](Self::Remeasure), one whose rate somebody bounded, or
+    /// part of whose counted slices the link throttled,
     /// [`LowerBound`](Self::LowerBound), any other [`Accepted`](Self::Accepted).
     pub fn default_of(outcome: &Outcome) -> Self {
         let measurement = match outcome {
@@ -61,12 +62,12 @@ impl Verdict {
                 };
             }
         };
-        let with_rate = |transfer: &&crate::Transfer| transfer.rate().is_some();
+        let with_rate = |transfer: &&Transfer| transfer.rate().is_some();
         let mut transfers = measurement.transfers.iter().filter(with_rate).peekable();
         if transfers.peek().is_none() {
             return Self::Remeasure(Remeasure::Throttled);
         }
-        match transfers.find_map(|transfer| transfer.bound) {
+        match transfers.find_map(Transfer::bounded_by_fact) {
             Some(blame) => Self::LowerBound(blame),
             None => Self::Accepted,
         }
@@ -180,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{failed, measured};
-    use crate::{Slice, StopReason, Transfer};
+    use crate::{Slice, StopReason};
 
     #[test]
     fn facts_alone_give_a_verdict() {
@@ -199,6 +200,12 @@ mod tests {
             measured(transfer.clone().bounded_by(Some(Blame::Scanner))),
             Verdict::LowerBound(Blame::Scanner)
         );
+        // Throttled where it counts, and where it does not.
+        let mut throttled = transfer.clone();
+        throttled.slices[0].throttled = 1;
+        assert_eq!(measured(throttled.clone()), Verdict::Accepted);
+        throttled.slices[2].throttled = 1;
+        assert_eq!(measured(throttled), Verdict::LowerBound(Blame::Scanner));
         assert_eq!(
             measured(transfer.ending_at(2)),
             Verdict::Remeasure(Remeasure::Throttled)
