@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -424,6 +425,12 @@ pub(crate) enum TestnetCommand {
         #[command(flatten)]
         place: TestnetPlace,
     },
+    /// Serve the delays and lines of a network's relays; "up" starts this.
+    #[command(hide = true)]
+    Lines {
+        #[command(flatten)]
+        place: TestnetPlace,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -474,6 +481,36 @@ pub(crate) struct TestnetLoadArgs {
     pub(crate) json: bool,
 }
 
+/// What limits a private network's relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LimitArg {
+    /// BandwidthRate: all that tor sends and receives.
+    Node,
+    /// RelayBandwidthRate: what tor carries for others.
+    Relay,
+    /// The relay's line, of which tor knows nothing.
+    Line,
+    /// By relay or by line, as the seed decides.
+    Mixed,
+}
+
+/// The observed bandwidth in a private network's first descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ObservedArg {
+    /// The true capacity.
+    True,
+    /// What tor sees by itself, which is close to nothing.
+    None,
+}
+
+/// One time, or the shortest and the longest.
+fn parse_delays(text: &str) -> Result<RangeInclusive<Duration>, String> {
+    let (low, high) = text.split_once("..").unwrap_or((text, text));
+    let time =
+        |part: &str| humantime::parse_duration(part).map_err(|error| format!("{part:?}: {error}"));
+    Ok(time(low)?..=time(high)?)
+}
+
 /// What a private network is made of.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct NetworkArgs {
@@ -499,10 +536,21 @@ pub(crate) struct NetworkArgs {
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub(crate) burst: f64,
     /// How soon a relay whose token bucket is empty looks again. With tor's own
-    /// 100ms an idle relay passes now more, now less than its rate.
-    #[arg(long, default_value = "1ms", value_parser = humantime::parse_duration,
+    /// 100ms an idle relay passes now more, now less than its rate; with 1ms it
+    /// passes always the same.
+    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration,
           value_name = "TIME")]
     pub(crate) refill_interval: Duration,
+    /// What limits relays to their capacity.
+    #[arg(long, value_enum, default_value_t = LimitArg::Node, value_name = "KIND")]
+    pub(crate) limit_by: LimitArg,
+    /// How long a relay's bytes take to everybody else, one way, such as 30ms;
+    /// with A..B each relay gets a time between the two.
+    #[arg(long, value_parser = parse_delays, value_name = "TIME[..TIME]")]
+    pub(crate) delay: Option<RangeInclusive<Duration>>,
+    /// What relays say at first of the traffic that they have seen.
+    #[arg(long, value_enum, default_value_t = ObservedArg::True, value_name = "KIND")]
+    pub(crate) observed: ObservedArg,
     /// Start with measured weights that are off by this much (standard
     /// deviation of the logarithm) instead of none.
     #[arg(long, value_name = "SIGMA")]

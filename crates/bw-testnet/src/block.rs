@@ -46,7 +46,9 @@ impl Block {
         let options = &plan.options;
         for (index, relay) in plan.relays.iter().enumerate() {
             let dir_port = (relay.role == Role::Authority).then_some(options.dir_port);
-            for port in [Some(options.or_port), dir_port].into_iter().flatten() {
+            let inner_port = relay.has_line().then(|| plan.inner_port());
+            let ports = [Some(options.or_port), inner_port, dir_port];
+            for port in ports.into_iter().flatten() {
                 let address = SocketAddrV4::new(self.address(index), port);
                 TcpListener::bind(address).map_err(|error| refused(address, error))?;
             }

@@ -17,6 +17,8 @@ pub(crate) const CLIENT: &str = "client";
 pub(crate) const LOAD: &str = "load";
 /// The client's configuration.
 pub(crate) const CLIENT_CONFIG: &str = "arti.toml";
+/// The log of the process that serves the relays' lines.
+pub(crate) const LINES_LOG: &str = "lines.log";
 /// The table of true capacities.
 pub(crate) const CAPACITIES: &str = "capacities.json";
 
@@ -114,7 +116,15 @@ impl Home {
             let path = self.path.join(name);
             tolerant(fs::remove_dir_all(&path), &path)?;
         }
-        for name in [EMPTY, RESOLVER, CAPACITIES, CLIENT_CONFIG, manifest::FILE] {
+        let files = [
+            EMPTY,
+            RESOLVER,
+            LINES_LOG,
+            CAPACITIES,
+            CLIENT_CONFIG,
+            manifest::FILE,
+        ];
+        for name in files {
             let path = self.path.join(name);
             tolerant(fs::remove_file(&path), &path)?;
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::home::NODES;
 use crate::process::ProcessId;
-use crate::{Error, ErrorKind, Role};
+use crate::{Error, ErrorKind, Limit, Role};
 
 pub(crate) const FILE: &str = "network.json";
 
@@ -26,11 +26,14 @@ pub(crate) struct Manifest {
     pub(crate) keep_files: bool,
     /// Whether we made the directory itself.
     pub(crate) made_directory: bool,
+    /// The process without which the network ends; none if it is detached.
+    #[serde(default)]
+    pub(crate) owner: Option<ProcessId>,
     /// Seconds.
     pub(crate) voting_interval: u64,
     /// Authorities first.
     pub(crate) nodes: Vec<NodeRecord>,
-    /// The process of each node that was started, by nickname.
+    /// The process of each node that was started, by nickname, and that of the lines.
     pub(crate) processes: BTreeMap<String, ProcessId>,
 }
 
@@ -46,6 +49,9 @@ pub struct NodeRecord {
     pub address: Ipv4Addr,
     /// Its `ORPort`.
     pub or_port: u16,
+    /// Where its tor itself listens, if the relay has a line: delay or limit.
+    #[serde(default)]
+    pub inner_port: Option<u16>,
     /// Its `DirPort`, if it is an authority.
     pub dir_port: Option<u16>,
     /// Its RSA identity.
@@ -54,9 +60,15 @@ pub struct NodeRecord {
     pub ed25519: Ed25519Identity,
     /// The fingerprint of its authority identity key, if it is an authority.
     pub v3ident: Option<Fingerprint>,
-    /// The true capacity: `BandwidthRate`.
+    /// The true capacity.
     pub rate: BytesPerSecond,
-    /// The size of the token bucket: `BandwidthBurst`.
+    /// What limits it to that.
+    #[serde(default)]
+    pub limit: Limit,
+    /// How long its bytes take to everybody else, one way, in milliseconds.
+    #[serde(default)]
+    pub delay_ms: u64,
+    /// The size of the token bucket: bytes at once after a pause.
     pub burst: BytesPerSecond,
     /// The observed bandwidth that the node was made to claim; none: what tor
     /// saw by itself.
@@ -95,6 +107,18 @@ impl NodeRecord {
     /// Where the node takes Tor connections.
     pub fn or_address(&self) -> SocketAddrV4 {
         SocketAddrV4::new(self.address, self.or_port)
+    }
+
+    /// How long its bytes take to everybody else, one way.
+    pub fn delay(&self) -> Duration {
+        Duration::from_millis(self.delay_ms)
+    }
+
+    /// Where its tor listens as soon as it has started.
+    pub(crate) fn first_address(&self) -> SocketAddrV4 {
+        let or_port = self.inner_port.unwrap_or(self.or_port);
+        self.dir_address()
+            .unwrap_or(SocketAddrV4::new(self.address, or_port))
     }
 }
 
@@ -173,11 +197,14 @@ pub(crate) mod tests {
             role,
             address: Ipv4Addr::new(127, 9, 8, index),
             or_port: 5000,
+            inner_port: None,
             dir_port: (role == Role::Authority).then_some(7000),
             fingerprint: Fingerprint::from_bytes([index; 20]),
             ed25519: Ed25519Identity::from_bytes([index; 32]),
             v3ident: (role == Role::Authority).then_some(Fingerprint::from_bytes([9; 20])),
             rate: BytesPerSecond::new(1_000_000),
+            limit: Limit::Node,
+            delay_ms: 0,
             burst: BytesPerSecond::new(2_000_000),
             observed: None,
             prior: None,
@@ -189,6 +216,7 @@ pub(crate) mod tests {
             created: 1_795_209_475,
             keep_files: false,
             made_directory: true,
+            owner: None,
             voting_interval: 20,
             nodes: vec![
                 node(1, "auth1", Role::Authority),

@@ -12,10 +12,11 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::directory::{StatusDocument, valid_after};
-use crate::home::{CAPACITIES, CLIENT_CONFIG, Home};
+use crate::home::{CAPACITIES, CLIENT_CONFIG, Home, LINES_LOG};
+use crate::line::{self, Keeper};
 use crate::manifest::{Manifest, NodeRecord};
 use crate::process::{ProcessId, ProcessState, start_tor, tail};
-use crate::{Authority, Error, ErrorKind, Node, Role, load};
+use crate::{Authority, Error, ErrorKind, LineCommand, Node, Role, load};
 
 /// How often something that takes seconds is looked at.
 pub(crate) const GLANCE: Duration = Duration::from_millis(200);
@@ -50,6 +51,8 @@ pub struct Network {
     /// Those that this process started: it has to ask for their exit status.
     children: Mutex<HashMap<String, Child>>,
     pub(crate) owned: bool,
+    /// Serves the relays' lines, unless another process does.
+    lines: Option<Keeper>,
     pub(crate) home: Home,
 }
 
@@ -68,6 +71,8 @@ pub struct Status {
     /// Whether all nodes run, are in the consensus with the flags they should
     /// have, and hold a consensus that is not too old.
     pub ready: bool,
+    /// How the process is doing that serves the relays' delays and lines, if there is one.
+    pub lines: Option<ProcessState>,
     /// The nodes, authorities first.
     pub nodes: Vec<NodeStatus>,
 }
@@ -106,6 +111,39 @@ pub struct NodeStatus {
     /// When the consensus that the node holds itself became valid, in seconds
     /// since the Unix epoch.
     pub holds: Option<u64>,
+    /// Why the network is not ready because of this node, if it is so.
+    pub problem: Option<String>,
+}
+
+impl Status {
+    /// Why the network is not ready: one text for each node at fault, with its nickname.
+    pub fn problems(&self) -> impl Iterator<Item = String> + '_ {
+        let lines = self.lines.filter(|state| *state != ProcessState::Running);
+        let lines = lines.map(|state| format!("the process of the relays' lines {}", state.told()));
+        let nodes = self.nodes.iter().filter_map(|node| {
+            let problem = node.problem.as_ref()?;
+            Some(format!("{} {problem}", node.record.nickname))
+        });
+        lines.into_iter().chain(nodes)
+    }
+}
+
+impl NodeStatus {
+    /// Why the network is not ready because of this node.
+    fn find_problem(&self, consensus: Option<&StatusDocument>, oldest: u64) -> Option<String> {
+        if self.state != ProcessState::Running {
+            return Some(self.state.told().to_owned());
+        }
+        match consensus {
+            None => return Some("has no consensus to be in".to_owned()),
+            Some(consensus) if !has_flags(consensus, &self.record) => {
+                return Some("is not in the consensus with the flags it should have".to_owned());
+            }
+            Some(_) => {}
+        }
+        let old = self.holds < Some(oldest);
+        old.then(|| "holds no consensus that is valid still".to_owned())
+    }
 }
 
 impl Network {
@@ -115,6 +153,7 @@ impl Network {
             children: Mutex::default(),
             facts,
             owned,
+            lines: None,
             home,
         }
     }
@@ -292,11 +331,13 @@ impl Network {
             fresh_until: unix_seconds(consensus.fresh_until),
             next_vote: unix_seconds(consensus.next_vote()),
         });
+        // After three intervals a consensus is not valid any more.
+        let oldest = unix_seconds(SystemTime::now() - 3 * self.voting_interval());
         let node = |record: &NodeRecord| {
             let process = processes.get(&record.nickname);
-            let listed = consensus.as_ref();
-            let listed = listed.and_then(|document| document.relays.get(&record.fingerprint));
-            NodeStatus {
+            let document = consensus.as_ref();
+            let listed = document.and_then(|it| it.relays.get(&record.fingerprint));
+            let mut status = NodeStatus {
                 record: record.clone(),
                 pid: process.map(ProcessId::pid),
                 state: process.map_or(ProcessState::Gone, ProcessId::state),
@@ -305,26 +346,25 @@ impl Network {
                 weight: listed.and_then(|entry| entry.bandwidth),
                 unmeasured: listed.is_some_and(|entry| entry.unmeasured),
                 holds: self.held_by(record).map(unix_seconds),
-            }
+                problem: None,
+            };
+            status.problem = status.find_problem(document, oldest);
+            status
         };
         let nodes: Vec<_> = self.facts.nodes.iter().map(node).collect();
-        // After three intervals a consensus is not valid any more.
-        let recent = SystemTime::now() - 3 * self.voting_interval();
-        let good = |node: &NodeStatus| {
-            node.state == ProcessState::Running
-                && node.holds >= Some(unix_seconds(recent))
-                && consensus
-                    .as_ref()
-                    .is_some_and(|it| has_flags(it, &node.record))
-        };
-        Status {
+        let lines = processes.get(line::NAME).map(ProcessId::state);
+        let mut status = Status {
             directory: self.directory().to_owned(),
             tor_version: self.facts.tor_version.clone(),
             created: self.facts.created,
             consensus: times,
-            ready: nodes.iter().all(good),
+            ready: false,
+            lines,
             nodes,
-        }
+        };
+        let ready = status.problems().next().is_none();
+        status.ready = ready;
+        status
     }
 
     /// Ends the network's processes, and no others, and removes its files
@@ -390,6 +430,34 @@ impl Network {
         }
     }
 
+    /// Starts what serves the relays' lines: this command, or a thread.
+    pub(crate) fn start_lines(&mut self, command: Option<&LineCommand>) -> Result<(), Error> {
+        let Some(command) = command else {
+            self.lines = Some(Keeper::start(&self.facts)?);
+            return Ok(());
+        };
+        let child = command.start(self.directory(), &self.lines_log())?;
+        let id = ProcessId::of(child.id());
+        lock(&self.children).insert(line::NAME.to_owned(), child);
+        match id {
+            Some(id) => {
+                lock(&self.processes).insert(line::NAME.to_owned(), id);
+                self.save()
+            }
+            None => Err(self.lines_ended("")),
+        }
+    }
+
+    fn lines_log(&self) -> PathBuf {
+        self.directory().join(LINES_LOG)
+    }
+
+    fn lines_ended(&self, how: &str) -> Error {
+        let log = self.lines_log();
+        let text = format!("the process of the relays' lines ended{how}");
+        Error::new(ErrorKind::NodeDied, text).with_node(line::NAME, &log, &tail(&log, TAIL))
+    }
+
     /// Writes `network.json`.
     pub(crate) fn save(&self) -> Result<(), Error> {
         let manifest = Manifest {
@@ -429,6 +497,13 @@ impl Network {
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
         let ended = self.reap();
         let processes = lock(&self.processes).clone();
+        if let Some(id) = processes.get(line::NAME)
+            && id.state() == ProcessState::Gone
+        {
+            let status = ended.get(line::NAME);
+            let how = status.map_or(String::new(), |status| format!(" ({status})"));
+            return Err(self.lines_ended(&how));
+        }
         for node in &self.facts.nodes {
             let Some(id) = processes.get(&node.nickname) else {
                 continue;

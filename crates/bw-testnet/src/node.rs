@@ -119,10 +119,7 @@ impl<'a> Node<'a> {
 
     /// Waits until the node takes connections.
     pub(crate) async fn wait_until_listening(&self, deadline: Instant) -> Result<(), Error> {
-        let address = self
-            .record
-            .dir_address()
-            .unwrap_or(self.record.or_address());
+        let address = self.record.first_address();
         while tokio::net::TcpStream::connect(address).await.is_err() {
             let what = if self.state() == ProcessState::Gone {
                 (ErrorKind::NodeDied, "ended while it started")

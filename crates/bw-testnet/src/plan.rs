@@ -10,13 +10,17 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind};
+use crate::limit::{Distances, Limits};
+use crate::line::DEPTH;
+use crate::{Error, ErrorKind, Limit, LineCommand};
 
 /// tor's lower limit of a relay's rate and burst (`ROUTER_REQUIRED_MIN_BANDWIDTH`).
 pub const MIN_RATE: BytesPerSecond = BytesPerSecond::new(75 * 1024);
 
 /// Addresses of a network are 127.A.B.1 to 127.A.B.250.
 const MAX_NODES: usize = 250;
+/// tor gives up a connection that is not open after so long, and clients before.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// Authorities whose measurements tor needs before it takes their median
 /// (`networkstatus_compute_consensus`).
 const MIN_MEASURING_AUTHORITIES: usize = 3;
@@ -42,16 +46,18 @@ pub struct RelaySpec {
     pub(crate) rate: BytesPerSecond,
     pub(crate) burst: Option<BytesPerSecond>,
     pub(crate) observed: Option<BytesPerSecond>,
+    pub(crate) limit: Option<Limit>,
+    pub(crate) delay: Option<Duration>,
     pub(crate) torrc: Vec<String>,
 }
 
 impl RelaySpec {
-    /// A relay without exit that carries `rate` (its `BandwidthRate`).
+    /// A relay without exit that carries `rate`.
     pub fn middle(nickname: impl Into<String>, rate: BytesPerSecond) -> Self {
         Self::new(nickname.into(), Role::Middle, rate)
     }
 
-    /// An exit that carries `rate` (its `BandwidthRate`).
+    /// An exit that carries `rate`.
     pub fn exit(nickname: impl Into<String>, rate: BytesPerSecond) -> Self {
         Self::new(nickname.into(), Role::Exit, rate)
     }
@@ -63,13 +69,15 @@ impl RelaySpec {
             rate,
             burst: None,
             observed: None,
+            limit: None,
+            delay: None,
             torrc: Vec::new(),
         }
     }
 
     /// The size of the token bucket (`BandwidthBurst`): what the relay
     /// may send at once after a pause. Default: the rate times the plan's
-    /// [burst factor](PlanBuilder::burst_factor).
+    /// [burst factor](PlanBuilder::burst_factor). Not for a relay whose limit is its line.
     pub fn burst(mut self, burst: BytesPerSecond) -> Self {
         self.burst = Some(burst);
         self
@@ -80,6 +88,24 @@ impl RelaySpec {
     pub fn observed(mut self, observed: BytesPerSecond) -> Self {
         self.observed = Some(observed);
         self
+    }
+
+    /// What limits the relay. Default: what the plan says ([`PlanBuilder::limit`]).
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// How long its bytes take to everybody else, one way, up to 10 s. Default: what the
+    /// plan says ([`PlanBuilder::delay`]).
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// Whether something must stand before its `ORPort`.
+    pub(crate) fn has_line(&self) -> bool {
+        self.limit == Some(Limit::Line) || self.delay.is_some_and(|delay| !delay.is_zero())
     }
 
     /// Adds a line to the relay's torrc, after ours and before its exit policy.
@@ -213,6 +239,9 @@ pub struct PlanBuilder {
     pub(crate) authority_rate: BytesPerSecond,
     pub(crate) burst_factor: f64,
     pub(crate) refill_interval: Duration,
+    limits: Limits,
+    distances: Option<Distances>,
+    pub(crate) line_command: Option<LineCommand>,
     pub(crate) seeded: Option<Seeded>,
     pub(crate) prior: Option<Prior>,
     pub(crate) observed: Observed,
@@ -239,7 +268,10 @@ impl Plan {
             authorities: 3,
             authority_rate: BytesPerSecond::new(1_000_000),
             burst_factor: 1.0,
-            refill_interval: Duration::from_millis(1),
+            refill_interval: Duration::from_millis(100),
+            limits: Limits::All(Limit::default()),
+            distances: None,
+            line_command: None,
             seeded: None,
             prior: None,
             observed: Observed::default(),
@@ -273,9 +305,29 @@ impl Plan {
     /// The token bucket of `relay`.
     pub(crate) fn burst(&self, relay: &RelaySpec) -> BytesPerSecond {
         relay.burst.unwrap_or_else(|| {
-            let burst = relay.rate.value() as f64 * self.options.burst_factor;
-            BytesPerSecond::new(burst.round() as u64)
+            let factor = match relay.limit {
+                Some(Limit::Line) => DEPTH.as_secs_f64(),
+                _ => self.options.burst_factor,
+            };
+            BytesPerSecond::new((relay.rate.value() as f64 * factor).round() as u64)
         })
+    }
+
+    /// Where the tor of a relay with a line listens: beside its advertised `ORPort`.
+    pub(crate) fn inner_port(&self) -> u16 {
+        let PlanBuilder {
+            or_port, dir_port, ..
+        } = self.options;
+        let beside = [1, 2, 4].map(|bit| or_port ^ bit);
+        let free = beside
+            .into_iter()
+            .find(|port| ![0, dir_port].contains(port));
+        free.unwrap_or(or_port)
+    }
+
+    /// Whether any relay has a line.
+    pub(crate) fn has_lines(&self) -> bool {
+        self.relays.iter().any(RelaySpec::has_line)
     }
 
     /// What `relay` shall claim to have observed, if anything.
@@ -333,7 +385,8 @@ impl PlanBuilder {
     }
 
     /// How soon a relay whose token bucket is empty looks whether it may go on
-    /// (`TokenBucketRefillInterval`): 1 ms to 1 s in whole milliseconds, default 1 ms.
+    /// (`TokenBucketRefillInterval`): 1 ms to 1 s in whole milliseconds, default 100 ms,
+    /// which is tor's own.
     ///
     /// tor 0.4.9 refills in steps of 16 ticks (16.8 ms) and drops the time beyond the
     /// last whole step each time it looks. A relay of the public network is woken by
@@ -345,6 +398,38 @@ impl PlanBuilder {
     /// plan are true.
     pub fn refill_interval(mut self, interval: Duration) -> Self {
         self.refill_interval = interval;
+        self
+    }
+
+    /// What limits the relays. Default: [`Limit::Node`]. Authorities are always limited so.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limits = Limits::All(limit);
+        self
+    }
+
+    /// Limits each relay by its [line](Limit::Line) or by [`Limit::Relay`], equally
+    /// likely, as `seed` decides.
+    pub fn mixed_limits(mut self, seed: u64) -> Self {
+        self.limits = Limits::Mixed(seed);
+        self
+    }
+
+    /// How long the bytes of each relay take to everybody else, one way: a whole number of
+    /// milliseconds from this range, as `seed` decides; up to 10 s. Default: no time. Authorities
+    /// are near. Between two relays the delays of both count.
+    ///
+    /// A connection carries no more than TCP would over this distance: after a pause 64 KiB in
+    /// the first round trip, then twice as much in each, up to 32 MiB.
+    pub fn delay(mut self, delays: RangeInclusive<Duration>, seed: u64) -> Self {
+        self.distances = Some(Distances { delays, seed });
+        self
+    }
+
+    /// The command that serves the relays' lines in a process of its own, which a
+    /// [detached](Lifetime::Detached) network with a [delay](Self::delay) or with
+    /// [`Limit::Line`] needs. Default: a thread of this process.
+    pub fn line_command(mut self, command: LineCommand) -> Self {
+        self.line_command = Some(command);
         self
     }
 
@@ -455,6 +540,15 @@ impl PlanBuilder {
             )?;
             relays.extend(seeded.relays());
         }
+        let mut limit = self.limits.draw();
+        let mut delay = self.distances.as_ref().map(Distances::draw);
+        let others = relays.iter_mut().filter(|it| it.role != Role::Authority);
+        for relay in others {
+            // Each draws, so that one with values of its own changes no other.
+            let (limit, delay) = (limit(), delay.as_mut().map(|draw| draw()));
+            relay.limit.get_or_insert(limit);
+            relay.delay = relay.delay.or(delay);
+        }
         let plan = Plan {
             relays,
             options: self,
@@ -502,6 +596,12 @@ impl PlanBuilder {
             "ORPort and DirPort must differ and not be 0",
         )?;
         check(
+            self.distances
+                .as_ref()
+                .is_none_or(|distances| !distances.delays.is_empty()),
+            "the longest delay is below the shortest",
+        )?;
+        check(
             !matches!(self.block, Some((0, 0))),
             "block 127.0.0.n is where everything else listens",
         )
@@ -527,9 +627,21 @@ impl Plan {
                 format!("nickname {name} is given twice"),
             )?;
             check_rate(&format!("the rate of {name}"), relay.rate.value())?;
+            let by_line = relay.limit == Some(Limit::Line);
             check(
-                self.burst(relay) >= relay.rate,
+                !(by_line && relay.burst.is_some()),
+                format!("{name} is limited by its line, which has no burst"),
+            )?;
+            check(
+                by_line || self.burst(relay) >= relay.rate,
                 format!("the burst of {name} is below its rate"),
+            )?;
+            check(
+                relay.delay.is_none_or(|delay| delay <= LONGEST_DELAY),
+                format!(
+                    "{name} is {:?} away: at most {LONGEST_DELAY:?}",
+                    relay.delay
+                ),
             )?;
             check(
                 relay.rate.value() <= i32::MAX as u64
@@ -537,7 +649,12 @@ impl Plan {
                 format!("rate and burst of {name} may be at most 2147483647 B/s"),
             )?;
         }
-        Ok(())
+        check(
+            !self.has_lines()
+                || self.options.lifetime == Lifetime::Owned
+                || self.options.line_command.is_some(),
+            "a detached network with delays or lines needs a command that serves them",
+        )
     }
 }
 

@@ -36,6 +36,17 @@ pub enum ProcessState {
     Stopped,
 }
 
+impl ProcessState {
+    /// The rest of a sentence about the process.
+    pub(crate) const fn told(self) -> &'static str {
+        match self {
+            Self::Gone => "has ended, or never started",
+            Self::Running => "runs",
+            Self::Stopped => "is stopped",
+        }
+    }
+}
+
 impl ProcessId {
     /// The process that has `pid` now; none if there is no such process.
     pub(crate) fn of(pid: u32) -> Option<Self> {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
 
 use crate::manifest::{Manifest, NodeRecord};
-use crate::{Plan, Role};
+use crate::{Limit, Plan, Role};
 
 /// Seconds for votes, and for signatures, of the first consensus (tor's
 /// minimum in a testing network).
@@ -81,15 +81,12 @@ impl Torrc<'_> {
         let relay = &self.plan.relays[index];
         let options = &self.plan.options;
         let address = node.address;
-        // BandwidthRate and not RelayBandwidthRate: that one does not hold for connections
-        // that the relay has used as a client in the last 30 s (proposal 111).
         let mut text = format!(
             "TestingTorNetwork 1\n\
              Nickname {nickname}\n\
              ContactInfo bwscan private test network\n\
              Address {address}\n\
              OutboundBindAddress {address}\n\
-             ORPort {address}:{or_port} IPv4Only\n\
              SocksPort 0\n\
              DataDirectory {data}\n\
              GeoIPFile {empty}\n\
@@ -100,8 +97,6 @@ impl Torrc<'_> {
              PathsNeededToBuildCircuits 0.25\n\
              NumCPUs 1\n\
              MaxMemInQueues 512 MB\n\
-             BandwidthRate {rate}\n\
-             BandwidthBurst {burst}\n\
              TokenBucketRefillInterval {refill} msec\n\
              ServerDNSResolvConfFile {resolver}\n\
              ServerDNSDetectHijacking 0\n\
@@ -112,14 +107,13 @@ impl Torrc<'_> {
              DoSConnectionEnabled 0\n\
              DoSStreamCreationEnabled 0\n",
             nickname = node.nickname,
-            or_port = node.or_port,
             data = quoted(&node.data_directory(self.directory)),
             empty = quoted(&self.directory.join(EMPTY)),
             resolver = quoted(&self.directory.join(RESOLVER)),
-            rate = node.rate.value(),
-            burst = node.burst.value(),
             refill = options.refill_interval.as_millis(),
         );
+        text += &or_ports(node);
+        text += &limit(node);
         if let Some(owner) = self.owner {
             line(&mut text, format_args!("__OwningControllerProcess {owner}"));
         }
@@ -169,6 +163,29 @@ impl Torrc<'_> {
             params = params.join(" "),
             bandwidths = quoted(&node.bandwidth_file(self.directory)),
         );
+    }
+}
+
+/// The advertised port, and the one that tor listens on if that is another.
+fn or_ports(node: &NodeRecord) -> String {
+    let (address, advertised) = (node.address, node.or_port);
+    match node.inner_port {
+        None => format!("ORPort {address}:{advertised} IPv4Only\n"),
+        Some(inner) => format!(
+            "ORPort {address}:{advertised} IPv4Only NoListen\n\
+             ORPort {address}:{inner} IPv4Only NoAdvertise\n"
+        ),
+    }
+}
+
+/// What tor knows of the node's capacity.
+fn limit(node: &NodeRecord) -> String {
+    let (rate, burst) = (node.rate.value(), node.burst.value());
+    let options = |prefix| format!("{prefix}Rate {rate}\n{prefix}Burst {burst}\n");
+    match node.limit {
+        Limit::Node => options("Bandwidth"),
+        Limit::Relay => options("RelayBandwidth"),
+        Limit::Line => String::new(),
     }
 }
 

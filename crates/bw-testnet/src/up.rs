@@ -8,6 +8,8 @@
 //! their own next attempt can be ten seconds away.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +23,7 @@ use crate::directory::described;
 use crate::home::{CLIENT, Home};
 use crate::manifest::{Manifest, NodeRecord};
 use crate::network::{GLANCE, has_flags};
+use crate::process::ProcessId;
 use crate::programs::{Identity, Programs};
 use crate::torrc::{Timetable, Torrc, first_consensus_after, prior_file, state_file};
 use crate::{Error, ErrorKind, Event, Lifetime, Network, Plan, Role};
@@ -55,11 +58,12 @@ impl Network {
             deadline: begun + plan.options.timeout,
             progress,
         };
-        let network = ascent.prepare(programs).await?;
+        let mut network = ascent.prepare(programs).await?;
+        ascent.serve_lines(&mut network).await?;
         ascent.start(&network).await?;
         ascent.wait_for_descriptors(&network).await?;
         ascent.wait_for_consensus(&network).await?;
-        ascent.finish(network)
+        ascent.finish(network).await
     }
 }
 
@@ -90,6 +94,7 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
                 .map_or(0, |since| since.as_secs()),
             keep_files: options.keep_files,
             made_directory: home.made,
+            owner: ProcessId::of(std::process::id()),
             voting_interval: options.voting_interval.as_secs(),
             nodes: self.make_keys(programs, &home, records).await?,
             processes: Default::default(),
@@ -112,11 +117,16 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
                 role: relay.role,
                 address: block.address(index),
                 or_port: plan.options.or_port,
+                inner_port: relay.has_line().then(|| plan.inner_port()),
                 dir_port: is_authority.then_some(plan.options.dir_port),
                 fingerprint: Fingerprint::from_bytes([0; 20]),
                 ed25519: bw_file::Ed25519Identity::from_bytes([0; 32]),
                 v3ident: None,
                 rate: relay.rate,
+                limit: relay.limit.unwrap_or_default(),
+                delay_ms: relay.delay.map_or(0, |delay| {
+                    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+                }),
                 burst: plan.burst(relay),
                 observed: plan.observed(relay),
                 prior,
@@ -219,6 +229,25 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
         let weights = nodes.filter_map(|node| Some((node.fingerprint, node.prior?)));
         let file = prior_file(weights, SystemTime::now());
         network.install_bandwidth_file(file.as_bytes())
+    }
+
+    /// Has somebody listen at the advertised ports of relays that have a line.
+    async fn serve_lines(&self, network: &mut Network) -> Result<(), Error> {
+        if !self.plan.has_lines() {
+            return Ok(());
+        }
+        network.save()?;
+        network.start_lines(self.plan.options.line_command.as_ref())?;
+        let nodes = network.facts.nodes.iter();
+        for node in nodes.filter(|node| node.inner_port.is_some()) {
+            while tokio::net::TcpStream::connect(node.or_address())
+                .await
+                .is_err()
+            {
+                self.pause(network, node, "has no line").await?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts the authorities, then the relays.
@@ -348,27 +377,45 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
     }
 
     /// Writes what clients need, and lets a detached network go.
-    fn finish(&mut self, mut network: Network) -> Result<Network, Error> {
+    async fn finish(&mut self, mut network: Network) -> Result<Network, Error> {
         let client = network.directory().join(CLIENT);
         let config = network.client_config_toml(&client.join("cache"), &client.join("state"));
         write(&network.client_config_file(), &config)?;
         write(&network.capacities_file(), &network.capacities_json())?;
         if self.plan.options.lifetime == Lifetime::Detached {
-            let valid_after = network.facts.nodes.first();
-            let valid_after = valid_after.and_then(|node| network.held_by(node));
-            let timetable = self.timetable(valid_after.unwrap_or(SystemTime::UNIX_EPOCH));
-            self.write_torrcs(&network, timetable, false)?;
-            network
-                .facts
-                .nodes
-                .iter()
-                .for_each(|node| network.reload(node));
+            self.let_go(&network).await?;
+            network.facts.owner = None;
+            network.save()?;
             network.owned = false;
             network.home.keep = true;
         }
+        network.check_alive()?;
         let elapsed = self.begun.elapsed();
         (self.progress)(Event::Ready { elapsed });
         Ok(network)
+    }
+
+    /// Has every node forget its owner, and waits until it has: one that still looks for it
+    /// when this process has ended would end too.
+    async fn let_go(&self, network: &Network) -> Result<(), Error> {
+        let nodes = &network.facts.nodes;
+        let valid_after = nodes.first().and_then(|node| network.held_by(node));
+        let timetable = self.timetable(valid_after.unwrap_or(SystemTime::UNIX_EPOCH));
+        self.write_torrcs(network, timetable, false)?;
+        let log = |node: &NodeRecord| node.log_file(network.directory());
+        let mut waiting: Vec<_> = nodes
+            .iter()
+            .map(|node| (node, length(&log(node))))
+            .collect();
+        nodes.iter().for_each(|node| network.reload(node));
+        loop {
+            waiting.retain(|(node, told_at)| !has_reloaded(&log(node), *told_at));
+            let Some((first, _)) = waiting.first() else {
+                return Ok(());
+            };
+            let why = "has not read its configuration again";
+            self.pause(network, first, why).await?;
+        }
     }
 
     fn timetable(&self, a_consensus: SystemTime) -> Timetable {
@@ -397,6 +444,24 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
     }
 }
 
-fn write(path: &std::path::Path, text: &str) -> Result<(), Error> {
+fn length(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |data| data.len())
+}
+
+/// Whether tor has read its torrc on a signal that came when its log ended at `told_at`, or later.
+fn has_reloaded(log: &Path, told_at: u64) -> bool {
+    let since = || {
+        let mut file = std::fs::File::open(log).ok()?;
+        file.seek(SeekFrom::Start(told_at)).ok()?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    };
+    let since = since().unwrap_or_default();
+    let told = since.split_once("Received reload signal");
+    told.is_some_and(|(_, since)| since.contains("Read configuration file"))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(|error| Error::io("writing", path, error))
 }

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use bw_file::BytesPerSecond;
 use bw_testnet::{
-    Event, Lifetime, LoadPlan, LoadTotals, Network, Plan, PlanBuilder, Prior, Seeded, Status,
+    Event, Lifetime, Limit, LineCommand, LoadPlan, LoadTotals, Network, Observed, Plan,
+    PlanBuilder, Prior, Seeded, Status, serve_lines,
 };
 use indicatif::ProgressBar;
 
-use crate::args::{NetworkArgs, TestnetCommand, TestnetLoadArgs, TestnetPlace, TestnetUpArgs};
+use crate::args::{
+    LimitArg, NetworkArgs, ObservedArg, TestnetCommand, TestnetLoadArgs, TestnetPlace,
+    TestnetUpArgs,
+};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::signals::cancel_on_signal;
@@ -30,17 +34,17 @@ pub(super) async fn run(command: &TestnetCommand, data: &DataDir) -> anyhow::Res
         TestnetCommand::Status { place, json } => {
             let status = Network::open(directory(place, data))?.status().await;
             show(&status, *json)?;
-            Ok(if status.ready {
-                Exit::Success
-            } else {
-                Exit::NotGoodEnough
-            })
+            Ok(exit(&status))
         }
         TestnetCommand::Load(args) => load(args, data).await,
         TestnetCommand::Down { place } => {
             let directory = directory(place, data);
             Network::open(&directory)?.down().await?;
             print(format!("the network in {} is down", directory.display()))?;
+            Ok(Exit::Success)
+        }
+        TestnetCommand::Lines { place } => {
+            serve_lines(directory(place, data)).await?;
             Ok(Exit::Success)
         }
     }
@@ -52,8 +56,13 @@ fn directory(place: &TestnetPlace, data: &DataDir) -> PathBuf {
 
 async fn up(args: &TestnetUpArgs, data: &DataDir) -> anyhow::Result<Exit> {
     let directory = directory(&args.place, data);
+    let lines = LineCommand::new(
+        std::env::current_exe()?,
+        ["--no-config", "testnet", "lines"],
+    );
     let plan = plan(&args.network, |builder| {
-        builder.directory(&directory).lifetime(Lifetime::Detached)
+        let builder = builder.directory(&directory).line_command(lines);
+        builder.lifetime(Lifetime::Detached)
     })?;
     let cancel = cancel_on_signal()?;
     let settled = async {
@@ -71,7 +80,8 @@ async fn up(args: &TestnetUpArgs, data: &DataDir) -> anyhow::Result<Exit> {
         return Ok(Exit::Interrupted);
     };
     let network = network?;
-    show(&network.status().await, args.json)?;
+    let status = network.status().await;
+    show(&status, args.json)?;
     if !args.json {
         print(format!(
             "\nscan it with:   bwscan scan --tor-config {} --destination http://127.0.0.1:8000/\n\
@@ -82,7 +92,15 @@ async fn up(args: &TestnetUpArgs, data: &DataDir) -> anyhow::Result<Exit> {
             directory.display(),
         ))?;
     }
-    Ok(Exit::Success)
+    Ok(exit(&status))
+}
+
+fn exit(status: &Status) -> Exit {
+    if status.ready {
+        Exit::Success
+    } else {
+        Exit::NotGoodEnough
+    }
 }
 
 /// Clients that download until a signal comes or their time is up.
@@ -149,7 +167,20 @@ pub(super) fn plan(
         .seeded(Seeded::new(args.seed, args.relays, args.exits, rates))
         .burst_factor(args.burst)
         .refill_interval(args.refill_interval)
-        .voting_interval(args.voting_interval);
+        .voting_interval(args.voting_interval)
+        .observed(match args.observed {
+            ObservedArg::True => Observed::History,
+            ObservedArg::None => Observed::Live,
+        });
+    builder = match args.limit_by {
+        LimitArg::Node => builder.limit(Limit::Node),
+        LimitArg::Relay => builder.limit(Limit::Relay),
+        LimitArg::Line => builder.limit(Limit::Line),
+        LimitArg::Mixed => builder.mixed_limits(args.seed),
+    };
+    if let Some(delays) = &args.delay {
+        builder = builder.delay(delays.clone(), args.seed);
+    }
     if let Some(sigma) = args.prior {
         builder = builder.prior(Prior::new(sigma, args.seed));
     }
@@ -192,6 +223,8 @@ fn show(status: &Status, json: bool) -> anyhow::Result<()> {
         "role",
         "address",
         "rate kB/s",
+        "by",
+        "delay ms",
         "process",
         "weight",
         "flags",
@@ -203,6 +236,8 @@ fn show(status: &Status, json: bool) -> anyhow::Result<()> {
             format!("{:?}", record.role).to_lowercase(),
             record.or_address().to_string(),
             (record.rate.value() / 1000).to_string(),
+            format!("{:?}", record.limit).to_lowercase(),
+            record.delay_ms.to_string(),
             format!(
                 "{:?} {}",
                 node.state,
@@ -224,5 +259,8 @@ fn show(status: &Status, json: bool) -> anyhow::Result<()> {
         if status.ready { "ready;" } else { "NOT ready;" },
         status.tor_version,
         status.directory.display()
-    ))
+    ))?;
+    status
+        .problems()
+        .try_for_each(|problem| print(format!("not ready because {problem}")))
 }
