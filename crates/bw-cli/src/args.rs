@@ -544,8 +544,8 @@ pub(crate) struct NetworkArgs {
     /// What limits relays to their capacity.
     #[arg(long, value_enum, default_value_t = LimitArg::Node, value_name = "KIND")]
     pub(crate) limit_by: LimitArg,
-    /// How long a relay's bytes take to everybody else, one way, such as 30ms;
-    /// with A..B each relay gets a time between the two.
+    /// How long bytes take on connections to a relay, one way, such as 30ms; with
+    /// A..B each relay gets a time between the two.
     #[arg(long, value_parser = parse_delays, value_name = "TIME[..TIME]")]
     pub(crate) delay: Option<RangeInclusive<Duration>>,
     /// What relays say at first of the traffic that they have seen.

@@ -2,8 +2,8 @@
 //!
 //! A relay with a line listens on a port that nobody is told of. At its advertised port
 //! [`serve`] listens, and passes on what comes, in both directions. Each byte passes the lines
-//! of both ends: the receiver's is that of the port, and the sender is known by its address,
-//! since every node has one of its own. Clients have no line.
+//! of both ends: one is that of the port, and the other end is known by its address, since every
+//! node has one of its own. Clients have no line. The delay is that of the port.
 
 mod bucket;
 mod front;
@@ -13,7 +13,6 @@ mod pipe;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bw_file::BytesPerSecond;
 use tokio::task::JoinSet;
@@ -29,8 +28,6 @@ use crate::{Error, Limit};
 /// One relay's line.
 #[derive(Debug)]
 struct Line {
-    /// One way.
-    delay: Duration,
     /// Its capacity in each direction, if the line limits the relay.
     rate: Option<BytesPerSecond>,
     up: Bucket,
@@ -41,9 +38,8 @@ struct Line {
 type Lines = HashMap<Ipv4Addr, Arc<Line>>;
 
 impl Line {
-    fn new(delay: Duration, rate: Option<BytesPerSecond>) -> Self {
+    fn new(rate: Option<BytesPerSecond>) -> Self {
         Self {
-            delay,
             rate,
             up: Bucket::new(rate),
             down: Bucket::new(rate),
@@ -52,7 +48,7 @@ impl Line {
 
     fn of(node: &NodeRecord) -> Self {
         let rate = (node.limit == Limit::Line).then_some(node.rate);
-        Self::new(node.delay(), rate)
+        Self::new(rate)
     }
 }
 
@@ -67,7 +63,9 @@ fn fronts(manifest: &Manifest) -> Result<Vec<Front>, Error> {
         .collect();
     let lines = Arc::new(lines);
     with_line()
-        .map(|(node, inner)| Front::listen(node.or_address(), inner, Arc::clone(&lines)))
+        .map(|(node, inner)| {
+            Front::listen(node.or_address(), inner, node.delay(), Arc::clone(&lines))
+        })
         .collect()
 }
 

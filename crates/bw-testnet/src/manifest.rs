@@ -65,7 +65,7 @@ pub struct NodeRecord {
     /// What limits it to that.
     #[serde(default)]
     pub limit: Limit,
-    /// How long its bytes take to everybody else, one way, in milliseconds.
+    /// How long bytes take on connections to it, one way, in milliseconds.
     #[serde(default)]
     pub delay_ms: u64,
     /// The size of the token bucket: bytes at once after a pause.
@@ -109,7 +109,7 @@ impl NodeRecord {
         SocketAddrV4::new(self.address, self.or_port)
     }
 
-    /// How long its bytes take to everybody else, one way.
+    /// How long bytes take on connections to it, one way.
     pub fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms)
     }

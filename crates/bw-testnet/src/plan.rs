@@ -96,8 +96,8 @@ impl RelaySpec {
         self
     }
 
-    /// How long its bytes take to everybody else, one way, up to 10 s. Default: what the
-    /// plan says ([`PlanBuilder::delay`]).
+    /// How long bytes take on connections that others make to it, one way, up to 10 s.
+    /// Default: what the plan says ([`PlanBuilder::delay`]).
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
         self
@@ -414,12 +414,12 @@ impl PlanBuilder {
         self
     }
 
-    /// How long the bytes of each relay take to everybody else, one way: a whole number of
+    /// How long bytes take on connections to each relay, one way: a whole number of
     /// milliseconds from this range, as `seed` decides; up to 10 s. Default: no time. Authorities
-    /// are near. Between two relays the delays of both count.
+    /// are near.
     ///
     /// A connection carries no more than TCP would over this distance: after a pause 64 KiB in
-    /// the first round trip, then twice as much in each, up to 32 MiB.
+    /// the first round trip, then up to twice as much in each, up to 32 MiB.
     pub fn delay(mut self, delays: RangeInclusive<Duration>, seed: u64) -> Self {
         self.distances = Some(Distances { delays, seed });
         self

@@ -78,9 +78,9 @@ async fn a_narrow_line_is_the_rate_of_downloads() {
     let bandwidth = "\nbandwidth 1073741824 1073741824 400000\n";
     assert!(descriptors.contains(bandwidth), "{descriptors}");
 
-    // Four times 50 ms: the connection, then there and back.
+    // The connection, then there and back: two round trips, of which a reset saves one way.
     let took = refusal_takes(&exit);
-    assert!((200..1000).contains(&took.as_millis()), "{took:?}");
+    assert!((150..1000).contains(&took.as_millis()), "{took:?}");
 
     let wanted = LoadPlan::new(serve().await).clients(1).share(1.0);
     let load = network.load(&wanted).await.unwrap();
@@ -129,7 +129,7 @@ async fn an_owned_network_serves_its_lines_itself() {
     assert!(torrc.contains("\nRelayBandwidthRate 400000\n"), "{torrc}");
     assert!(!torrc.contains("\nBandwidthRate"), "{torrc}");
     let (there, here) = (refusal_takes(&far), refusal_takes(&near));
-    assert!(there >= Duration::from_millis(160), "{there:?}");
+    assert!(there >= Duration::from_millis(120), "{there:?}");
     assert!(here < there, "{here:?}");
     drop(network);
     assert!(TcpStream::connect(far.or_address()).is_err());

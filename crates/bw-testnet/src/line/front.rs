@@ -9,8 +9,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
+use super::Lines;
 use super::pipe::{Way, pass_on};
-use super::{Line, Lines};
 use crate::{Error, ErrorKind};
 
 /// As on Ethernet, and not the 64 KiB of the loopback interface: tor (KIST) gives the
@@ -33,13 +33,17 @@ pub(super) struct Front {
     address: SocketAddrV4,
     /// Where tor listens.
     inner: SocketAddrV4,
+    /// One way.
+    delay: Duration,
     lines: Arc<Lines>,
 }
 
 impl Front {
+    /// Listens at `address` for connections to `inner` that `delay` is away.
     pub(super) fn listen(
         address: SocketAddrV4,
         inner: SocketAddrV4,
+        delay: Duration,
         lines: Arc<Lines>,
     ) -> Result<Self, Error> {
         let listen = || {
@@ -60,6 +64,7 @@ impl Front {
             listener,
             address,
             inner,
+            delay,
             lines,
         })
     }
@@ -77,12 +82,15 @@ impl Front {
                 IpAddr::V4(address) => self.lines.get(&address).cloned(),
                 IpAddr::V6(_) => None,
             };
-            let theirs = line_of(peer.ip());
-            let ours = line_of((*self.address.ip()).into());
+            let way = Way {
+                delay: self.delay,
+                from: line_of(peer.ip()),
+                to: line_of((*self.address.ip()).into()),
+            };
             let inner = self.inner;
             tokio::spawn(async move {
                 // Whoever ends a connection with an error tells both ends by that.
-                if let Err(error) = join(outer, peer.ip(), inner, theirs, ours).await {
+                if let Err(error) = join(outer, peer.ip(), inner, way).await {
                     tracing::debug!("{peer} to {inner}: {error}");
                 }
             });
@@ -91,20 +99,11 @@ impl Front {
 }
 
 /// Passes on what the two ends say to each other.
-async fn join(
-    outer: TcpStream,
-    peer: IpAddr,
-    inner: SocketAddrV4,
-    theirs: Option<Arc<Line>>,
-    ours: Option<Arc<Line>>,
-) -> io::Result<()> {
-    let there = Way {
-        from: theirs.clone(),
-        to: ours.clone(),
-    };
+async fn join(outer: TcpStream, peer: IpAddr, inner: SocketAddrV4, there: Way) -> io::Result<()> {
     let back = Way {
-        from: ours,
-        to: theirs,
+        delay: there.delay,
+        from: there.to.clone(),
+        to: there.from.clone(),
     };
     let buffer = there.carries(BUFFERED);
     let buffer = buffer.map_or(LARGEST_BUFFER, |size| {
@@ -123,7 +122,7 @@ async fn join(
     }
     let now = Instant::now();
     // The connection itself takes a round trip.
-    let opened = now + 2 * there.delay();
+    let opened = now + 2 * there.delay;
     let (outer_source, outer_sink) = outer.into_split();
     let (inner_source, inner_sink) = inside.into_split();
     tokio::try_join!(
@@ -131,4 +130,98 @@ async fn join(
         pass_on(inner_source, outer_sink, back, now),
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use bw_file::BytesPerSecond;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::Line;
+    use super::*;
+
+    const MEGABYTE: u64 = 1_000_000;
+
+    /// Sends a quarter of a megabyte to a relay, or takes it from there; gives the time until
+    /// the first byte and until the last one.
+    async fn carry(from: Ipv4Addr, lines: Lines, delay: Duration, upwards: bool) -> [Duration; 2] {
+        let home = Ipv4Addr::new(127, 111, 7, 1);
+        let free = std::net::TcpListener::bind((home, 0)).unwrap();
+        let inner = TcpListener::bind((home, 0)).await.unwrap();
+        let inside = SocketAddrV4::new(home, inner.local_addr().unwrap().port());
+        let outside = SocketAddrV4::new(home, free.local_addr().unwrap().port());
+        drop(free);
+        let front = Front::listen(outside, inside, delay, Arc::new(lines)).unwrap();
+        tokio::spawn(front.serve());
+        let began = Instant::now();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let client = socket.connect(outside.into()).await.unwrap();
+        let (relay, peer) = inner.accept().await.unwrap();
+        assert_eq!(
+            peer.ip(),
+            IpAddr::V4(from),
+            "the relay sees who speaks to it"
+        );
+        let (mut source, mut sink) = if upwards {
+            (client, relay)
+        } else {
+            (relay, client)
+        };
+        let sending = tokio::spawn(async move {
+            source
+                .write_all(&vec![1; MEGABYTE as usize / 4])
+                .await
+                .unwrap();
+        });
+        sink.read_u8().await.unwrap();
+        let first = began.elapsed();
+        let mut rest = Vec::new();
+        sink.read_to_end(&mut rest).await.unwrap();
+        sending.await.unwrap();
+        assert_eq!(rest.len() as u64, MEGABYTE / 4 - 1);
+        [first, began.elapsed()]
+    }
+
+    fn line(rate: u64) -> Arc<Line> {
+        Arc::new(Line::new(Some(BytesPerSecond::new(rate))))
+    }
+
+    #[tokio::test]
+    async fn both_ends_pay_with_their_lines_and_wait_for_the_distance() {
+        let (home, other) = (Ipv4Addr::new(127, 111, 7, 1), Ipv4Addr::new(127, 111, 7, 2));
+        let delay = Duration::from_millis(30);
+        for (from, rate, upwards) in [
+            // A client has no line, the relay's is the limit.
+            (Ipv4Addr::LOCALHOST, Some(MEGABYTE), true),
+            (Ipv4Addr::LOCALHOST, Some(MEGABYTE), false),
+            // Another relay's line is the narrower one.
+            (other, Some(4 * MEGABYTE), true),
+            (other, Some(4 * MEGABYTE), false),
+            (other, None, false),
+        ] {
+            let mut lines = Lines::from([(other, line(MEGABYTE))]);
+            lines.extend(rate.map(|rate| (home, line(rate))));
+            let [first, last] = carry(from, lines, delay, upwards).await;
+            // Of a connection's round trip, only the one who opens it sees all.
+            let nearest = if upwards { 3 * delay } else { delay };
+            assert!(first >= nearest, "{first:?}");
+            let seconds = (last - first).as_secs_f64();
+            assert!(
+                (0.2..0.6).contains(&seconds),
+                "{seconds} for a quarter of a second"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_distance_alone_does_not_limit() {
+        let delay = Duration::from_millis(30);
+        let [first, last] = carry(Ipv4Addr::LOCALHOST, Lines::new(), delay, false).await;
+        assert!(first >= delay, "{first:?}");
+        // 32, 64 and 128 KiB in the first round trips.
+        assert!(last < Duration::from_millis(600), "{last:?}");
+    }
 }

@@ -29,6 +29,8 @@ const TURN: Duration = Duration::from_millis(5);
 /// What bytes pass in one direction.
 #[derive(Debug)]
 pub(super) struct Way {
+    /// How long it takes.
+    pub(super) delay: Duration,
     /// The line that they leave by, if the sender has one.
     pub(super) from: Option<Arc<Line>>,
     /// The line that they come by, if the receiver has one.
@@ -36,11 +38,6 @@ pub(super) struct Way {
 }
 
 impl Way {
-    pub(super) fn delay(&self) -> Duration {
-        let lines = [&self.from, &self.to];
-        lines.into_iter().flatten().map(|line| line.delay).sum()
-    }
-
     /// Bytes that both lines carry in `time`; none: any number.
     pub(super) fn carries(&self, time: Duration) -> Option<usize> {
         let lines = [&self.from, &self.to];
@@ -61,10 +58,12 @@ impl Way {
 struct Flight {
     pieces: VecDeque<(Instant, Bytes)>,
     bytes: usize,
-    /// How many there may be: what has arrived in the last round trip, like TCP's window.
+    /// How many there may be.
     window: usize,
+    /// The time there and back.
     round: Duration,
     round_began: Instant,
+    /// Bytes since then.
     arrived: usize,
 }
 
@@ -107,13 +106,21 @@ impl Flight {
                 self.pieces.pop_front();
             }
         }
-        let elapsed = now - self.round_began;
-        if elapsed >= self.round {
-            let rounds = elapsed.as_secs_f64() / self.round.as_secs_f64();
-            let arrived = (self.arrived as f64 / rounds) as usize;
-            self.window = arrived.clamp(FIRST_WINDOW, LAST_WINDOW);
+        let rounds = (now - self.round_began).as_secs_f64() / self.round.as_secs_f64();
+        if rounds >= 1.0 {
+            self.adapt(rounds);
             (self.round_began, self.arrived) = (now, 0);
         }
+    }
+
+    /// Like TCP's window, grows to twice what has arrived in a round trip, at most twofold in
+    /// each, and shrinks by half in each that brought less.
+    fn adapt(&mut self, rounds: f64) {
+        let arrived = (self.arrived as f64 / rounds) as usize;
+        let shrunk = (self.window as f64 * 0.5_f64.powf(rounds)) as usize;
+        self.window = (2 * arrived)
+            .clamp(shrunk, 2 * self.window)
+            .clamp(FIRST_WINDOW, LAST_WINDOW);
     }
 }
 
@@ -124,7 +131,7 @@ pub(super) async fn pass_on(
     way: Way,
     begin: Instant,
 ) -> io::Result<()> {
-    let delay = way.delay();
+    let delay = way.delay;
     let largest = way.carries(TURN).map_or(LARGEST_PIECE, |turn| {
         turn.clamp(SMALLEST_PIECE, LARGEST_PIECE)
     });
@@ -133,20 +140,22 @@ pub(super) async fn pass_on(
     let mut open = true;
     // When the lines are free for the next piece.
     let mut free = begin;
-    while open || flight.bytes > 0 {
+    loop {
         let now = Instant::now();
         let room = flight.room().min(largest);
         let wanted = open && room > 0;
         let (arrival, first) = flight.first();
         let landed = arrival.is_some_and(|arrival| arrival <= now);
+        if landed && first.is_empty() {
+            return sink.shutdown().await;
+        }
         tokio::select! {
             read = source.read(&mut scratch[..room]), if wanted && free <= now => {
                 let read = read?;
+                free = way.pass(read, Instant::now());
+                // The end travels too, as an empty piece.
+                flight.depart(free + delay, Bytes::copy_from_slice(&scratch[..read]));
                 open = read > 0;
-                if open {
-                    free = way.pass(read, Instant::now());
-                    flight.depart(free + delay, Bytes::copy_from_slice(&scratch[..read]));
-                }
             }
             () = sleep_until(free), if wanted && free > now => {}
             written = sink.write(first), if landed => {
@@ -159,7 +168,6 @@ pub(super) async fn pass_on(
             () = sleep_until(arrival.unwrap_or(now)), if arrival.is_some() && !landed => {}
         }
     }
-    sink.shutdown().await
 }
 
 #[cfg(test)]
@@ -171,9 +179,16 @@ mod tests {
 
     const MEGABYTE: usize = 1_000_000;
 
-    fn line(delay: u64, rate: Option<u64>) -> Option<Arc<Line>> {
-        let rate = rate.map(BytesPerSecond::new);
-        Some(Arc::new(Line::new(Duration::from_millis(delay), rate)))
+    fn way(millis: u64, from: Option<&Arc<Line>>, to: Option<&Arc<Line>>) -> Way {
+        Way {
+            delay: Duration::from_millis(millis),
+            from: from.cloned(),
+            to: to.cloned(),
+        }
+    }
+
+    fn line(rate: u64) -> Arc<Line> {
+        Arc::new(Line::new(Some(BytesPerSecond::new(rate))))
     }
 
     /// Sends `bytes` over as many connections as there are ways; gives when the first byte
@@ -206,10 +221,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn distance_delays_and_does_not_limit() {
-        let way = Way {
-            from: line(10, None),
-            to: line(30, None),
-        };
+        let unlimited = Arc::new(Line::new(None));
+        let way = way(40, None, Some(&unlimited));
         let (first, last) = send(vec![way], 100 * MEGABYTE).await;
         assert!(first.as_millis().abs_diff(40) <= 2, "{first:?}");
         // The window doubles with each round trip of 80 ms, up to 16 MiB.
@@ -218,13 +231,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connections_share_a_line() {
-        for (from, to) in [(Some(400_000), None), (Some(900_000), Some(400_000))] {
-            let (from, to) = (line(0, from), line(20, to));
-            let way = || Way {
-                from: from.clone(),
-                to: to.clone(),
-            };
-            let (_, last) = send(vec![way(), way(), way(), way()], MEGABYTE / 10).await;
+        let (narrow, wide) = (line(400_000), line(900_000));
+        for (from, to) in [(&narrow, None), (&wide, Some(&narrow))] {
+            let ways = (0..4).map(|_| way(20, Some(from), to));
+            let (_, last) = send(ways.collect(), MEGABYTE / 10).await;
             let seconds = last.as_secs_f64() - 0.02 + DEPTH_SECONDS;
             assert!((seconds - 1.0).abs() < 0.05, "{seconds}");
         }
@@ -234,10 +244,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receiver_that_does_not_read_holds_the_sender_up() {
-        let way = Way {
-            from: None,
-            to: line(20, None),
-        };
+        let way = way(20, None, None);
         let (mut sender, source) = duplex(1024);
         let (sink, receiver) = duplex(1024);
         tokio::spawn(pass_on(source, sink, way, Instant::now()));
@@ -253,14 +260,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_before_the_end_arrives() {
-        let way = Way {
-            from: None,
-            to: line(50, Some(100_000)),
-        };
+        let way = way(50, None, Some(&line(100_000)));
         let (ours, far) = duplex(1024);
         let (sink, mut receiver) = duplex(1024);
         let (source, _writer) = split(far);
-        let begin = Instant::now() + Duration::from_millis(100);
+        let began = Instant::now();
+        let begin = began + Duration::from_millis(100);
         tokio::spawn(pass_on(source, sink, way, begin));
         let (_reader, mut sender) = split(ours);
         sender.write_all(b"last words").await.unwrap();
@@ -268,5 +273,6 @@ mod tests {
         let mut all = Vec::new();
         receiver.read_to_end(&mut all).await.unwrap();
         assert_eq!(all, b"last words");
+        assert!(began.elapsed() >= Duration::from_millis(150));
     }
 }
