@@ -40,7 +40,10 @@ fn main() {
             println!("{results} {}", iso(END + 1_800).replace('T', " "));
         }
         ["import", home, store] => {
-            let report = Store::open(store).unwrap().import_sbws(home).unwrap();
+            let report = Store::open(store)
+                .unwrap()
+                .import_sbws(home, UnixMillis::new(u64::MAX))
+                .unwrap();
             assert_eq!(report.bad_lines, 0);
             println!("{}", report.added + report.known);
         }

@@ -15,6 +15,9 @@ use crate::reason::Reason;
 use crate::rounding::round_half_even;
 use crate::statistics::{Statistics, is_plausible};
 
+/// The last time that a bandwidth file can hold: 9999-12-31T23:59:59.
+const LAST: UnixMillis = UnixMillis::from_secs(253_402_300_799);
+
 /// Which measurements count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,6 +26,10 @@ pub struct AggregateOptions {
     /// How far back outcomes are looked at is for the caller, who reads them
     /// (sbws: 28 days); this is sbws's `--secs-recent` on top of it.
     pub since: Option<UnixMillis>,
+    /// Outcomes that ended after this are dated ahead of the clock and count
+    /// for nothing; none are by default, but for those beyond the year 9999,
+    /// of which no file can be made.
+    pub until: Option<UnixMillis>,
     /// Of two or more measurements of a relay, the first and the last must be
     /// more than this apart (sbws's `--secs-away`); by default they need not.
     pub min_separation: Option<Duration>,
@@ -34,9 +41,17 @@ impl Default for AggregateOptions {
     fn default() -> Self {
         Self {
             since: None,
+            until: None,
             min_separation: None,
             min_measurements: 1,
         }
+    }
+}
+
+impl AggregateOptions {
+    /// Whether an outcome that ended at this time is dated ahead of the clock.
+    pub fn is_ahead(&self, ended: UnixMillis) -> bool {
+        ended > self.until.unwrap_or(LAST).min(LAST)
     }
 }
 
@@ -68,6 +83,7 @@ struct Collected {
     newest_failure: Option<(UnixMillis, Stage, FailureKind)>,
     newest_descriptor: Option<(UnixMillis, DescriptorKey)>,
     newest_outcome: Option<UnixMillis>,
+    ahead: u64,
     observed_sum: u128,
     observed_count: u64,
 }
@@ -92,6 +108,10 @@ impl<'n> Aggregator<'n> {
         let outcome = outcome.into();
         let relay = self.relays.entry(outcome.fingerprint).or_default();
         let ended = outcome.ended;
+        if self.options.is_ahead(ended) {
+            relay.ahead += 1;
+            return;
+        }
         relay.newest_outcome = relay.newest_outcome.max(Some(ended));
         if let Some(facts) = outcome.descriptor
             && outcome.verdict.is_measured()
@@ -205,6 +225,7 @@ impl Collected {
             excused: self.excused,
             failed: self.failures.values().sum(),
             failures: self.failures.into_iter().collect(),
+            ahead: self.ahead,
             ..Counts::default()
         };
         let mut verdict = Ok(());
@@ -225,6 +246,9 @@ impl Collected {
                 (None, Some((_, by))) => Reason::Excused {
                     failures: self.excused,
                     by,
+                },
+                _ if self.ahead > 0 => Reason::AheadOfClock {
+                    outcomes: self.ahead,
                 },
                 (None, None) => Reason::NotTried,
             });
@@ -407,6 +431,9 @@ pub struct Counts {
     pub excused: u64,
     /// Failures by stage and kind, in the order of stages.
     pub failures: Vec<((Stage, FailureKind), u64)>,
+    /// Outcomes, of any kind, left out because they are dated ahead of the
+    /// clock; no other count has them.
+    pub ahead: u64,
     /// Measurements left out because all of them are too close to each other.
     pub too_close: u64,
     /// Measurements left out because they are too old.

@@ -32,6 +32,8 @@ pub enum Use {
     TooFew,
     /// It is too old.
     TooOld,
+    /// It is dated ahead of the clock.
+    AheadOfClock,
 }
 
 /// A condition for a weight.
@@ -66,6 +68,9 @@ impl RelayAggregate {
     /// What became of `outcome`, which is one of those that were aggregated
     /// with `options`.
     pub fn use_of(&self, outcome: &OutcomeSummary, options: &AggregateOptions) -> Use {
+        if options.is_ahead(outcome.ended) {
+            return Use::AheadOfClock;
+        }
         let is_old = options.since.is_some_and(|since| outcome.ended < since);
         let rates = match (outcome.verdict, &outcome.result) {
             (Verdict::Accepted, SummaryResult::Measured(rates)) => rates,
@@ -95,7 +100,7 @@ impl RelayAggregate {
             Ok(()) => usize::MAX,
             Err(Reason::NotInConsensus) => 0,
             Err(Reason::Authority) => 1,
-            Err(Reason::NotTried) => 2,
+            Err(Reason::NotTried | Reason::AheadOfClock { .. }) => 2,
             Err(Reason::OnlyFailures { .. } | Reason::Excused { .. }) => 3,
             Err(Reason::TooClose { .. }) => 4,
             Err(Reason::TooOld { .. }) => 5,
@@ -138,7 +143,7 @@ impl Scaled {
             class_of: 0,
             share: 0.0,
         };
-        let mut total = 0;
+        let mut total = 0_u64;
         for relay in &self.relays {
             let Some(other) = relay.answer.weight() else {
                 continue;
@@ -150,7 +155,7 @@ impl Scaled {
                 standing.class_of += 1;
                 standing.class_rank += ahead;
             }
-            total += other.value();
+            total = total.saturating_add(other.value());
         }
         standing.share = weight.value() as f64 / total.max(1) as f64;
         Some(standing)

@@ -10,6 +10,11 @@ use serde::Serialize;
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
+    /// Its outcomes are dated ahead of the clock, so that none of them counts.
+    AheadOfClock {
+        /// How many there are.
+        outcomes: u64,
+    },
     /// It is a directory authority: authorities carry no traffic for clients,
     /// so none of them is given a weight.
     Authority,
@@ -61,6 +66,7 @@ impl Reason {
     /// The stable name used in records and statistics.
     pub const fn as_str(&self) -> &'static str {
         match self {
+            Self::AheadOfClock { .. } => "ahead_of_clock",
             Self::Authority => "authority",
             Self::NoDescriptor => "no_descriptor",
             Self::NotInConsensus => "not_in_consensus",
@@ -78,6 +84,12 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AheadOfClock { outcomes } => {
+                write!(
+                    f,
+                    "all {outcomes} outcomes of it are dated ahead of the clock"
+                )
+            }
             Self::Authority => f.write_str("a directory authority, which is given no weight"),
             Self::NoDescriptor => f.write_str("no server descriptor of it is known"),
             Self::NotInConsensus => f.write_str("no longer in the consensus"),

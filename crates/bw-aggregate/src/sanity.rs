@@ -25,6 +25,9 @@ pub struct SanityLimits {
     pub relay_change: f64,
     /// The largest share of relays whose weight may have changed; 0.2.
     pub max_changed_share: f64,
+    /// The largest share of relays with results that are dated ahead of the
+    /// clock; 0.1. A few are wrong records; many, a wrong clock.
+    pub max_ahead_share: f64,
     /// The largest age of the newest measurement; 36 hours. In seconds when serialised.
     #[serde(serialize_with = "seconds")]
     pub max_age: Duration,
@@ -38,6 +41,7 @@ impl Default for SanityLimits {
             max_total_against_consensus: 4.0,
             relay_change: 5.0,
             max_changed_share: 0.2,
+            max_ahead_share: 0.1,
             max_age: Duration::from_secs(36 * 3600),
         }
     }
@@ -58,6 +62,8 @@ pub struct Sanity {
     pub total_against_consensus: Option<f64>,
     /// The share of relays in both files whose weight has changed.
     pub changed_share: Option<f64>,
+    /// The share of relays with results that are dated ahead of the clock.
+    pub ahead_share: f64,
     /// The age of the newest measurement; none without one. In seconds when serialised.
     #[serde(serialize_with = "optional_seconds")]
     pub age: Option<Duration>,
@@ -118,6 +124,18 @@ pub enum SanityProblem {
         /// The limit.
         limit: f64,
     },
+    /// The clock is behind that of the scanners.
+    #[error(
+        "results of {:.0} % of the relays are dated ahead of now (at most {:.0} % may): \
+         this machine's clock is behind, or that of a scanner was ahead",
+        share * 100.0, limit * 100.0
+    )]
+    AheadOfClock {
+        /// Their share.
+        share: f64,
+        /// The limit.
+        limit: f64,
+    },
     /// The scanner has stopped.
     #[error("the newest measurement is {} hours old (at most {} hours)", age.as_secs() / 3600, limit.as_secs() / 3600)]
     Old {
@@ -156,6 +174,8 @@ impl Scaled {
                 }
             }
         }
+        let ahead = self.relays.iter().filter(|r| r.aggregate.counts.ahead > 0);
+        let ahead = ahead.count();
         let newest = self.relays.iter().filter_map(|r| r.aggregate.last_measured);
         let age = newest.max().map(|newest| now.since(newest));
         let mut sanity = Sanity {
@@ -166,6 +186,7 @@ impl Scaled {
             total_against_consensus: (measured_weight.relays * 2 > weight.relays)
                 .then(|| measured_weight.ours / measured_weight.consensus),
             changed_share: None,
+            ahead_share: ahead as f64 / network.consensus_relays.max(1) as f64,
             age,
             problems: Vec::new(),
         };
@@ -184,9 +205,9 @@ impl Scaled {
         sanity: &mut Sanity,
     ) {
         let voted = previous.relays.values().filter(|relay| relay.voted);
-        let before: u64 = voted.map(|relay| relay.weight.value()).sum();
-        if before > 0 {
-            sanity.total_change = Some(total / before as f64);
+        let before: f64 = voted.map(|relay| relay.weight.value() as f64).sum();
+        if before > 0.0 {
+            sanity.total_change = Some(total / before);
         }
         let (mut both, mut changed) = (0_u64, 0_u64);
         for relay in &self.relays {
@@ -235,6 +256,12 @@ impl Sanity {
             && age > limit
         {
             self.problems.push(SanityProblem::Old { age, limit });
+        }
+        if self.ahead_share > limits.max_ahead_share {
+            self.problems.push(SanityProblem::AheadOfClock {
+                share: self.ahead_share,
+                limit: limits.max_ahead_share,
+            });
         }
         if network.under_minimum {
             // Nobody votes with such a file: it does no harm but in the place

@@ -132,6 +132,56 @@ fn what_makes_a_file_unfit() {
     );
 }
 
+#[test]
+fn results_ahead_of_the_clock_count_for_nothing_and_many_stop_the_file() {
+    let network = network(20);
+    let until = UnixMillis::from_secs(NOW + 3_600);
+    let mut options = AggregateOptions::default();
+    options.until = Some(until);
+    let with = |late: usize| {
+        let mut aggregator = Aggregator::new(options.clone(), &network);
+        for (number, relay) in network.relays.iter().enumerate() {
+            aggregator.add(&measured(relay, 1_000_000, 3_600));
+            if number < late {
+                let mut outcome = measured(relay, 900_000_000, 0);
+                let Outcome::Measured(measurement) = &mut outcome else {
+                    unreachable!()
+                };
+                measurement.ended = UnixMillis::from_secs(NOW + 7_200);
+                aggregator.add(&outcome);
+            }
+        }
+        scale(&aggregator.finish(), &ScaleOptions::default())
+    };
+    let honest = with(0);
+    for late in [1, 2] {
+        let scaled = with(late);
+        assert_eq!(file(&scaled), file(&honest), "{late}");
+        assert_eq!(problems(&scaled, None), [""; 0]);
+    }
+    let wrong = problems(&with(3), None);
+    assert!(wrong[0].contains("15 % of the relays"), "{wrong:?}");
+    assert!(wrong[0].contains("clock"), "{wrong:?}");
+
+    // Nothing else is known of this one.
+    let mut aggregator = Aggregator::new(options.clone(), &network);
+    let mut outcome = measured(&network.relays[0], 5, 0);
+    if let Outcome::Measured(measurement) = &mut outcome {
+        measurement.ended = UnixMillis::from_secs(316_000_000_000);
+    }
+    aggregator.add(&outcome);
+    let aggregates = aggregator.finish();
+    let reason = aggregates.relays[0].verdict.unwrap_err();
+    assert_eq!(reason, Reason::AheadOfClock { outcomes: 1 });
+    let summary = OutcomeSummary::from(&outcome);
+    assert_eq!(
+        aggregates.relays[0].use_of(&summary, &options),
+        Use::AheadOfClock
+    );
+    // A time that no file can hold counts for nothing whatever was asked for.
+    assert!(AggregateOptions::default().is_ahead(outcome.ended()));
+}
+
 /// The statistics of two scanners: the second sees `factor` times what the
 /// first does, over its own relays or the same ones.
 fn two_scanners(factor: f64, shared: bool) -> Vec<ScannerStatistics> {

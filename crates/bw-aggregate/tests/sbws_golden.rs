@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bw_aggregate::{SbwsError, SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 use bw_file::CountryCode;
-use bw_results::{SbwsHome, Store};
+use bw_results::{SbwsHome, Store, UnixMillis};
 
 /// 2026-11-20 12:30:00 UTC.
 const NOW: f64 = 1_795_177_800.0;
@@ -96,12 +96,15 @@ fn from_home(path: &Path, options: SbwsOptions) -> Result<String, SbwsError> {
     Ok(String::from_utf8(file).unwrap())
 }
 
+/// After everything that is imported here: nothing is refused for its time.
+const FAR: UnixMillis = UnixMillis::new(u64::MAX);
+
 /// From a store into which the home was imported, twice.
 fn from_store(path: &Path, options: SbwsOptions) -> Result<String, SbwsError> {
     let directory = tempfile::tempdir().unwrap();
     let mut store = Store::open(directory.path().join("store.db")).unwrap();
-    store.import_sbws(path).unwrap();
-    store.import_sbws(path).unwrap();
+    store.import_sbws(path, FAR).unwrap();
+    store.import_sbws(path, FAR).unwrap();
     compatible::from_store(&store, options, header(&SbwsHome::new(path)))
 }
 

@@ -14,11 +14,14 @@ use std::process::Command;
 
 use bw_aggregate::{SbwsError, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 use bw_file::CountryCode;
-use bw_results::{Filter, SbwsHome, Store};
+use bw_results::{Filter, SbwsHome, Store, UnixMillis};
 use support::{HomePlan, iso, write_home};
 
 /// 2026-11-20 12:30:00 UTC; the home ends half an hour before it.
 const NOW: u64 = 1_795_177_800;
+
+/// After everything that is imported here: nothing is refused for its time.
+const FAR: UnixMillis = UnixMillis::new(u64::MAX);
 
 /// Which sbws is installed; none if it or faketime is not there.
 fn installed() -> Option<SbwsVersion> {
@@ -136,7 +139,7 @@ fn every_option_of_generate() {
     let home = directory.path();
     let results = write_home(home, &plan(seed())).unwrap();
     let mut store = Store::open(home.join("store.db")).unwrap();
-    let report = store.import_sbws(home).unwrap();
+    let report = store.import_sbws(home, FAR).unwrap();
     assert_eq!(report.added, results, "{report:?}");
     assert!(report.bad_lines > 0, "the home has bad lines");
 
@@ -215,7 +218,7 @@ fn sbws_loads_what_is_exported_and_makes_the_same_file_of_it() {
     plan.odd = false;
     write_home(&from, &plan).unwrap();
     let mut store = Store::open(directory.path().join("store.db")).unwrap();
-    store.import_sbws(&from).unwrap();
+    store.import_sbws(&from, FAR).unwrap();
     std::fs::create_dir_all(to.join("datadir")).unwrap();
     std::fs::create_dir_all(to.join("v3bw")).unwrap();
     let lines = store

@@ -561,6 +561,79 @@ fn a_file_that_is_not_plausible_leaves_the_old_one() {
     }
 }
 
+/// Adds an outcome of relay `number` of that home that ended at this time.
+fn add_outcome(data: &str, number: u8, ended: bw_results::UnixMillis) {
+    use bw_results::*;
+    let mut store = Store::open(format!("{data}/results.sqlite")).unwrap();
+    let scan = store.scans().unwrap()[0].scan.id;
+    let relay = bw_file::Fingerprint::from_bytes([number; 20]);
+    let attempt = Attempt::new(TargetFacts::new(relay), Position::Entry, ended);
+    let slice = Slice::new(std::time::Duration::from_secs(1), 90_000_000);
+    let transfer = Transfer::new(vec![slice], 0, StopReason::Complete);
+    let measurement = Measurement::new(attempt, ended, Timings::default(), vec![transfer]);
+    store
+        .record(&scan, &Outcome::Measured(measurement), &Verdict::Accepted, true)
+        .unwrap();
+}
+
+#[test]
+fn a_record_of_the_future_is_named_and_moves_nothing() {
+    let (directory, data) = imported_home();
+    let generate = || {
+        let whenever = ["--max-facts-age", "9999d", "--max-age", "9999d"];
+        let arguments = ["generate", "--days", "365", "--data-dir", &data];
+        let output = bwscan(&[&arguments[..], &whenever].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
+        let latest = directory.path().join("data/v3bw/latest.v3bw");
+        let file = std::fs::read_to_string(latest).unwrap();
+        let lines = file
+            .lines()
+            .filter(|line| !line.starts_with("file_created"));
+        (lines.map(str::to_owned).collect::<Vec<_>>(), text)
+    };
+    let (honest, text) = generate();
+    assert_eq!(text, "");
+    // 2100, and the year 12000, of which no file can be made.
+    for ended in [4_102_444_800, 316_000_000_000] {
+        add_outcome(&data, 3, bw_results::UnixMillis::from_secs(ended));
+        let (file, text) = generate();
+        assert_eq!(file, honest);
+        assert!(text.contains(&"03".repeat(20)), "{text}");
+        assert!(text.contains("ahead of this machine's clock"), "{text}");
+    }
+}
+
+#[test]
+fn with_a_clock_in_the_past_nothing_later_is_used() {
+    let (_directory, data) = imported_home();
+    let at = |time: &str| refusal(&["generate", "--data-dir", &data, "--now", time]);
+    for time in ["2020-01-01T00:00:00", "2026-11-20T11:00:00"] {
+        let (code, text) = at(time);
+        assert_eq!(code, 3, "{text}");
+        assert!(text.contains("of the future"), "{text}");
+        assert!(text.contains("clock"), "{text}");
+    }
+    // An hour later all the same results are those of the past.
+    add_outcome(&data, 3, bw_results::UnixMillis::from_secs(1_795_180_000));
+    let explain = |time: &str| {
+        let arguments = [
+            "explain",
+            "r3",
+            "--json",
+            "--data-dir",
+            &data,
+            "--now",
+            time,
+        ];
+        let text = success(&arguments);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json["attempts"].as_array().unwrap().len()
+    };
+    assert_eq!(explain("2026-11-20T12:30:00"), 1);
+    assert_eq!(explain("2026-11-20T14:30:00"), 2);
+}
+
 #[test]
 fn a_relay_is_explained_by_whatever_name() {
     let (_directory, data) = imported_home();

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::judged::Judged;
+use crate::sbws::format_iso;
 use crate::store::{Fault, GIVEN_UP, PENDING, Writer};
-use crate::{Filter, Outcome, SbwsFacts, Scan, ScanId, Store, Verdict};
+use crate::{Filter, Outcome, SbwsFacts, Scan, ScanId, Store, UnixMillis, Verdict};
 
 /// How many lines are imported in one transaction.
 const BATCH: usize = 10_000;
@@ -135,11 +136,16 @@ impl Store {
 
     /// Adds what [`export_jsonl`](Self::export_jsonl) wrote. What the store has
     /// already is counted and left alone; a line that cannot be used is counted
-    /// and described in the report.
+    /// and described in the report. So is a scan or an outcome that is dated
+    /// more than an hour [ahead of](crate::UnixMillis::is_ahead_of) `now`.
     ///
     /// # Errors
     /// If the store or `reader` fails; what was read until then may be in the store.
-    pub fn import_jsonl(&mut self, reader: &mut impl BufRead) -> Result<ImportReport> {
+    pub fn import_jsonl(
+        &mut self,
+        reader: &mut impl BufRead,
+        now: UnixMillis,
+    ) -> Result<ImportReport> {
         let mut report = ImportReport::default();
         let mut lines = Lines::new(reader);
         let path = self.path().to_owned();
@@ -149,7 +155,10 @@ impl Store {
                     match lines.read().map_err(|e| Error::io(&path, "importing", e))? {
                         Some(Ok(text)) if text.trim_ascii().is_empty() => {}
                         Some(Ok(text)) => match serde_json::from_slice(text) {
-                            Ok(line) => import(writer, line, lines.number, &mut report)?,
+                            Ok(line) => match line_ahead_of(&line, now) {
+                                None => import(writer, line, lines.number, &mut report)?,
+                                Some(problem) => report.bad(lines.number, problem),
+                            },
                             Err(error) => report.bad(lines.number, error),
                         },
                         Some(Err(problem)) => report.bad(lines.number, problem),
@@ -163,6 +172,25 @@ impl Store {
             }
         }
     }
+}
+
+/// What is wrong with a line that is dated too far after `now`.
+fn line_ahead_of(line: &Line<Judged>, now: UnixMillis) -> Option<String> {
+    let (what, time) = match line {
+        Line::Scan { scan, .. } => (format!("scan {}", scan.id), scan.started),
+        Line::Outcome { outcome, .. } => {
+            let outcome = &outcome.outcome;
+            let relay = outcome.attempt().target.fingerprint;
+            (format!("an outcome of relay {relay}"), outcome.ended())
+        }
+    };
+    time.is_ahead_of(now).then(|| ahead(&what, time, now))
+}
+
+/// What is said of a record that is dated too far after `now`.
+pub(crate) fn ahead(what: &str, time: UnixMillis, now: UnixMillis) -> String {
+    let [time, now] = [time, now].map(|time| format_iso(time.as_secs()));
+    format!("{what} is dated {time}, more than an hour ahead of now ({now}): a clock is wrong")
 }
 
 fn write_line(writer: &mut impl Write, line: &Line<Outcome>) -> io::Result<()> {
@@ -182,6 +210,13 @@ fn import(
             pending,
             given_up,
         } => {
+            if scan.scanner.contains(char::is_control) {
+                report.bad(
+                    number,
+                    format!("impossible scanner name {:?}", scan.scanner),
+                );
+                return Ok(());
+            }
             match writer.insert_scan(&scan) {
                 Ok(()) => report.scans += 1,
                 Err(Fault::Store(Error::ScanExists { .. })) => return Ok(()),
@@ -265,8 +300,10 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::UnixMillis;
     use crate::testing::{failed, fingerprint, keep, measured, scan, snapshot};
+
+    /// After all that these tests record.
+    const NOW: UnixMillis = UnixMillis::from_secs(2_000_000_000);
 
     fn new_store(directory: &TempDir, name: &str) -> Store {
         Store::open(directory.path().join(name)).unwrap()
@@ -300,12 +337,12 @@ mod tests {
         let from = filled(&directory);
         let text = export(&from);
         let mut to = new_store(&directory, "to.db");
-        let report = to.import_jsonl(&mut text.as_slice()).unwrap();
+        let report = to.import_jsonl(&mut text.as_slice(), NOW).unwrap();
         assert_eq!((report.added, report.known, report.scans), (6, 0, 2));
         assert_eq!(report.bad_lines, 0, "{report:?}");
         assert_eq!(to.scans().unwrap(), from.scans().unwrap());
         assert_eq!(export(&to), text);
-        let again = to.import_jsonl(&mut text.as_slice()).unwrap();
+        let again = to.import_jsonl(&mut text.as_slice(), NOW).unwrap();
         assert_eq!((again.added, again.known, again.scans), (0, 6, 0));
     }
 
@@ -385,11 +422,46 @@ mod tests {
         text.extend_from_slice(&good);
         text.extend_from_slice(b"{\"outcome\":{\"scan\":\"00"); // cut off
         let mut to = new_store(&directory, "to.db");
-        let report = to.import_jsonl(&mut text.as_slice()).unwrap();
+        let report = to.import_jsonl(&mut text.as_slice(), NOW).unwrap();
         assert_eq!((report.added, report.scans, report.bad_lines), (6, 2, 5));
         let lines: Vec<_> = report.problems.iter().map(|p| p.line).collect();
         assert_eq!(lines, [2, 3, 4, 5, 14]);
         assert!(report.problems[3].problem.contains("not announced"));
+    }
+
+    #[test]
+    fn what_is_dated_ahead_of_the_clock_is_refused_by_name() {
+        let directory = TempDir::new().unwrap();
+        let mut from = filled(&directory);
+        let hour = 3_600_000;
+        let now = UnixMillis::new(2_000_000 + 10 * hour);
+        for ended in [
+            now.value() + hour,
+            now.value() + hour + 1,
+            316_000_000_000_000,
+        ] {
+            let started = ended - 4_000;
+            keep(&mut from, &scan(1, 0).id, &measured(4, started)).unwrap();
+        }
+        let mut late = scan(3, 0);
+        late.started = UnixMillis::new(now.value() + 2 * hour);
+        from.write(|writer| writer.insert_scan(&late)).unwrap();
+        keep(&mut from, &late.id, &measured(1, 1_000)).unwrap();
+        let mut to = new_store(&directory, "to.db");
+        let report = to.import_jsonl(&mut export(&from).as_slice(), now).unwrap();
+        assert_eq!((report.added, report.scans), (7, 2), "{report:?}");
+        assert_eq!(report.bad_lines, 4, "{report:?}");
+        let texts: Vec<_> = report.problems.iter().map(|p| &p.problem).collect();
+        let relay = fingerprint(4).to_string();
+        assert!(
+            texts[0].contains(&relay) && texts[0].contains("1970-01-01T11:33:20"),
+            "{texts:?}"
+        );
+        assert!(
+            texts[1].contains(&relay) && texts[1].contains("9999-12-31"),
+            "{texts:?}"
+        );
+        assert!(texts[2].contains(&late.id.to_string()), "{texts:?}");
     }
 
     #[test]

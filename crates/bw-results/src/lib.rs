@@ -38,5 +38,5 @@ pub use snapshot::{DescriptorFacts, NetworkSnapshot, PortRanges, RelayFacts, Rel
 pub use snapshots::{SnapshotId, SnapshotInfo};
 pub use store::{RelayHistory, ScanSummary, Store, VerdictCounts};
 pub use summary::{OutcomeId, OutcomeSummary, SummaryResult};
-pub use time::UnixMillis;
+pub use time::{CLOCK_TOLERANCE, UnixMillis};
 pub use verdict::{Remeasure, Verdict};

@@ -201,7 +201,7 @@ impl Measurement {
 
     /// All bytes received, the warm-up included.
     pub fn bytes(&self) -> u64 {
-        self.transfers.iter().map(Transfer::bytes).sum()
+        total(self.transfers.iter().map(Transfer::bytes))
     }
 
     /// The share of its time in which the scanner's link withheld any flow,
@@ -307,8 +307,8 @@ impl Slice {
 
     /// Bytes per second over `slices`; `None` if they hold no time or no byte.
     pub fn rate_of(slices: &[Self]) -> Option<f64> {
-        let bytes: u64 = slices.iter().map(|slice| slice.bytes).sum();
-        let micros: u64 = slices.iter().map(|slice| slice.micros).sum();
+        let bytes = total(slices.iter().map(|slice| slice.bytes));
+        let micros = total(slices.iter().map(|slice| slice.micros));
         (bytes > 0 && micros > 0).then(|| bytes as f64 * 1e6 / micros as f64)
     }
 
@@ -400,13 +400,18 @@ impl Transfer {
 
     /// All bytes received, the warm-up included.
     pub fn bytes(&self) -> u64 {
-        self.slices.iter().map(|slice| slice.bytes).sum()
+        total(self.slices.iter().map(|slice| slice.bytes))
     }
 
     /// The time of all slices, the warm-up included.
     pub fn duration(&self) -> Duration {
-        Duration::from_micros(self.slices.iter().map(|slice| slice.micros).sum())
+        Duration::from_micros(total(self.slices.iter().map(|slice| slice.micros)))
     }
+}
+
+/// The sum, which does not wrap whatever a record says.
+fn total(values: impl Iterator<Item = u64>) -> u64 {
+    values.fold(0, u64::saturating_add)
 }
 
 /// Why a transfer ended.
@@ -704,6 +709,17 @@ mod tests {
         let text = serde_json::to_string(&rare).unwrap();
         assert!(text.contains(r#"{"us":50000,"b":7,"t":3},{"us":50000,"b":8}"#));
         assert_eq!(serde_json::from_str::<Transfer>(&text).unwrap(), rare);
+    }
+
+    #[test]
+    fn sums_do_not_wrap() {
+        let slices = vec![slice(1, 1 << 63), slice(1, (1 << 63) + 2)];
+        let transfer = Transfer::new(slices, 0, StopReason::Complete);
+        assert_eq!(transfer.bytes(), u64::MAX);
+        assert!(transfer.rate().unwrap() > 1e21);
+        let long = vec![Slice::new(Duration::MAX, 1); 2];
+        let transfer = Transfer::new(long, 0, StopReason::Complete);
+        assert_eq!(transfer.duration(), Duration::from_micros(u64::MAX));
     }
 
     #[test]

@@ -101,10 +101,23 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub fn latest_snapshot(&self) -> Result<Option<(SnapshotId, NetworkSnapshot)>> {
+        self.latest_snapshot_by(UnixMillis::new(u64::MAX))
+    }
+
+    /// The newest snapshot of those whose consensus was valid by `at`, with
+    /// the most descriptors: a consensus of the future, which only a wrong clock
+    /// can have brought here, is not the newest.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn latest_snapshot_by(
+        &self,
+        at: UnixMillis,
+    ) -> Result<Option<(SnapshotId, NetworkSnapshot)>> {
         let id = self.read(|connection| {
-            let sql = "SELECT id FROM snapshot
+            let sql = "SELECT id FROM snapshot WHERE valid_after <= ?1
                        ORDER BY valid_after DESC, descriptors DESC, id DESC LIMIT 1";
-            let id = connection.query_row(sql, [], |row| row.get(0).map(SnapshotId));
+            let id = connection.query_row(sql, params![time(at)], |row| row.get(0).map(SnapshotId));
             Ok(id.optional()?)
         })?;
         id.map(|id| Ok((id, self.snapshot(id)?))).transpose()
@@ -248,6 +261,20 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(store.put_snapshot(&partial).unwrap(), second);
         assert_eq!(store.latest_snapshot().unwrap(), Some((second, full)));
+    }
+
+    #[test]
+    fn a_consensus_of_the_future_is_not_the_newest_by_now() {
+        let (_directory, mut store) = new_store();
+        let now = snapshot(20, 0);
+        let mut future = snapshot(20, 1);
+        future.valid_after = UnixMillis::from_secs(4_070_908_800); // 2099
+        store.put_snapshot(&future).unwrap();
+        assert_eq!(store.latest_snapshot_by(now.valid_after).unwrap(), None);
+        let id = store.put_snapshot(&now).unwrap();
+        let found = store.latest_snapshot_by(now.valid_after).unwrap();
+        assert_eq!(found, Some((id, now)));
+        assert_eq!(store.latest_snapshot().unwrap().unwrap().1, future);
     }
 
     #[test]

@@ -5,6 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+/// How far the time of a record may be ahead of the clock of whoever reads it:
+/// clocks of two machines differ, by less than this if anybody looks after them.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(3600);
+
 /// An instant of the wall clock: milliseconds since the Unix epoch, UTC.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -31,6 +35,12 @@ impl UnixMillis {
     /// Whole seconds since the Unix epoch, rounded down.
     pub const fn as_secs(self) -> u64 {
         self.0 / 1000
+    }
+
+    /// Whether it is more than [`CLOCK_TOLERANCE`] after `now`: no record has
+    /// such a time unless a clock is wrong.
+    pub fn is_ahead_of(self, now: Self) -> bool {
+        self > now.after(CLOCK_TOLERANCE)
     }
 
     /// The time from `earlier` to `self`; zero if `earlier` is later.

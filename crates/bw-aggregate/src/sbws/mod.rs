@@ -128,6 +128,11 @@ impl SbwsOptions {
 }
 
 impl SbwsOptions {
+    /// The end of the last file that is read: midnight after now, in Unix seconds.
+    pub fn end_of_day(&self) -> u64 {
+        ((self.now / DAY).floor() as u64).saturating_add(1) * 86_400
+    }
+
     /// Whether sbws reads a file of results whose name begins with this date
     /// (`2026-11-20`): not from before the first day, nor from tomorrow.
     pub fn reads(&self, date: &str) -> bool {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use bw_aggregate::{AggregateOptions, Aggregator, ScanRow, ScannerStatistics, Scanners, scan_rows};
-use bw_results::{Filter, Scan, Store};
+use bw_results::{CLOCK_TOLERANCE, Filter, Scan, Store, UnixMillis};
 use serde_json::json;
 
 use super::generate::{warn, warn_of_disagreement};
-use super::scaling::{newest_snapshot, open_stores};
+use super::scaling::{Ahead, newest_snapshot, open_stores};
 use crate::args::AggregateArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
@@ -20,7 +21,8 @@ pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> 
     let stores = open_stores(&args.stores, &data.store())?;
     let count = usize::try_from(args.scans).unwrap_or(usize::MAX);
     let scans = latest_scans(&stores, count)?;
-    let Some(network) = newest_snapshot(&stores)?.filter(|_| !scans.is_empty()) else {
+    let until = UnixMillis::from(SystemTime::now()).after(CLOCK_TOLERANCE);
+    let Some(network) = newest_snapshot(&stores, until)?.filter(|_| !scans.is_empty()) else {
         warn("no completed scan yet");
         return Ok(Exit::NotGoodEnough);
     };
@@ -32,19 +34,27 @@ pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> 
             count.saturating_mul(partitions)
         ));
     }
-    let mut aggregator = Aggregator::new(AggregateOptions::default(), &network);
+    let mut options = AggregateOptions::default();
+    options.until = Some(until);
+    let mut ahead = Ahead::default();
+    let mut aggregator = Aggregator::new(options, &network);
     let mut scanners = Scanners::default();
     let mut seen = HashSet::new();
     let filter = Filter::all().scans(scans.iter().map(|scan| scan.id));
     for store in &stores {
         let _ = store.for_each_summary(&filter, |stored| {
             if seen.insert(stored.id) {
-                scanners.add(stored.scanner, &stored.value);
+                if stored.value.ended > until {
+                    ahead.note(stored.scanner, &stored.value);
+                } else {
+                    scanners.add(stored.scanner, &stored.value);
+                }
                 aggregator.add(stored.value);
             }
             ControlFlow::<()>::Continue(())
         })?;
     }
+    ahead.warn();
     let rows = scan_rows(&aggregator.finish());
     let scanners = scanners.finish();
     for scanner in &scanners {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bw_aggregate::{SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 use bw_file::{replace_file, replace_symlink};
-use bw_results::{Filter, NetworkSnapshot, SbwsHome, UnixMillis};
+use bw_results::{CLOCK_TOLERANCE, Filter, NetworkSnapshot, SbwsHome, UnixMillis};
 use serde_json::json;
 
 use super::generate::{LATEST, make_directory};
@@ -136,7 +136,11 @@ fn from_stores(
     header: &mut SbwsHeader,
 ) -> anyhow::Result<Option<NetworkSnapshot>> {
     let stores = open_stores(&args.scaling.stores, &data.store())?;
-    let filter = Filter::all().since(UnixMillis::from_secs(generator.options().first_day()));
+    let options = generator.options();
+    // sbws does not look at files of tomorrow, in which later results are.
+    let filter = Filter::all()
+        .since(UnixMillis::from_secs(options.first_day()))
+        .until(UnixMillis::from_secs(options.end_of_day()));
     // Each measurement once, as everywhere.
     let mut seen = std::collections::HashSet::new();
     for store in &stores {
@@ -151,5 +155,5 @@ fn from_stores(
             header.state = state;
         }
     }
-    newest_snapshot(&stores)
+    newest_snapshot(&stores, now(&args.scaling).after(CLOCK_TOLERANCE))
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use bw_aggregate::{Answer, Explanation, RelayAggregate, Use};
 use bw_file::Fingerprint;
-use bw_results::{Filter, Outcome, OutcomeSummary};
+use bw_results::{Outcome, OutcomeSummary};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -89,9 +89,7 @@ fn find(scaling: &Scaling, text: &str) -> anyhow::Result<Fingerprint> {
 
 /// Its outcomes in the days that are looked at, oldest first, each once.
 fn attempts(scaling: &Scaling, aggregate: &RelayAggregate) -> anyhow::Result<Vec<Attempt>> {
-    let filter = Filter::all()
-        .since(scaling.since)
-        .relay(aggregate.fingerprint);
+    let filter = scaling.filter().relay(aggregate.fingerprint);
     let mut seen = std::collections::HashSet::new();
     let mut attempts = Vec::new();
     for store in &scaling.stores {
@@ -203,6 +201,7 @@ fn print_attempts(attempts: &[Attempt]) -> anyhow::Result<()> {
             Use::Counted => "counts",
             Use::Failed => "failed",
             Use::NoRate => "left out: no usable rate",
+            Use::AheadOfClock => "left out: dated ahead of the clock",
             Use::TooClose => "left out: too close to the others",
             Use::TooFew => "left out: too few of them",
             Use::TooOld => "left out: too old",

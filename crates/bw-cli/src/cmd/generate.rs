@@ -45,6 +45,7 @@ pub(super) async fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<E
     let fresh = refresh(args, data).await?;
     let latest = output.join(LATEST);
     let scaling = Scaling::new(&data.store(), &args.scaling, &latest, fresh)?;
+    scaling.ahead.warn();
     let previous = scaling.previous.as_ref();
     let sanity = scaling.scaled.sanity(previous, scaling.now, &limits);
     for problem in &sanity.problems {

@@ -10,9 +10,10 @@ use bw_aggregate::{
     AggregateOptions, Aggregates, Aggregator, Answer, Method, PreviousFile, Reason, ScaleOptions,
     Scaled, ScannerStatistics, Scanners, TorflowParams, scale,
 };
-use bw_file::KilobytesPerSecond;
-use bw_results::{Filter, NetworkSnapshot, Store, UnixMillis};
+use bw_file::{Fingerprint, KilobytesPerSecond};
+use bw_results::{CLOCK_TOLERANCE, Filter, NetworkSnapshot, OutcomeSummary, Store, UnixMillis};
 
+use super::generate::warn;
 use crate::exit::{FactsError, UsageError};
 use crate::result_args::{Scale, ScalingArgs, StoreArgs};
 use crate::text::utc;
@@ -21,7 +22,13 @@ use crate::text::utc;
 pub(super) struct Scaling {
     pub(super) now: UnixMillis,
     /// Outcomes from then on were looked at.
-    pub(super) since: UnixMillis,
+    since: UnixMillis,
+    /// Up to when records count: now, with what clocks may differ by.
+    until: UnixMillis,
+    /// Whether nothing after that was looked at: the time is not that of the clock.
+    as_of: bool,
+    /// Outcomes that are dated ahead of the clock.
+    pub(super) ahead: Ahead,
     pub(super) stores: Vec<Store>,
     pub(super) network: NetworkSnapshot,
     pub(super) options: AggregateOptions,
@@ -50,6 +57,40 @@ pub(super) fn now(args: &ScalingArgs) -> UnixMillis {
     args.now.unwrap_or_else(|| SystemTime::now().into())
 }
 
+/// Up to when records count: exactly until `--now`, or an hour past what the
+/// clock says, as clocks differ.
+fn until(args: &ScalingArgs) -> UnixMillis {
+    args.now.unwrap_or_else(|| now(args).after(CLOCK_TOLERANCE))
+}
+
+/// Outcomes that are dated ahead of the clock: how many, and one of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ahead {
+    pub(super) outcomes: u64,
+    last: Option<(UnixMillis, Fingerprint, String)>,
+}
+
+impl Ahead {
+    pub(super) fn note(&mut self, scanner: &str, outcome: &OutcomeSummary) {
+        self.outcomes += 1;
+        if self.last.as_ref().is_none_or(|last| outcome.ended > last.0) {
+            self.last = Some((outcome.ended, outcome.fingerprint, scanner.to_owned()));
+        }
+    }
+
+    /// Says so, if there are any.
+    pub(super) fn warn(&self) {
+        if let Some((ended, relay, scanner)) = &self.last {
+            warn(&format!(
+                "{} outcomes are dated ahead of this machine's clock and left out, the last of \
+                 relay {relay} by scanner {scanner:?} at {} UTC: check both clocks",
+                self.outcomes,
+                utc(*ended)
+            ));
+        }
+    }
+}
+
 impl Scaling {
     /// Aggregates and scales what is in the stores (by default in `store`);
     /// `latest` is the file in use, if there is one. The network's facts are
@@ -62,11 +103,11 @@ impl Scaling {
     ) -> anyhow::Result<Self> {
         let mut options = scale_options(args)?;
         let stores = open_stores(&args.stores, store)?;
-        let now = now(args);
+        let (now, until) = (now(args), until(args));
         let since = now.before(Duration::from_secs(u64::from(args.days) * 24 * 3600));
         let network = match fresh {
             Some(network) => network,
-            None => network(args, &stores, now)?,
+            None => network(args, &stores, now, until)?,
         };
         if args.scale == Scale::TorflowPid {
             options.torflow = TorflowParams::from_consensus(&network.params);
@@ -85,16 +126,22 @@ impl Scaling {
                 .collect();
         }
 
-        let aggregate_options = aggregate_options(args, now);
+        let aggregate_options = aggregate_options(args, now, until);
         let mut aggregator = Aggregator::new(aggregate_options.clone(), &network);
         let mut scanners = Scanners::default();
-        let filter = Filter::all().since(since);
+        let as_of = args.now.is_some();
+        let filter = outcomes_of(since, until, as_of);
+        let mut ahead = Ahead::default();
         let mut seen = HashSet::new();
         for store in &stores {
             let _ = store.for_each_summary(&filter, |stored| {
                 // One store has each outcome once.
                 if stores.len() == 1 || seen.insert(stored.id) {
-                    scanners.add(stored.scanner, &stored.value);
+                    if stored.value.ended > until {
+                        ahead.note(stored.scanner, &stored.value);
+                    } else {
+                        scanners.add(stored.scanner, &stored.value);
+                    }
                     aggregator.add(stored.value);
                 }
                 ControlFlow::<()>::Continue(())
@@ -114,6 +161,9 @@ impl Scaling {
         Ok(Self {
             now,
             since,
+            until,
+            as_of,
+            ahead,
             stores,
             network,
             options: aggregate_options,
@@ -124,12 +174,18 @@ impl Scaling {
         })
     }
 
+    /// The outcomes that were looked at.
+    pub(super) fn filter(&self) -> Filter {
+        outcomes_of(self.since, self.until, self.as_of)
+    }
+
     /// How many consensuses of the time that is looked at the stores hold.
     pub(super) fn recent_consensuses(&self) -> anyhow::Result<u64> {
         let mut times = BTreeSet::new();
         for store in &self.stores {
             for snapshot in store.snapshots()? {
-                times.extend((snapshot.valid_after >= self.since).then_some(snapshot.valid_after));
+                let time = snapshot.valid_after;
+                times.extend((self.since..=self.until).contains(&time).then_some(time));
             }
         }
         Ok(times.len() as u64)
@@ -140,14 +196,25 @@ impl Scaling {
         let mut newest = None;
         for store in &self.stores {
             let scans = store.scans()?;
-            newest = newest.max(scans.iter().map(|summary| summary.scan.started).max());
+            let times = scans.iter().map(|summary| summary.scan.started);
+            newest = newest.max(times.filter(|&started| started <= self.until).max());
         }
         Ok(newest)
     }
 }
 
-fn aggregate_options(args: &ScalingArgs, now: UnixMillis) -> AggregateOptions {
+fn outcomes_of(since: UnixMillis, until: UnixMillis, as_of: bool) -> Filter {
+    let filter = Filter::all().since(since);
+    if as_of {
+        filter.until(until.after(Duration::from_millis(1)))
+    } else {
+        filter
+    }
+}
+
+fn aggregate_options(args: &ScalingArgs, now: UnixMillis, until: UnixMillis) -> AggregateOptions {
     let mut options = AggregateOptions::default();
+    options.until = Some(until);
     options.since = args.recent.map(|recent| now.before(recent));
     options.min_separation = args.apart;
     options.min_measurements = args.min_measurements;
@@ -172,14 +239,26 @@ fn network(
     args: &ScalingArgs,
     stores: &[Store],
     now: UnixMillis,
+    until: UnixMillis,
 ) -> anyhow::Result<NetworkSnapshot> {
     let way_out = "scan, or generate with --refresh, which fetches a new one; or give \
         --consensus and --descriptors with the files that a tor has cached";
     let network = match &args.consensus {
         Some(consensus) => NetworkSnapshot::read_files(consensus, &args.descriptors)?,
-        None => newest_snapshot(stores)?
-            .ok_or_else(|| FactsError(format!("there is no consensus in the store: {way_out}")))?,
+        None => match newest_snapshot(stores, until)? {
+            Some(network) => network,
+            None => match newest_snapshot(stores, UnixMillis::new(u64::MAX))? {
+                Some(later) => return Err(future_consensus(later.valid_after, now).into()),
+                None => {
+                    let text = format!("there is no consensus in the store: {way_out}");
+                    return Err(FactsError(text).into());
+                }
+            },
+        },
     };
+    if network.valid_after > until {
+        return Err(future_consensus(network.valid_after, now).into());
+    }
     if now > network.valid_until.after(args.max_facts_age) {
         return Err(FactsError(format!(
             "the consensus is too old: it was valid until {} UTC, and is used up to {} longer \
@@ -192,11 +271,23 @@ fn network(
     Ok(network)
 }
 
-/// The newest consensus of all stores.
-pub(super) fn newest_snapshot(stores: &[Store]) -> anyhow::Result<Option<NetworkSnapshot>> {
+fn future_consensus(valid_after: UnixMillis, now: UnixMillis) -> FactsError {
+    FactsError(format!(
+        "the consensus is of the future: it is valid from {} UTC, and now it is {} UTC; set this \
+         machine's clock, or give the time as of which to work (--now)",
+        utc(valid_after),
+        utc(now)
+    ))
+}
+
+/// The newest consensus of all stores that was valid by `until`.
+pub(super) fn newest_snapshot(
+    stores: &[Store],
+    until: UnixMillis,
+) -> anyhow::Result<Option<NetworkSnapshot>> {
     let mut newest: Option<NetworkSnapshot> = None;
     for store in stores {
-        if let Some((_, network)) = store.latest_snapshot()?
+        if let Some((_, network)) = store.latest_snapshot_by(until)?
             && newest
                 .as_ref()
                 .is_none_or(|newest| network.valid_after > newest.valid_after)

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use bw_results::{Filter, SbwsHome, Store};
@@ -58,15 +59,16 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
     data.create()?;
     let mut store = Store::open(data.store())?;
     let mut total = Total::default();
+    let now = SystemTime::now().into();
     match &args.source {
         ImportSource::Jsonl { files } => {
             for path in files {
                 let report = if path.as_os_str() == "-" {
-                    store.import_jsonl(&mut io::stdin().lock())?
+                    store.import_jsonl(&mut io::stdin().lock(), now)?
                 } else {
                     let file = File::open(path)
                         .with_context(|| format!("{}: cannot be read", path.display()))?;
-                    store.import_jsonl(&mut BufReader::new(file))?
+                    store.import_jsonl(&mut BufReader::new(file), now)?
                 };
                 total.added += report.added;
                 total.known += report.known;
@@ -95,7 +97,7 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
                         .with_context(|| format!("{}: not written", path.display()))?;
                 }
             }
-            let report = store.import_sbws(home)?;
+            let report = store.import_sbws(home, now)?;
             total.consensus_relays = report.consensus_relays;
             total.descriptors = report.descriptors;
             total.state = report.state;

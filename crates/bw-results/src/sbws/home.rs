@@ -88,6 +88,11 @@ impl SbwsHome {
         }
     }
 
+    /// Where tor's cached consensus is.
+    pub(super) fn consensus(&self) -> PathBuf {
+        self.root.join("tor").join("cached-consensus")
+    }
+
     /// The network as tor's files in `tor` show it: `cached-consensus` with
     /// `cached-descriptors` and, with `journal`, also `cached-descriptors.new`,
     /// which sbws does not look at. `None` without a consensus.
@@ -96,7 +101,7 @@ impl SbwsHome {
     /// If a file is there and cannot be read or is not what it should be.
     pub fn network(&self, journal: bool) -> Result<Option<NetworkSnapshot>> {
         let directory = self.root.join("tor");
-        let consensus = directory.join("cached-consensus");
+        let consensus = self.consensus();
         if !consensus.exists() {
             return Ok(None);
         }

@@ -286,13 +286,13 @@ impl SbwsResult {
         if !letters || nickname.len() > NICKNAME_LIMIT {
             return bad(format!("impossible nickname {nickname:?}"));
         }
-        let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).unwrap_or_default();
+        let text = |text: Option<Cow<'_, str>>| text.map(printable).unwrap_or_default();
         let key = line.master_key_ed25519.as_deref();
         let key = key.and_then(|text| Ed25519Identity::parse(text.as_bytes()).ok());
         Ok(Self {
             fingerprint: line.fingerprint,
             scanner: match line.scanner {
-                Some(name) if !name.is_empty() => name.into_owned(),
+                Some(name) if !name.is_empty() => printable(name),
                 _ => UNNAMED.to_owned(),
             },
             circuit: line.circ.unwrap_or_default(),
@@ -508,6 +508,15 @@ impl SbwsFacts {
             xoff_received: SbwsTimes::default(),
             xoff_sent: SbwsTimes::default(),
         }
+    }
+}
+
+/// The text without what could steer the terminal of whoever looks at it.
+fn printable(text: Cow<'_, str>) -> String {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, "\u{fffd}")
+    } else {
+        text.into_owned()
     }
 }
 

@@ -20,11 +20,11 @@ pub use home::{SbwsFile, SbwsHome};
 pub use line::{SbwsDownload, SbwsFacts, SbwsKind, SbwsLineError, SbwsResult};
 pub use state::SbwsState;
 pub use times::SbwsTimes;
-pub(crate) use times::parse_iso;
+pub(crate) use times::{format_iso, parse_iso};
 
 use crate::codec::OutcomeCodec;
 use crate::error::{Error, Result};
-use crate::jsonl::Lines;
+use crate::jsonl::{Lines, ahead};
 use crate::store::{Fault, Prepared, Writer};
 use crate::{Scan, ScanId, ScanParameters, Store, UnixMillis, Verdict};
 
@@ -87,7 +87,8 @@ impl Store {
     /// Result files are those that [`SbwsHome::files`] lists, in that order,
     /// which is the one in which `generate` of sbws sees results. Each
     /// scanner's day becomes a completed scan. A line or file that cannot be
-    /// used is counted and described.
+    /// used is counted and described. So is a result, or a consensus, that is
+    /// dated more than an hour [ahead of](UnixMillis::is_ahead_of) `now`.
     ///
     /// An [`Outcome`](crate::Outcome) keeps durations in microseconds; what its
     /// line says beyond it is kept as [`SbwsFacts`].
@@ -95,9 +96,9 @@ impl Store {
     /// # Errors
     /// [`Io`](Error::Io) if the directory cannot be read, or a failure of the
     /// store. A single file that cannot be read is described in the report.
-    pub fn import_sbws(&mut self, home: impl AsRef<Path>) -> Result<SbwsImport> {
+    pub fn import_sbws(&mut self, home: impl AsRef<Path>, now: UnixMillis) -> Result<SbwsImport> {
         self.set_cache(IMPORT_CACHE)?;
-        let imported = self.import_home(&SbwsHome::new(home));
+        let imported = self.import_home(&SbwsHome::new(home), now);
         self.set_cache(CACHE)?;
         imported
     }
@@ -107,14 +108,14 @@ impl Store {
         self.read(|connection| Ok(connection.pragma_update(None, "cache_size", -size)?))
     }
 
-    fn import_home(&mut self, home: &SbwsHome) -> Result<SbwsImport> {
+    fn import_home(&mut self, home: &SbwsHome, now: UnixMillis) -> Result<SbwsImport> {
         let mut report = SbwsImport::default();
         for file in home.files()? {
             report.files += 1;
             report = self.write(|writer| {
                 // One file is one transaction, so that a report of a failure is true.
                 let mut copy = report.clone();
-                match import_file(writer, &file, &mut copy) {
+                match import_file(writer, &file, now, &mut copy) {
                     Ok(()) => Ok(copy),
                     Err(Fault::Codec(error)) => {
                         copy.problem(&file.path, 0, &error);
@@ -126,6 +127,10 @@ impl Store {
         }
         match home.network(true) {
             Ok(None) => {}
+            Ok(Some(network)) if network.valid_after.is_ahead_of(now) => {
+                let problem = ahead("this consensus", network.valid_after, now);
+                report.problem(&home.consensus(), 0, &problem);
+            }
             Ok(Some(network)) => {
                 self.put_snapshot(&network)?;
                 let described = network.relays.iter();
@@ -209,12 +214,13 @@ type Batch = Vec<(u64, Parsed)>;
 fn import_file(
     writer: &mut Writer<'_>,
     file: &SbwsFile,
+    now: UnixMillis,
     report: &mut SbwsImport,
 ) -> Result<(), Fault> {
     let (sender, batches) = sync_channel(1);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            if let Err(error) = read_batches(file, &sender) {
+            if let Err(error) = read_batches(file, now, &sender) {
                 let _ = sender.send(Err(error));
             }
         });
@@ -267,7 +273,7 @@ impl Texts {
         self.lines.clear();
     }
 
-    fn parse(&self) -> io::Result<Batch> {
+    fn parse(&self, now: UnixMillis) -> io::Result<Batch> {
         self.lines
             .par_iter()
             .map_init(OutcomeCodec::new, |codec, (number, range)| {
@@ -277,6 +283,11 @@ impl Texts {
                 let parsed = match SbwsResult::parse(&self.bytes[range.clone()]) {
                     Ok(result) => {
                         let outcome = result.to_outcome();
+                        if outcome.ended().is_ahead_of(now) {
+                            let what = format!("a result of relay {}", result.fingerprint);
+                            let problem = ahead(&what, outcome.ended(), now);
+                            return Ok((*number, Err(SbwsLineError::Line(problem))));
+                        }
                         let facts = Some(&result.facts);
                         let verdict = Verdict::default_of(&outcome);
                         let prepared =
@@ -292,7 +303,11 @@ impl Texts {
 }
 
 /// Sends the file's lines, parsed; ends early if nobody wants them any more.
-fn read_batches(file: &SbwsFile, sender: &SyncSender<io::Result<Batch>>) -> io::Result<()> {
+fn read_batches(
+    file: &SbwsFile,
+    now: UnixMillis,
+    sender: &SyncSender<io::Result<Batch>>,
+) -> io::Result<()> {
     let mut reader = file.open()?;
     let mut lines = Lines::new(&mut reader);
     let mut texts = Texts::default();
@@ -315,7 +330,7 @@ fn read_batches(file: &SbwsFile, sender: &SyncSender<io::Result<Batch>>) -> io::
             None => true,
         };
         if ended || texts.bytes.len() >= BATCH_BYTES {
-            if sender.send(Ok(texts.parse()?)).is_err() || ended {
+            if sender.send(Ok(texts.parse(now)?)).is_err() || ended {
                 return Ok(());
             }
             texts.clear();
@@ -355,6 +370,9 @@ mod tests {
     use super::*;
     use crate::{Filter, OutcomeSummary, Position, SummaryResult};
 
+    /// After all that these tests import.
+    const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+
     /// A line as sbws writes it, with `changes` to its fields.
     fn line(changes: serde_json::Value) -> String {
         let mut line = serde_json::json!({
@@ -390,7 +408,7 @@ mod tests {
             }
         }
         let mut store = Store::open(home.path().join("store.db")).unwrap();
-        let report = store.import_sbws(home.path()).unwrap();
+        let report = store.import_sbws(home.path(), NOW).unwrap();
         (home, store, report)
     }
 
@@ -471,6 +489,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_dated_ahead_of_the_clock_is_refused_by_name() {
+        let now = NOW.as_secs();
+        let at = |time: f64| line(serde_json::json!({"time": time})) + "\n";
+        let times = [now + 3_600, now + 3_601, 4_102_444_800, 249_000_000_000];
+        let text: String = times.iter().map(|&time| at(time as f64)).collect();
+        let (home, mut store, report) = import(&[("2026-11-18.txt", text)]);
+        assert_eq!((report.added, report.bad_lines), (1, 3), "{report:?}");
+        let [first, second, _] = &report.problems[..] else {
+            panic!("{report:?}")
+        };
+        assert_eq!(first.line, 2);
+        assert!(first.problem.contains(&"01".repeat(20)), "{first:?}");
+        assert!(second.problem.contains("2100-01-01"), "{second:?}");
+
+        std::fs::create_dir(home.path().join("tor")).unwrap();
+        let consensus = "vote-status consensus\nvalid-after 2099-11-18 12:00:00\n\
+             fresh-until 2099-11-18 13:00:00\nvalid-until 2099-11-18 15:00:00\n\
+             directory-footer\n";
+        std::fs::write(home.path().join("tor/cached-consensus"), consensus).unwrap();
+        let report = store.import_sbws(home.path(), NOW).unwrap();
+        let problem = report.problems.last().unwrap();
+        assert!(problem.path.ends_with("cached-consensus"), "{report:?}");
+        assert!(problem.problem.contains("2099-11-18T12"), "{report:?}");
+        assert_eq!(store.latest_snapshot().unwrap(), None);
+    }
+
+    #[test]
+    fn a_name_cannot_steer_a_terminal() {
+        let name = "a\u{1b}]0;x\u{7}b";
+        let text = line(serde_json::json!({"scanner": name, "dest_url": name}));
+        let (_home, store, _) = import(&[("2026-11-18.txt", text)]);
+        let scan = &store.scans().unwrap()[0].scan;
+        assert_eq!(scan.scanner, "a\u{fffd}]0;x\u{fffd}b");
+        assert!(!results(&store)[0].destination.contains('\u{1b}'));
+    }
+
+    #[test]
     fn each_result_comes_once_from_whatever_file() {
         let at = |time: f64| line(serde_json::json!({"time": time})) + "\n";
         let files = [
@@ -489,7 +544,7 @@ mod tests {
             (5, 4, 2),
             "{report:?}"
         );
-        let again = store.import_sbws(home.path().join("datadir")).unwrap();
+        let again = store.import_sbws(home.path().join("datadir"), NOW).unwrap();
         assert_eq!((again.added, again.known), (0, 6));
         assert_eq!(store.scans().unwrap().len(), 3, "one a day");
     }
@@ -531,7 +586,7 @@ mod tests {
         let mut lines = Vec::new();
         store.export_jsonl(&Filter::all(), &mut lines).unwrap();
         let mut other = Store::open(home.path().join("other.db")).unwrap();
-        other.import_jsonl(&mut lines.as_slice()).unwrap();
+        other.import_jsonl(&mut lines.as_slice(), NOW).unwrap();
         assert_eq!(results(&other), expected);
         let mut fast = Vec::new();
         let end = other.for_each_sbws_facts(&Filter::all(), |stored| {
@@ -552,7 +607,7 @@ mod tests {
             .execute_batch("DELETE FROM sbws_result")
             .unwrap();
         assert_ne!(results(&store), expected, "rounded");
-        let report = store.import_sbws(home.path()).unwrap();
+        let report = store.import_sbws(home.path(), NOW).unwrap();
         assert_eq!((report.added, report.known), (0, 2));
         assert_eq!(results(&store), expected);
     }
@@ -566,7 +621,7 @@ mod tests {
             let (home, mut store, report) = import(&[("2026-11-18.txt", text[..cut].to_owned())]);
             assert_eq!((report.added, report.bad_lines), (1, 1));
             std::fs::write(home.path().join("datadir/2026-11-18.txt"), &text).unwrap();
-            let report = store.import_sbws(home.path()).unwrap();
+            let report = store.import_sbws(home.path(), NOW).unwrap();
             assert_eq!((report.added, report.known, report.bad_lines), (1, 1, 0));
         }
     }
@@ -595,7 +650,7 @@ mod tests {
         write("tor/cached-descriptors", &descriptor(5, 500));
         write("tor/cached-descriptors.new", &descriptor(6, 600));
         write("state.dat", "{\"tor_version\": \"0.4.8.10\"}");
-        let report = store.import_sbws(home.path()).unwrap();
+        let report = store.import_sbws(home.path(), NOW).unwrap();
         assert_eq!((report.consensus_relays, report.descriptors), (Some(1), 1));
         let (_, network) = store.latest_snapshot().unwrap().unwrap();
         let facts = network.relays[0].descriptor.unwrap();
@@ -609,7 +664,7 @@ mod tests {
 
         write("tor/cached-consensus", "nonsense");
         write("state.dat", "{\"tor_ver");
-        let report = store.import_sbws(home.path()).unwrap();
+        let report = store.import_sbws(home.path(), NOW).unwrap();
         assert_eq!(report.problems.len(), 2, "{report:?}");
         assert!(report.problems[0].path.ends_with("tor/cached-consensus"));
         assert!(store.sbws_state().unwrap().is_some(), "the old one stays");
@@ -624,11 +679,11 @@ mod tests {
             b"\x1f\x8bnonsense",
         )
         .unwrap();
-        let report = store.import_sbws(home.path()).unwrap();
+        let report = store.import_sbws(home.path(), NOW).unwrap();
         assert_eq!((report.files, report.known), (2, 1));
         assert_eq!(report.problems.len(), 1, "{report:?}");
         assert_eq!(report.problems[0].line, 0);
-        let missing = store.import_sbws("/no/such/home").unwrap_err();
+        let missing = store.import_sbws("/no/such/home", NOW).unwrap_err();
         assert!(missing.to_string().contains("/no/such/home"), "{missing}");
     }
 
@@ -644,7 +699,7 @@ mod tests {
         let mut store = Store::open(directory.path().join("store.db")).unwrap();
         for what in ["first", "second"] {
             let start = std::time::Instant::now();
-            let report = store.import_sbws(&home).unwrap();
+            let report = store.import_sbws(&home, NOW).unwrap();
             println!("{what} import in {:?}: {report:#?}", start.elapsed());
         }
         let size = store.path().metadata().unwrap().len();
