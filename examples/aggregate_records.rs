@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
     aggregator.add(&failed(&relays[2]));
 
     let mut options = ScaleOptions::default();
-    options.max_share = 1.0; // no cap: it would bind in so small a network
+    options.max_share = Some(1.0); // no cap: it would bind in so small a network
     let scaled = scale(&aggregator.finish(), &options);
     for relay in &scaled.relays {
         let name = &relay.aggregate.nickname;

@@ -11,9 +11,10 @@ use bw_results::{
 };
 use serde::Serialize;
 
+use crate::plausible::{Evidence, Peers, RateLimit};
 use crate::reason::Reason;
 use crate::rounding::round_half_even;
-use crate::statistics::{Statistics, is_plausible};
+use crate::statistics::Statistics;
 
 /// The last time that a bandwidth file can hold: 9999-12-31T23:59:59.
 const LAST: UnixMillis = UnixMillis::from_secs(253_402_300_799);
@@ -84,6 +85,8 @@ struct Collected {
     newest_descriptor: Option<(UnixMillis, DescriptorKey)>,
     newest_outcome: Option<UnixMillis>,
     ahead: u64,
+    /// The largest rate and burst that its descriptors declared.
+    declared: u64,
     observed_sum: u128,
     observed_count: u64,
 }
@@ -123,8 +126,7 @@ impl<'n> Aggregator<'n> {
                 relay.measured.push((ended, rates));
             }
             (Verdict::LowerBound(by), SummaryResult::Measured(rates)) => {
-                let rates = rates.into_iter().filter(|&rate| is_plausible(rate));
-                let bound = rates.max_by(f64::total_cmp);
+                let bound = rates.into_iter().max_by(f64::total_cmp);
                 relay
                     .bounds
                     .extend(bound.map(|rate| LowerBound { rate, by, ended }));
@@ -153,10 +155,13 @@ impl<'n> Aggregator<'n> {
     /// The aggregates of all relays of the network, and of those that were
     /// tried but are no longer in it.
     pub fn finish(mut self) -> Aggregates {
+        let limits = self.limits();
+        let limit = |relay: &Fingerprint| limits.get(relay).copied().unwrap_or_default();
         let mut relays = Vec::with_capacity(self.network.relays.len());
         for facts in &self.network.relays {
             let collected = self.relays.remove(&facts.fingerprint).unwrap_or_default();
-            let mut relay = collected.aggregate(facts.fingerprint, &self.options);
+            let mut relay =
+                collected.aggregate(facts.fingerprint, &self.options, limit(&facts.fingerprint));
             relay.in_consensus = true;
             relay.nickname.clone_from(&facts.nickname);
             relay.ed25519 = facts.ed25519;
@@ -172,7 +177,7 @@ impl<'n> Aggregator<'n> {
             relays.push(relay);
         }
         for (fingerprint, collected) in self.relays {
-            let mut relay = collected.aggregate(fingerprint, &self.options);
+            let mut relay = collected.aggregate(fingerprint, &self.options, limit(&fingerprint));
             relay.verdict = Err(Reason::NotInConsensus);
             relays.push(relay);
         }
@@ -185,7 +190,50 @@ impl<'n> Aggregator<'n> {
     }
 }
 
+impl Aggregator<'_> {
+    /// The highest rate that is believed of each relay that was measured.
+    fn limits(&self) -> HashMap<Fingerprint, RateLimit> {
+        let measured = self.relays.iter();
+        let measured = measured.filter(|(_, collected)| !collected.measured.is_empty());
+        let evidence: HashMap<Fingerprint, Evidence> = measured
+            .map(|(&relay, collected)| {
+                let facts = self.network.relay(&relay);
+                (
+                    relay,
+                    collected.evidence(facts.and_then(|facts| facts.descriptor)),
+                )
+            })
+            .collect();
+        let candidates = self.network.relays.iter();
+        let candidates = candidates.filter(|facts| !facts.flags.authority);
+        let peers = Peers::of(candidates.filter_map(|facts| evidence.get(&facts.fingerprint)));
+        let limits = evidence.iter();
+        limits
+            .map(|(&relay, evidence)| (relay, peers.limit(evidence)))
+            .collect()
+    }
+}
+
 impl Collected {
+    /// What speaks for its rates, with its descriptor in the snapshot.
+    fn evidence(&self, current: Option<DescriptorFacts>) -> Evidence {
+        let current = current.or(self.newest_descriptor());
+        let declared = BytesPerSecond::new(self.declared);
+        let past = current.map(|facts| {
+            let average = facts.average.max(declared);
+            DescriptorFacts::new(facts.published, average, facts.burst, facts.observed)
+        });
+        let measured = self.measured.iter().map(|(_, rates)| rates.as_slice());
+        Evidence::new(past, measured)
+    }
+
+    fn newest_descriptor(&self) -> Option<DescriptorFacts> {
+        self.newest_descriptor.map(|(_, key)| {
+            let [observed, burst, average] = [key.1, key.2, key.3].map(BytesPerSecond::new);
+            DescriptorFacts::new(key.0, average, burst, observed)
+        })
+    }
+
     fn see_descriptor(&mut self, at: UnixMillis, facts: DescriptorFacts) {
         let key = (
             facts.published,
@@ -194,14 +242,22 @@ impl Collected {
             facts.average.value(),
         );
         self.newest_descriptor = self.newest_descriptor.max(Some((at, key)));
+        let declared = facts.average.max(facts.burst).value();
+        self.declared = self.declared.max(declared);
         self.observed_sum += u128::from(facts.observed.value());
         self.observed_count += 1;
     }
 
     /// The aggregate as far as the outcomes tell. Exclusion in sbws's order:
     /// errors, near, old, few.
-    fn aggregate(self, fingerprint: Fingerprint, options: &AggregateOptions) -> RelayAggregate {
+    fn aggregate(
+        self,
+        fingerprint: Fingerprint,
+        options: &AggregateOptions,
+        limit: RateLimit,
+    ) -> RelayAggregate {
         let measured = self.measured.len() as u64;
+        let descriptor = self.newest_descriptor();
         let is_old = |at: UnixMillis| options.since.is_some_and(|since| at < since);
         let times = || self.measured.iter().map(|&(at, _)| at);
         let too_close = options.min_separation.is_some_and(|separation| {
@@ -216,6 +272,7 @@ impl Collected {
 
         let bounds = || self.bounds.iter().filter(|bound| !is_old(bound.ended));
         let lower_bound = bounds()
+            .filter(|bound| limit.allows(bound.rate))
             .max_by(|one, other| one.order().partial_cmp(&other.order()).unwrap_or(Equal))
             .copied();
         let mut counts = Counts {
@@ -228,6 +285,10 @@ impl Collected {
             ahead: self.ahead,
             ..Counts::default()
         };
+        let implausible = Reason::Implausible {
+            limit: BytesPerSecond::new(round_half_even(limit.rate)),
+            basis: limit.basis,
+        };
         let mut verdict = Ok(());
         let is_censored = lower_bound.is_some() && measured == old;
         if is_censored {
@@ -239,6 +300,7 @@ impl Collected {
                     stage,
                     kind,
                 },
+                _ if bounds().next().is_some() => implausible,
                 _ if !self.bounds.is_empty() => Reason::TooOld {
                     measurements: counts.lower_bounds,
                 },
@@ -280,13 +342,17 @@ impl Collected {
         let mut rates: Vec<f64> = all
             .iter()
             .copied()
-            .filter(|&rate| is_plausible(rate))
+            .filter(|&rate| limit.allows(rate))
             .collect();
         rates.sort_unstable_by(f64::total_cmp);
         counts.implausible_rates = (all.len() - rates.len()) as u64;
         let statistics = Statistics::of_sorted(&rates);
         if verdict.is_ok() && statistics.is_none() && !is_censored {
-            verdict = Err(Reason::NoRate);
+            verdict = Err(if counts.implausible_rates > 0 {
+                implausible
+            } else {
+                Reason::NoRate
+            });
         }
         let times = || {
             let bounds = bounds().filter(|_| is_censored).map(|bound| bound.ended);
@@ -307,10 +373,8 @@ impl Collected {
                 let mean = self.observed_sum as f64 / self.observed_count as f64;
                 BytesPerSecond::new(round_half_even(mean))
             }),
-            descriptor: self.newest_descriptor.map(|(_, key)| {
-                let [observed, burst, average] = [key.1, key.2, key.3].map(BytesPerSecond::new);
-                DescriptorFacts::new(key.0, average, burst, observed)
-            }),
+            descriptor,
+            rate_limit: limit,
             counts,
             rates,
             statistics,
@@ -397,6 +461,8 @@ pub struct RelayAggregate {
     pub last_measured: Option<UnixMillis>,
     /// End of the last outcome of any kind.
     pub last_outcome: Option<UnixMillis>,
+    /// The highest rate that is believed of it.
+    pub rate_limit: RateLimit,
     /// The rates that count, ascending, in bytes per second.
     pub rates: Vec<f64>,
     /// Their statistics; `None` if there are none.

@@ -86,7 +86,7 @@ impl RelayAggregate {
             Use::TooOld
         } else if self.counts.too_few > 0 {
             Use::TooFew
-        } else if !rates.iter().copied().any(crate::statistics::is_plausible) {
+        } else if !rates.iter().any(|&rate| self.rate_limit.allows(rate)) {
             Use::NoRate
         } else {
             Use::Counted
@@ -105,7 +105,7 @@ impl RelayAggregate {
             Err(Reason::TooClose { .. }) => 4,
             Err(Reason::TooOld { .. }) => 5,
             Err(Reason::TooFew { .. }) => 6,
-            Err(Reason::NoRate) => 7,
+            Err(Reason::NoRate | Reason::Implausible { .. }) => 7,
             Err(Reason::NoDescriptor) => 8,
         };
         [

@@ -1,8 +1,8 @@
 //! From weights to a bandwidth file.
 
 use bw_file::{
-    BytesPerSecond, CountryCode, DateTime, FileBuilder, KilobytesPerSecond, Percent, PythonBool,
-    RelayBuilder, Seconds, UnixTime,
+    BytesPerSecond, CountryCode, DateTime, FileBuilder, Fingerprint, KilobytesPerSecond, Percent,
+    PythonBool, RelayBuilder, Seconds, UnixTime,
 };
 use bw_results::{SbwsKind, UnixMillis};
 
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::reason::Reason;
 use crate::rounding::round_half_even;
 use crate::scale::{Answer, Method, NetworkFigures, Scaled, ScaledRelay};
-use crate::torflow::PidSteps;
+use crate::torflow::{PidSteps, PidVote};
 
 /// What a file says of its making. Everything that is not given is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,7 +93,13 @@ impl Scaled {
             .iter()
             .filter(|relay| relay.answer.weight().is_none());
         for relay in with_weight.into_iter().chain(without) {
-            file.push_relay(relay_line(relay, &self.network)?);
+            file.push_relay(relay_line(relay, self)?);
+        }
+        for (&relay, vote) in &self.kept_votes {
+            // Of the others, the line has it.
+            if self.relay(&relay).is_none() {
+                file.push_relay(kept_line(relay, vote));
+            }
         }
         Ok(file)
     }
@@ -115,7 +121,10 @@ impl Scaled {
             i64::try_from(failed.sum::<u64>()).unwrap_or(i64::MAX),
         )
         .recent_measurements_excluded_error_count(count(|reason| {
-            matches!(reason, Reason::OnlyFailures { .. } | Reason::NoRate)
+            matches!(
+                reason,
+                Reason::OnlyFailures { .. } | Reason::NoRate | Reason::Implausible { .. }
+            )
         }))
         .recent_measurements_excluded_few_count(count(|reason| {
             matches!(reason, Reason::TooFew { .. })
@@ -169,8 +178,18 @@ fn write_figures(file: &mut FileBuilder, network: &NetworkFigures) {
         .muf(bytes(network.filtered_mean));
 }
 
-fn relay_line(relay: &ScaledRelay, network: &NetworkFigures) -> Result<RelayBuilder, Error> {
+/// A relay without a weight, with the state of the controller that it had, and
+/// the weight of then: it is not voted with.
+fn kept_line(relay: Fingerprint, vote: &PidVote) -> RelayBuilder {
+    let mut line = RelayBuilder::new(relay, vote.weight);
+    line.vote(false);
+    write_vote(&mut line, vote);
+    line
+}
+
+fn relay_line(relay: &ScaledRelay, scaled: &Scaled) -> Result<RelayBuilder, Error> {
     let ScaledRelay { aggregate, answer } = relay;
+    let network = &scaled.network;
     let mut line = match answer {
         Answer::Weight(explanation) => {
             let mut line = RelayBuilder::new(aggregate.fingerprint, explanation.weight);
@@ -182,13 +201,18 @@ fn relay_line(relay: &ScaledRelay, network: &NetworkFigures) -> Result<RelayBuil
             }
             if let Some(steps) = &explanation.pid {
                 write_controller(&mut line, steps);
+            } else if let Some(vote) = scaled.kept_votes.get(&aggregate.fingerprint) {
+                write_vote(&mut line, vote);
             }
             if network.under_minimum {
                 line.not_enough_eligible();
             }
             line
         }
-        Answer::Excluded(_) => RelayBuilder::unmeasured_relay(aggregate.fingerprint),
+        Answer::Excluded(_) => match scaled.kept_votes.get(&aggregate.fingerprint) {
+            Some(vote) => kept_line(aggregate.fingerprint, vote),
+            None => RelayBuilder::unmeasured_relay(aggregate.fingerprint),
+        },
     };
     if !aggregate.nickname.is_empty() {
         line.nick(&aggregate.nickname);
@@ -222,15 +246,18 @@ fn relay_line(relay: &ScaledRelay, network: &NetworkFigures) -> Result<RelayBuil
 
 /// The controller's state under Torflow's names, from which the next file goes on.
 fn write_controller(line: &mut RelayBuilder, steps: &PidSteps) {
+    write_vote(line, &steps.vote);
+    line.circ_fail(steps.circuit_failure_rate);
+}
+
+fn write_vote(line: &mut RelayBuilder, vote: &PidVote) {
     let time = |seconds| UnixTime::new(i64::try_from(seconds).unwrap_or(i64::MAX));
-    let vote = &steps.vote;
     line.measured_at(time(vote.measured_at))
         .updated_at(time(vote.updated_at))
         .pid_error(vote.pid_error)
         .pid_error_sum(vote.pid_error_sum)
         .pid_bw(bytes(vote.pid_bw))
-        .pid_delta(vote.pid_delta)
-        .circ_fail(steps.circuit_failure_rate);
+        .pid_delta(vote.pid_delta);
 }
 
 /// The counts of attempts: failures by sbws's classes, and what was left out.

@@ -5,6 +5,7 @@ mod censored;
 mod error;
 mod explain;
 mod file;
+mod plausible;
 mod previous;
 mod reason;
 mod rounding;
@@ -21,6 +22,7 @@ pub use censored::{LowerBoundSteps, Taken};
 pub use error::{Error, ErrorKind};
 pub use explain::{Check, Standing, Use};
 pub use file::FileFacts;
+pub use plausible::{LimitBasis, MAX_PLAUSIBLE_RATE, RateLimit};
 pub use previous::{PreviousFile, PreviousRelay};
 pub use reason::Reason;
 pub use rounding::{round_half_even, round_significant, round_torflow};
@@ -31,7 +33,7 @@ pub use scale::{
     Answer, Explanation, Method, NetworkFigures, ScaleOptions, Scaled, ScaledRelay, scale,
 };
 pub use scanners::{Basis, Comparison, ScannerStatistics, Scanners};
-pub use statistics::{MAX_PLAUSIBLE_RATE, Statistics};
+pub use statistics::Statistics;
 pub use torflow::{
     ClassMeans, Feedback, PidSteps, PidVote, RelayClass, Torflow, TorflowParamError, TorflowParams,
     TorflowRelay,

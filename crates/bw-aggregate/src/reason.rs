@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use bw_file::BytesPerSecond;
 use bw_results::{Blame, FailureKind, Stage};
 use serde::Serialize;
+
+use crate::plausible::LimitBasis;
 
 /// Why a relay has no weight in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -41,7 +44,14 @@ pub enum Reason {
         /// Whose fault the newest was.
         by: Blame,
     },
-    /// Its measurements hold no rate that can be believed.
+    /// All its rates are beyond what can be believed of it.
+    Implausible {
+        /// The highest rate that would be believed.
+        limit: BytesPerSecond,
+        /// What that follows from.
+        basis: LimitBasis,
+    },
+    /// Its measurements hold no rate.
     NoRate,
     /// All its measurements were made within too short a time.
     TooClose {
@@ -73,6 +83,7 @@ impl Reason {
             Self::NotTried => "not_tried",
             Self::OnlyFailures { .. } => "only_failures",
             Self::Excused { .. } => "excused",
+            Self::Implausible { .. } => "implausible",
             Self::NoRate => "no_rate",
             Self::TooClose { .. } => "too_close",
             Self::TooFew { .. } => "too_few",
@@ -105,6 +116,12 @@ impl fmt::Display for Reason {
             Self::Excused { failures, by } => write!(
                 f,
                 "{failures} attempts failed, none through its own fault, the newest through the {by}'s"
+            ),
+            Self::Implausible { limit, basis } => write!(
+                f,
+                "all its rates are beyond {} B/s, the most that {} lets believe",
+                limit.value(),
+                basis.as_str()
             ),
             Self::NoRate => f.write_str("no measurement of it holds a usable rate"),
             Self::TooClose { measurements } => write!(

@@ -9,7 +9,7 @@ use crate::aggregate::{Aggregates, RelayAggregate};
 use crate::censored::LowerBoundSteps;
 use crate::reason::Reason;
 use crate::rounding::{round_half_even, round_significant, round_torflow};
-use crate::statistics::{Statistics, median_of_sorted};
+use crate::statistics::{Statistics, bounded_mean, median_of_sorted};
 use crate::torflow::{PidSteps, PidVote, Torflow, TorflowParams, TorflowRelay};
 
 /// The largest weight that tor can vote for: with more, an authority casts no
@@ -22,10 +22,10 @@ const MAX_WEIGHT: u64 = 2_147_483_647;
 pub struct ScaleOptions {
     /// The formula.
     pub method: Method,
-    /// No relay gets more than this share of the sum of all (sbws's
-    /// `--torflow-bw-margin`): 0.05 by default. It binds everywhere in a
-    /// network of less than 20 relays; 1 or more turns it off.
-    pub max_share: f64,
+    /// No relay gets more than this share of the sum of what all get; 1 or
+    /// more turns it off. By default 0.05 (sbws's `--torflow-bw-margin`) or, in a
+    /// network of fewer than 200 relays, ten equal shares.
+    pub max_share: Option<f64>,
     /// To how many significant digits weights are rounded (sbws's
     /// `--torflow-round-digs`): 2 by default, 3 for [`Method::TorflowPid`].
     /// [`Method::Raw`] and [`Method::Sbws`] round to whole numbers only.
@@ -50,7 +50,7 @@ impl ScaleOptions {
     pub fn new(method: Method) -> Self {
         Self {
             method,
-            max_share: 0.05,
+            max_share: None,
             digits: if method == Method::TorflowPid { 3 } else { 2 },
             min_share: 0.6,
             quota: KilobytesPerSecond::new(7500),
@@ -123,6 +123,9 @@ pub struct Scaled {
     pub network: NetworkFigures,
     /// Each relay of the snapshot once, sorted by fingerprint.
     pub relays: Vec<ScaledRelay>,
+    /// [`Method::TorflowPid`]: the previous votes of relays that it did not see
+    /// now, not older than 28 days: they go on from them when they are back.
+    pub kept_votes: BTreeMap<Fingerprint, PidVote>,
 }
 
 /// What is the same for all relays.
@@ -131,7 +134,9 @@ pub struct Scaled {
 pub struct NetworkFigures {
     /// The formula.
     pub method: Method,
-    /// Mean of the relays' means (`mu`), in bytes per second.
+    /// Mean of the relays' means (`mu`), in bytes per second. In this and the
+    /// next no relay counts for more than four times what the fastest hundredth,
+    /// but two at least, have reached.
     pub mean: f64,
     /// Mean of the relays' filtered means (`muf`), in bytes per second.
     pub filtered_mean: f64,
@@ -143,6 +148,8 @@ pub struct NetworkFigures {
     pub total: f64,
     /// The limit for one relay, in bytes per second.
     pub limit: f64,
+    /// The share of the sum that it is; 1 if there is none.
+    pub max_share: f64,
     /// Relays of the snapshot, the authorities left out.
     pub consensus_relays: u64,
     /// How many of them have a weight.
@@ -242,7 +249,8 @@ impl Answer {
 /// bandwidth-file specification's appendix B.4): with m and f the relay's mean
 /// and filtered mean, and μ and μf their means over all relays that have one,
 /// the value is max(m/μ, f/μf) · min(observed, burst, rate), at most
-/// `max_share` of the sum of these values.
+/// `max_share` of the sum of what all relays get. (sbws's limit is that share of
+/// the sum before it is applied, which grows with the value that it limits.)
 pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
     let mut network = figures(aggregates, options);
     let controller = (options.method == Method::TorflowPid).then(|| {
@@ -251,12 +259,19 @@ pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
         let wgd = f64::from(aggregates.guard_exit_damping) / 10_000.0;
         Torflow::new(options.torflow, wgd, &relays.collect::<Vec<_>>())
     });
+    let measured = aggregates.in_consensus().filter_map(|r| r.last_measured);
+    let newest = measured.max().unwrap_or_default().as_secs();
+    // A vote of the future would be taken for newer than every measurement.
+    let previous = |relay| {
+        let vote: Option<&PidVote> = options.previous.get(relay);
+        vote.filter(|vote| vote.measured_at <= newest)
+    };
     let mut relays: Vec<ScaledRelay> = aggregates
         .in_consensus()
         .map(|relay| ScaledRelay {
             aggregate: relay.clone(),
             answer: answer(relay, &network, |statistics| {
-                let previous = options.previous.get(&relay.fingerprint);
+                let previous = previous(&relay.fingerprint);
                 let controller = controller.as_ref()?;
                 Some(controller.vote(&torflow_relay(relay, statistics), previous))
             }),
@@ -272,8 +287,12 @@ pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
         });
     let mut weights: Vec<_> = weights.collect();
     network.total = weights.iter().map(|weight| weight.unlimited).sum();
-    network.limit = if options.method.is_capped() && options.max_share < 1.0 {
-        network.total * options.max_share.max(0.0)
+    network.max_share = options.share_of_one(weights.len());
+    network.limit = if network.max_share < 1.0 {
+        capped(
+            weights.iter().map(|weight| weight.unlimited),
+            network.max_share,
+        )
     } else {
         network.total
     };
@@ -295,7 +314,83 @@ pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
             }
         }
     }
-    Scaled { network, relays }
+    let kept_votes = kept_votes(&relays, options, newest);
+    Scaled {
+        network,
+        relays,
+        kept_votes,
+    }
+}
+
+/// The votes from which relays that the controller did not see go on.
+fn kept_votes(
+    relays: &[ScaledRelay],
+    options: &ScaleOptions,
+    newest: u64,
+) -> BTreeMap<Fingerprint, PidVote> {
+    /// As long as Torflow keeps measurements (`MAX_AGE`), in seconds.
+    const KEPT: u64 = 28 * 86_400;
+    if options.method != Method::TorflowPid {
+        return BTreeMap::new();
+    }
+    let kept = newest.saturating_sub(KEPT)..=newest;
+    let weighed = |relay: &Fingerprint| {
+        let index = relays.binary_search_by_key(relay, |one| one.aggregate.fingerprint);
+        index.is_ok_and(|index| match &relays[index].answer {
+            Answer::Weight(weight) => weight.pid.is_some(),
+            Answer::Excluded(_) => false,
+        })
+    };
+    let votes = options.previous.iter();
+    votes
+        .filter(|(relay, vote)| kept.contains(&vote.updated_at) && !weighed(relay))
+        .map(|(&relay, &vote)| (relay, vote))
+        .collect()
+}
+
+impl ScaleOptions {
+    /// The largest share of the sum that one of `relays` gets; 1 for any.
+    fn share_of_one(&self, relays: usize) -> f64 {
+        /// sbws's, and Torflow's `NODE_CAP`.
+        const SHARE: f64 = 0.05;
+        /// In a small network no share is too large up to this many equal ones.
+        const EQUAL_SHARES: f64 = 10.0;
+        if !self.method.is_capped() {
+            return 1.0;
+        }
+        let by_size = SHARE.max(EQUAL_SHARES / relays.max(1) as f64);
+        let share = self.max_share.unwrap_or(by_size);
+        if share < 1.0 { share } else { 1.0 }
+    }
+}
+
+/// The limit by which no value is more than `share` of the sum of all limited
+/// ones: of k values above it, it is share · rest / (1 − k · share). Where there
+/// are too few values for that, it makes all equal.
+fn capped(values: impl Iterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.filter(|&value| value > 0.0).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let least = values.first().copied().unwrap_or(0.0);
+    // What values up to each sum up to, in ascending order: exact enough, and
+    // the same whatever the input's order.
+    let sums: Vec<f64> = values
+        .iter()
+        .scan(0.0, |sum, value| {
+            *sum += value;
+            Some(*sum)
+        })
+        .collect();
+    for above in 0..values.len() {
+        let (highest, rest) = (values.len() - 1 - above, 1.0 - above as f64 * share);
+        let limit = share * sums[highest] / rest;
+        if rest <= 0.0 {
+            break;
+        }
+        if values[highest] <= limit {
+            return limit;
+        }
+    }
+    least
 }
 
 /// The answer for one relay before the limit; `vote` asks the controller, if
@@ -357,9 +452,8 @@ fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
         .filter_map(|relay| relay.statistics)
         .collect();
     let mean_of = |value: fn(&Statistics) -> BytesPerSecond| {
-        // Whole numbers: their sum does not depend on the order.
-        let sum: u128 = eligible.iter().map(|s| u128::from(value(s).value())).sum();
-        sum as f64 / (eligible.len().max(1)) as f64
+        let values = eligible.iter().map(|s| value(s).value() as f64);
+        bounded_mean(values.collect())
     };
     let minimum = round_half_even(options.min_share * consensus_relays as f64);
     let is_censored = |relay: &&RelayAggregate| relay.is_censored();
@@ -383,6 +477,7 @@ fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
         factor: if wanted.is_finite() { wanted } else { 1.0 },
         total: 0.0,
         limit: 0.0,
+        max_share: 1.0,
         consensus_relays,
         eligible: with_weight,
         censored,

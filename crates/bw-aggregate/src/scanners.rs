@@ -6,7 +6,8 @@ use bw_file::Fingerprint;
 use bw_results::{OutcomeSummary, SummaryResult, UnixMillis, Verdict};
 use serde::Serialize;
 
-use crate::statistics::{is_plausible, median_of_sorted};
+use crate::plausible::RateLimit;
+use crate::statistics::median_of_sorted;
 
 /// How many relays a comparison needs.
 const MIN_RELAYS: usize = 10;
@@ -101,7 +102,8 @@ impl Scanners {
             }
         };
         collected.measured += 1;
-        for rate in rates.iter().filter(|&&rate| is_plausible(rate)) {
+        let limit = RateLimit::default();
+        for rate in rates.iter().filter(|&&rate| limit.allows(rate)) {
             let (sum, count) = collected.rates.entry(outcome.fingerprint).or_default();
             *sum += rate;
             *count += 1;

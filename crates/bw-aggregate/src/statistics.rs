@@ -3,10 +3,8 @@
 use bw_file::BytesPerSecond;
 use serde::Serialize;
 
+use crate::plausible::most_in_mean;
 use crate::rounding::round_half_even;
-
-/// Rates above this (1 Tbit/s) are not believed of any relay, in bytes per second.
-pub const MAX_PLAUSIBLE_RATE: f64 = 125e9;
 
 /// Mean, median and filtered mean of a relay's rates, rounded to whole bytes
 /// per second as sbws does before it goes on with them.
@@ -70,6 +68,17 @@ pub(crate) fn exact_mean(values: &[f64]) -> Option<f64> {
     Some(quotient + left / count)
 }
 
+/// The mean over relays, in which none counts for more than others support; 0
+/// of none. The order makes no difference.
+pub(crate) fn bounded_mean(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let most = most_in_mean(&values).unwrap_or(f64::INFINITY);
+    for value in &mut values {
+        *value = value.min(most);
+    }
+    exact_mean(&values).unwrap_or(0.0)
+}
+
 /// The median of `values`, which are ascending.
 pub(crate) fn median_of_sorted(values: &[f64]) -> Option<f64> {
     let middle = values.len() / 2;
@@ -84,11 +93,6 @@ pub(crate) fn median_of_sorted(values: &[f64]) -> Option<f64> {
 /// Those of the sorted `values` that are not below `bound`.
 pub(crate) fn at_least(values: &[f64], bound: f64) -> &[f64] {
     &values[values.partition_point(|&value| value < bound)..]
-}
-
-/// Whether a rate can be used: positive, finite, and not beyond belief.
-pub(crate) fn is_plausible(rate: f64) -> bool {
-    rate > 0.0 && rate <= MAX_PLAUSIBLE_RATE
 }
 
 #[cfg(test)]
@@ -123,13 +127,5 @@ mod tests {
         assert_eq!(exact_mean(&[0.1; 10]), Some(0.1));
         assert_eq!(exact_mean(&[1e16, 1.0, -1e16]), Some(1.0 / 3.0));
         assert_eq!(exact_mean(&[1e300, 1e300]), Some(1e300));
-    }
-
-    #[test]
-    fn only_plausible_rates() {
-        for rate in [f64::NAN, f64::INFINITY, -1.0, 0.0, -0.0, 1e30] {
-            assert!(!is_plausible(rate), "{rate}");
-        }
-        assert!(is_plausible(0.1) && is_plausible(MAX_PLAUSIBLE_RATE));
     }
 }

@@ -8,6 +8,8 @@ use bw_file::KilobytesPerSecond;
 use bw_results::RelayFlags;
 use serde::Serialize;
 
+use crate::plausible::most_in_mean;
+
 /// Torflow's own parameters, which the consensus can set.
 ///
 /// With the defaults and no previous vote, the value of a relay is its
@@ -272,7 +274,8 @@ pub struct ClassMeans {
     pub stream: f64,
     /// Mean share of circuits that did not fail.
     pub success: f64,
-    /// Mean filtered rate of those at least as fast as it.
+    /// Mean filtered rate of those whose descriptors promise at least the mean;
+    /// where that is less, of those that promise at least that, and so on.
     pub target: f64,
 }
 
@@ -320,7 +323,8 @@ impl Torflow {
             let peers = relays
                 .iter()
                 .filter(|relay| !by_class || relay.class == class);
-            (class, ClassMeans::of(&peers.copied().collect::<Vec<_>>()))
+            let peers = peers.copied().collect::<Vec<_>>();
+            (class, ClassMeans::of(&peers, by_class))
         });
         Self {
             params,
@@ -374,10 +378,10 @@ impl Torflow {
                 (error, sum) = (0.0, 0.0);
             }
         }
+        if self.shows_mercy(relay, error) {
+            steps.base = relay.descriptor;
+        }
         if params.mercy && error < 0.0 {
-            if params.consensus_feedback && relay.descriptor > relay.consensus {
-                steps.base = relay.descriptor;
-            }
             sum = sum.max(0.0);
         }
         match previous {
@@ -396,6 +400,15 @@ impl Torflow {
             Some(previous) => self.feed_back(relay, previous, error, sum, &mut steps),
         }
         steps
+    }
+
+    /// Whether a relay that was lowered in the consensus is not lowered again,
+    /// but begins anew from its descriptor.
+    fn shows_mercy(&self, relay: &TorflowRelay, error: f64) -> bool {
+        self.params.mercy
+            && self.params.consensus_feedback
+            && error < 0.0
+            && relay.descriptor > relay.consensus
     }
 
     /// How much better than its peers a relay was measured.
@@ -441,8 +454,11 @@ impl Torflow {
         if relay.class == RelayClass::Guard && age <= params.guard_rate {
             steps.feedback = Feedback::Guard;
             steps.value = if params.consensus_feedback {
-                steps.base = previous.pid_bw;
-                previous.pid_bw * (1.0 + k_p * error)
+                // The vote before, unless mercy has put the descriptor in its place.
+                if !self.shows_mercy(relay, error) {
+                    steps.base = previous.pid_bw;
+                }
+                steps.base * (1.0 + k_p * error)
             } else {
                 let past = k_i * previous.pid_error_sum + k_d * previous.pid_delta;
                 base * (1.0 + k_p * error + past)
@@ -483,26 +499,14 @@ impl Torflow {
 }
 
 impl ClassMeans {
-    fn of(relays: &[TorflowRelay]) -> Self {
-        let filtered = mean(relays, |relay| relay.filtered);
-        let mut target = filtered;
-        loop {
-            let fast: Vec<TorflowRelay> = relays
-                .iter()
-                .filter(|relay| relay.descriptor >= target)
-                .copied()
-                .collect();
-            let next = mean(&fast, |relay| relay.filtered);
-            if fast.is_empty() || next >= target {
-                break;
-            }
-            target = next;
-        }
+    fn of(relays: &[TorflowRelay], by_class: bool) -> Self {
+        let relays = bounded(relays);
+        let filtered = mean(&relays, |relay| relay.filtered);
         Self {
             filtered,
-            stream: mean(relays, |relay| relay.stream),
-            success: mean(relays, |relay| 1.0 - relay.circuit_failure_rate),
-            target,
+            stream: mean(&relays, |relay| relay.stream),
+            success: mean(&relays, |relay| 1.0 - relay.circuit_failure_rate),
+            target: target(&relays, filtered, by_class),
         }
     }
 
@@ -512,6 +516,48 @@ impl ClassMeans {
             share(relay.stream, self.stream),
             share(relay.filtered, self.filtered),
         )
+    }
+}
+
+/// The relays with rates that count in a mean: none for more than others support.
+fn bounded(relays: &[TorflowRelay]) -> Vec<TorflowRelay> {
+    let most = |rate: fn(&TorflowRelay) -> f64| {
+        let mut rates: Vec<f64> = relays.iter().map(rate).collect();
+        rates.sort_unstable_by(f64::total_cmp);
+        let most = most_in_mean(&rates).filter(|&most| most > 0.0);
+        most.unwrap_or(f64::INFINITY)
+    };
+    let (stream, filtered) = (most(|relay| relay.stream), most(|relay| relay.filtered));
+    let bounded = relays.iter().map(|&relay| TorflowRelay {
+        stream: relay.stream.min(stream),
+        filtered: relay.filtered.min(filtered),
+        ..relay
+    });
+    bounded.collect()
+}
+
+/// The target of `bwauthpidtgt`, from the mean of the filtered rates on.
+/// Torflow looks at all relays of a class each time, and without classes only
+/// at those that are left.
+fn target(relays: &[TorflowRelay], mean_of_all: f64, by_class: bool) -> f64 {
+    let mut target = mean_of_all;
+    let mut left = relays.to_vec();
+    loop {
+        let from = if by_class { relays } else { &left };
+        let fast: Vec<TorflowRelay> = from
+            .iter()
+            .filter(|relay| relay.descriptor >= target)
+            .copied()
+            .collect();
+        if fast.is_empty() {
+            return target;
+        }
+        let next = mean(&fast, |relay| relay.filtered);
+        let fell = next < target;
+        (target, left) = (next, fast);
+        if !fell {
+            return target;
+        }
     }
 }
 

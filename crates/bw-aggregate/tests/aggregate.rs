@@ -78,7 +78,7 @@ fn aggregates_with(
 
 fn uncapped() -> ScaleOptions {
     let mut options = ScaleOptions::default();
-    options.max_share = 1.0;
+    options.max_share = Some(1.0);
     options
 }
 
@@ -125,13 +125,14 @@ fn a_network_small_enough_to_reckon_by_hand() {
     );
     assert!(!scaled.network.under_minimum);
 
-    // Nobody gets more than 40 % of 8,142.86.
+    // Nobody gets more than 40 % of what all get: 5,142.86 · 0.4 would be 2,000
+    // of 5,000, as the others have 3,000.
     let mut options = ScaleOptions::default();
-    options.max_share = 0.4;
+    options.max_share = Some(0.4);
     let scaled = scale(&aggregates(&network, &outcomes), &options);
     assert_eq!(
         weights(&scaled, &relays),
-        [Some(3300), Some(2000), Some(1000)]
+        [Some(2000), Some(2000), Some(1000)]
     );
     let Answer::Weight(first) = scaled.relay(&relays[0].fingerprint).unwrap().answer else {
         panic!()
@@ -219,7 +220,13 @@ fn every_reason() {
             ..
         }
     ));
-    assert_eq!(reason(&scaled, &relays[6]), Reason::NoRate);
+    let implausible = reason(&scaled, &relays[6]);
+    assert!(
+        implausible
+            .to_string()
+            .contains("2000000 B/s, the most that its descriptor"),
+        "{implausible}"
+    );
     assert_eq!(reason(&scaled, &relays[7]), Reason::NoDescriptor);
     assert_eq!(weights(&scaled, &relays[8..]), [Some(1000)]);
     // One of eight relays that are no authorities.
@@ -445,7 +452,10 @@ fn plainly(relays: &[(Vec<f64>, u64)], share: f64, digits: i32) -> Vec<u64> {
     let values: Vec<f64> = (0..relays.len())
         .map(|i| (means[i] / mu).max(filtered[i] / muf) * relays[i].1 as f64)
         .collect();
-    let limit = values.iter().sum::<f64>() * share;
+    let mut limit = f64::INFINITY;
+    for _ in 0..10_000 {
+        limit = values.iter().map(|value| value.min(limit)).sum::<f64>() * share;
+    }
     values
         .iter()
         .map(|&value| {
@@ -463,14 +473,14 @@ fn plainly(relays: &[(Vec<f64>, u64)], share: f64, digits: i32) -> Vec<u64> {
 fn eight_thousand_random_relays_are_as_reckoned_plainly() {
     for (seed, share, digits) in [(1, 0.05, 2), (2, 0.0005, 3), (3, 1.0, 2)] {
         let mut numbers = Numbers(seed * 0x2545_F491_4F6C_DD1D);
+        let mut usual: BTreeMap<Fingerprint, u64> = BTreeMap::new();
         let mut relays: Vec<_> = (0..8_000)
             .map(|n| {
-                relay(
-                    n,
-                    numbers.bandwidth(),
-                    numbers.bandwidth(),
-                    numbers.bandwidth(),
-                )
+                // A token bucket lets pass all that is measured below.
+                let rate = 1_000 + numbers.bandwidth() / 5;
+                usual.insert(fingerprint(n), rate);
+                let [burst, average] = [0, 1].map(|_| 2 * rate + numbers.bandwidth());
+                relay(n, numbers.bandwidth(), burst, average)
             })
             .collect();
         relays.sort_by_key(|relay| relay.fingerprint);
@@ -480,11 +490,14 @@ fn eight_thousand_random_relays_are_as_reckoned_plainly() {
             let count = numbers.below(6);
             let mut rates = Vec::new();
             for age in 0..count {
-                let (bytes, micros) = (numbers.bandwidth(), 1 + numbers.below(10_000_000));
+                // All within a factor of three, which is believed.
+                let rate = usual[&relay.fingerprint] as f64
+                    * (1.0 + numbers.below(2_000) as f64 / 1_000.0);
+                let micros = 1 + numbers.below(10_000_000);
+                let bytes = (rate * micros as f64 / 1e6) as u64;
                 outcomes.push(measured(relay, bytes, micros, age));
-                let rate = bytes as f64 * 1e6 / micros as f64;
-                if rate <= 125e9 {
-                    rates.push(rate);
+                if bytes > 0 {
+                    rates.push(bytes as f64 * 1e6 / micros as f64);
                 }
             }
             rates.sort_by(f64::total_cmp);
@@ -493,7 +506,7 @@ fn eight_thousand_random_relays_are_as_reckoned_plainly() {
             plain.push((rates, least));
         }
         let mut options = ScaleOptions::default();
-        options.max_share = share;
+        options.max_share = Some(share);
         options.digits = digits;
         let network = network(relays.clone());
         let scaled = scale(&aggregates(&network, &outcomes), &options);
@@ -509,7 +522,128 @@ fn eight_thousand_random_relays_are_as_reckoned_plainly() {
             .relays
             .iter()
             .filter(|relay| matches!(relay.answer, Answer::Weight(weight) if weight.is_limited));
-        assert_eq!(limited.count() > 0, share.is_finite());
+        assert_eq!(limited.count() > 0, share < 0.05);
+    }
+}
+
+/// What each of 4,000 relays gets, with and without `hostile` records of relay 7,
+/// one of the slow ones: its weight, and the others' as they are without.
+fn beside(hostile: &[Outcome], relays: &[RelayFacts]) -> (u64, usize) {
+    let network = network(relays.to_vec());
+    let mut numbers = Numbers(77);
+    let mut outcomes = Vec::new();
+    for relay in relays {
+        let observed = relay.descriptor.unwrap().observed.value();
+        for age in 1..=1 + numbers.below(4) {
+            let rate = observed * (700 + numbers.below(600)) / 1_000;
+            outcomes.push(measured(relay, rate, 1_000_000, age * 9_000));
+        }
+    }
+    let made = |outcomes: &[Outcome]| {
+        let scaled = scale(&aggregates(&network, outcomes), &ScaleOptions::default());
+        assert!(scaled.to_bandwidth_file(&FileFacts::new("x", "0")).is_ok());
+        let sanity = scaled.sanity(None, UnixMillis::from_secs(NOW), &SanityLimits::default());
+        assert!(sanity.problems.is_empty(), "{:?}", sanity.problems);
+        weights(&scaled, relays)
+            .into_iter()
+            .map(Option::unwrap)
+            .collect::<Vec<_>>()
+    };
+    let honest = made(&outcomes);
+    outcomes.extend_from_slice(hostile);
+    let found = made(&outcomes);
+    let others = (0..relays.len()).filter(|&number| number != 7);
+    (
+        found[7],
+        others
+            .filter(|&number| found[number] != honest[number])
+            .count(),
+    )
+}
+
+#[test]
+fn no_record_moves_the_weights_of_other_relays() {
+    let mut numbers = Numbers(5);
+    let relays: Vec<_> = (0..4_000)
+        .map(|n| {
+            // From 100 kB/s to 25 MB/s, and 40 of up to 100 MB/s.
+            let most = if n % 100 == 0 {
+                100_000_000
+            } else {
+                25_000_000
+            };
+            let observed = if n == 7 {
+                200_000
+            } else {
+                100_000 + numbers.below(most)
+            };
+            let mut relay = relay(n, observed, 1 << 30, 1 << 30);
+            relay.consensus_weight = KilobytesPerSecond::new(observed / 1_000);
+            relay
+        })
+        .collect();
+    let (usual, _) = beside(&[], &relays);
+    // 24 GB/s of a 404; what tor could do and nobody does; and hardly anything.
+    for (bytes, micros) in [
+        (1 << 30, 40_000),
+        (2_000_000_000, 1_000_000),
+        (900_000_000, 1_000_000),
+    ] {
+        let (weight, moved) = beside(&[measured(&relays[7], bytes, micros, 5)], &relays);
+        assert_eq!((weight, moved), (usual, 0), "{bytes} in {micros}");
+    }
+    let (weight, moved) = beside(&[measured(&relays[7], 1, 1 << 60, 5)], &relays);
+    assert!(weight <= usual && moved == 0, "{weight} {moved}");
+    // However many there are: they raise only its own weight, up to the cap.
+    let many: Vec<_> = (0..50)
+        .map(|age| measured(&relays[7], 2_000_000_000, 1_000_000, age))
+        .collect();
+    let (_, moved) = beside(&many, &relays);
+    assert!(moved < 400, "the last digit of {moved} of 4,000");
+    // A relay that was never measured else, at more than anybody.
+    let stranger = measured(&relays[7], 2_000_000_000, 1_000_000, 5);
+    let network = network(relays.clone());
+    let mut outcomes: Vec<_> = relays
+        .iter()
+        .skip(8)
+        .map(|relay| measured(relay, 1_000_000, 1_000_000, 50))
+        .collect();
+    outcomes.push(stranger);
+    let reason = reason(
+        &scale(&aggregates(&network, &outcomes), &uncapped()),
+        &relays[7],
+    );
+    assert!(
+        matches!(
+            reason,
+            Reason::Implausible {
+                basis: LimitBasis::Network,
+                ..
+            }
+        ),
+        "{reason}"
+    );
+}
+
+#[test]
+fn one_of_many_rates_of_a_relay_does_not_carry_its_weight() {
+    for (count, factor) in [(84, 10), (300, 50)] {
+        let relays: Vec<_> = (0..20)
+            .map(|n| relay(n, 1_000_000, 1 << 30, 1 << 30))
+            .collect();
+        let network = network(relays.clone());
+        let mut outcomes = Vec::new();
+        for relay in &relays {
+            for age in 0..count {
+                outcomes.push(measured(relay, 1_000_000, 1_000_000, age));
+            }
+        }
+        outcomes.push(measured(&relays[0], 1_000_000 * factor, 1_000_000, 1));
+        let scaled = scale(&aggregates(&network, &outcomes), &uncapped());
+        let Answer::Weight(steps) = scaled.relay(&relays[0].fingerprint).unwrap().answer else {
+            panic!()
+        };
+        assert_eq!((steps.ratio, steps.weight.value()), (1.0, 1_000));
     }
 }
 
@@ -623,7 +757,7 @@ proptest! {
     ) {
         let network = network(relays.clone());
         let mut options = ScaleOptions::default();
-        options.max_share = max_share;
+        options.max_share = Some(max_share);
         options.digits = digits;
         if raw {
             options.method = Method::Raw;

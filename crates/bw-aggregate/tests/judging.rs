@@ -24,7 +24,8 @@ fn network(relays: u64) -> NetworkSnapshot {
         let weight = KilobytesPerSecond::new(1_000);
         let mut relay = RelayFacts::new(fingerprint(number), "x", weight);
         let bandwidth = BytesPerSecond::new(1_000_000);
-        relay.descriptor = Some(DescriptorFacts::new(now, bandwidth, bandwidth, bandwidth));
+        let rate = BytesPerSecond::new(1 << 30);
+        relay.descriptor = Some(DescriptorFacts::new(now, rate, rate, bandwidth));
         relay
     });
     NetworkSnapshot::new(now, now, now, BTreeMap::new(), facts.collect())
@@ -46,7 +47,7 @@ fn scaled(network: &NetworkSnapshot, rates: &[u64], age: u64) -> Scaled {
         aggregator.add(&measured(relay, rate, age));
     }
     let mut options = ScaleOptions::default();
-    options.max_share = 1.0;
+    options.max_share = Some(1.0);
     scale(&aggregator.finish(), &options)
 }
 

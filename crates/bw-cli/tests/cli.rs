@@ -572,7 +572,12 @@ fn add_outcome(data: &str, number: u8, ended: bw_results::UnixMillis) {
     let transfer = Transfer::new(vec![slice], 0, StopReason::Complete);
     let measurement = Measurement::new(attempt, ended, Timings::default(), vec![transfer]);
     store
-        .record(&scan, &Outcome::Measured(measurement), &Verdict::Accepted, true)
+        .record(
+            &scan,
+            &Outcome::Measured(measurement),
+            &Verdict::Accepted,
+            true,
+        )
         .unwrap();
 }
 

@@ -15,6 +15,15 @@ use crate::{DescriptorFacts, NetworkSnapshot, PortRanges, RelayFacts, UnixMillis
 /// The most relays that are read of one document.
 const RELAY_LIMIT: usize = 1 << 18;
 
+/// Which of several descriptors of a relay counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precedence {
+    /// The one published last.
+    Newest,
+    /// The one that comes last, as for sbws.
+    Last,
+}
+
 /// A document that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -134,15 +143,25 @@ impl NetworkSnapshot {
 
     /// Reads server descriptors (`cached-descriptors`, `cached-descriptors.new`);
     /// of several of a relay the one published last counts. Returns how many
-    /// were read.
+    /// were read. A relay whose Ed25519 identity the consensus does not tell (only
+    /// one of microdescriptors does) has that of its descriptor.
     ///
     /// # Errors
     /// If reading fails. A descriptor without a fingerprint, publication time or
     /// bandwidths is left out.
     pub fn read_descriptors(&mut self, reader: impl BufRead) -> Result<u64, DocumentError> {
+        self.read_descriptors_by(reader, Precedence::Newest)
+    }
+
+    pub(crate) fn read_descriptors_by(
+        &mut self,
+        reader: impl BufRead,
+        precedence: Precedence,
+    ) -> Result<u64, DocumentError> {
         #[derive(Default)]
         struct Pending {
             fingerprint: Option<Fingerprint>,
+            identity: Option<Ed25519Identity>,
             published: Option<UnixMillis>,
             bandwidth: Option<[u64; 3]>,
         }
@@ -154,6 +173,9 @@ impl NetworkSnapshot {
                 "fingerprint" => {
                     let digits: String = item.rest.split_ascii_whitespace().collect();
                     pending.fingerprint = digits.parse().ok();
+                }
+                "master-key-ed25519" => {
+                    pending.identity = Ed25519Identity::parse(item.rest.trim().as_bytes()).ok();
                 }
                 "published" => pending.published = date(item).ok(),
                 "bandwidth" => {
@@ -169,11 +191,15 @@ impl NetworkSnapshot {
                         fingerprint: Some(fingerprint),
                         published: Some(published),
                         bandwidth: Some(bandwidth),
+                        identity,
                     } = std::mem::take(&mut pending)
                     {
                         let [average, burst, observed] = bandwidth.map(BytesPerSecond::new);
                         let facts = DescriptorFacts::new(published, average, burst, observed);
-                        self.see_descriptor(fingerprint, facts);
+                        if precedence == Precedence::Last {
+                            self.forget_descriptor(&fingerprint);
+                        }
+                        self.see_descriptor(fingerprint, facts, identity);
                         found += 1;
                     }
                 }
@@ -184,13 +210,30 @@ impl NetworkSnapshot {
         Ok(found)
     }
 
-    fn see_descriptor(&mut self, fingerprint: Fingerprint, facts: DescriptorFacts) {
+    fn forget_descriptor(&mut self, relay: &Fingerprint) {
+        self.other_descriptors.remove(relay);
+        let index = self
+            .relays
+            .binary_search_by_key(relay, |relay| relay.fingerprint);
+        if let Ok(index) = index {
+            self.relays[index].descriptor = None;
+        }
+    }
+
+    fn see_descriptor(
+        &mut self,
+        fingerprint: Fingerprint,
+        facts: DescriptorFacts,
+        identity: Option<Ed25519Identity>,
+    ) {
         let index = self
             .relays
             .binary_search_by_key(&fingerprint, |relay| relay.fingerprint);
         match index {
             Ok(index) => {
-                let known = &mut self.relays[index].descriptor;
+                let relay = &mut self.relays[index];
+                relay.ed25519 = relay.ed25519.or(identity);
+                let known = &mut relay.descriptor;
                 if known.is_none_or(|known| known.published <= facts.published) {
                     *known = Some(facts);
                 }
@@ -404,6 +447,49 @@ mod tests {
         assert_eq!(facts.average, BytesPerSecond::new(900));
         let gone = network.other_descriptors[&Fingerprint::from_bytes([0x77; 20])];
         assert_eq!(gone.observed, BytesPerSecond::new(70));
+    }
+
+    #[test]
+    fn the_ed25519_identity_comes_with_the_descriptor() {
+        let key = |byte: u8| Ed25519Identity::from_bytes([byte; 32]);
+        let descriptor = |byte: &str, identity: Ed25519Identity| {
+            format!(
+                "router x 192.0.2.1 9001 0 0\nmaster-key-ed25519 {identity}\n\
+                 bandwidth 900 800 700\npublished 2026-11-20 05:00:00\n\
+                 fingerprint {}\nrouter-signature\n",
+                vec![byte.repeat(2); 10].join(" ")
+            )
+        };
+        let mut network = network();
+        assert_eq!(network.relays[0].ed25519, None);
+        let text = descriptor("01", key(7)) + &descriptor("02", key(8));
+        network.read_descriptors(text.as_bytes()).unwrap();
+        assert_eq!(network.relays[0].ed25519, Some(key(7)));
+        assert_eq!(
+            network.relays[1].ed25519,
+            Some(key(1)),
+            "the consensus knows it"
+        );
+    }
+
+    #[test]
+    fn for_sbws_the_descriptor_that_comes_last_counts() {
+        let descriptor = |hour: u32, observed: u32| {
+            format!(
+                "router x 192.0.2.1 9001 0 0\nbandwidth 900 800 {observed}\n\
+                 published 2026-11-20 {hour:02}:00:00\nfingerprint {}\nrouter-signature\n",
+                "01".repeat(20)
+            )
+        };
+        let text = descriptor(6, 600) + &descriptor(5, 500);
+        for (precedence, expected) in [(Precedence::Last, 500), (Precedence::Newest, 600)] {
+            let mut network = network();
+            network
+                .read_descriptors_by(text.as_bytes(), precedence)
+                .unwrap();
+            let facts = network.relays[0].descriptor.unwrap();
+            assert_eq!(facts.observed, BytesPerSecond::new(expected));
+        }
     }
 
     #[test]

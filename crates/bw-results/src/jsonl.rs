@@ -361,7 +361,7 @@ mod tests {
             r#""verdict":{"kind":"charged"}"#,
             r#""verdict":{"kind":"excused","reason":"destination"}"#,
         );
-        other.import_jsonl(&mut changed.as_bytes()).unwrap();
+        other.import_jsonl(&mut changed.as_bytes(), NOW).unwrap();
         let other = verdicts(&other)[0];
         assert_eq!((other.accepted, other.charged, other.excused), (1, 0, 2));
 
@@ -371,11 +371,11 @@ mod tests {
             .replace(r#""verdict":{"kind":"charged"},"#, "");
         assert!(!old.contains("verdict"));
         let mut again = new_store(&directory, "again.db");
-        let report = again.import_jsonl(&mut old.as_bytes()).unwrap();
+        let report = again.import_jsonl(&mut old.as_bytes(), NOW).unwrap();
         assert_eq!((report.added, report.bad_lines), (6, 0));
         assert_eq!(verdicts(&again), verdicts(&from));
         let unknown = text.replace("accepted", "applauded");
-        let report = again.import_jsonl(&mut unknown.as_bytes()).unwrap();
+        let report = again.import_jsonl(&mut unknown.as_bytes(), NOW).unwrap();
         assert_eq!(report.bad_lines, 2, "{report:?}");
     }
 
@@ -399,7 +399,7 @@ mod tests {
         ];
         let text = lines.map(|line| line.to_string()).join("\n");
         for _ in 0..2 {
-            let report = store.import_jsonl(&mut text.as_bytes()).unwrap();
+            let report = store.import_jsonl(&mut text.as_bytes(), NOW).unwrap();
             assert_eq!(report.bad_lines, 0, "{report:?}");
             let records = store.records_of(&scan.id, &fingerprint(1)).unwrap();
             let [record] = records.as_slice() else {

@@ -455,7 +455,10 @@ mod tests {
         line["failed"]["kind"] = "limited".into();
         let line = serde_json::json!({"outcome": {"scan": scan(1, 1).id, "outcome": line}});
         let report = store
-            .import_jsonl(&mut line.to_string().as_bytes())
+            .import_jsonl(
+                &mut line.to_string().as_bytes(),
+                crate::UnixMillis::new(u64::MAX),
+            )
             .unwrap();
         assert_eq!((report.added, report.known), (0, 1), "{report:?}");
     }

@@ -8,6 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::state::SbwsState;
 use super::{SbwsLineError, SbwsResult};
+use crate::documents::Precedence;
 use crate::error::{Error, Result};
 use crate::jsonl::Lines;
 use crate::{DocumentError, NetworkSnapshot};
@@ -95,7 +96,9 @@ impl SbwsHome {
 
     /// The network as tor's files in `tor` show it: `cached-consensus` with
     /// `cached-descriptors` and, with `journal`, also `cached-descriptors.new`,
-    /// which sbws does not look at. `None` without a consensus.
+    /// which sbws does not look at. `None` without a consensus. Of several
+    /// descriptors of a relay the newest counts or, without `journal`, the one that
+    /// comes last, as for sbws.
     ///
     /// # Errors
     /// If a file is there and cannot be read or is not what it should be.
@@ -110,7 +113,12 @@ impl SbwsHome {
             descriptors.push(directory.join("cached-descriptors.new"));
         }
         descriptors.retain(|path| path.exists());
-        NetworkSnapshot::read_files(&consensus, &descriptors).map(Some)
+        let precedence = if journal {
+            Precedence::Newest
+        } else {
+            Precedence::Last
+        };
+        NetworkSnapshot::read_files_by(&consensus, &descriptors, precedence).map(Some)
     }
 
     /// Where sbws's configuration may be: in the home, or beside it.
@@ -187,6 +195,14 @@ impl NetworkSnapshot {
     /// # Errors
     /// If a file cannot be read or is not what it should be.
     pub fn read_files(consensus: &Path, descriptors: &[PathBuf]) -> Result<Self> {
+        Self::read_files_by(consensus, descriptors, Precedence::Newest)
+    }
+
+    fn read_files_by(
+        consensus: &Path,
+        descriptors: &[PathBuf],
+        precedence: Precedence,
+    ) -> Result<Self> {
         fn failed(path: &Path, error: DocumentError) -> Error {
             match error {
                 DocumentError::Io(error) => Error::io(path, "reading", error),
@@ -201,7 +217,7 @@ impl NetworkSnapshot {
             Self::read_consensus(open(consensus)?).map_err(|error| failed(consensus, error))?;
         for path in descriptors {
             network
-                .read_descriptors(open(path)?)
+                .read_descriptors_by(open(path)?, precedence)
                 .map_err(|error| failed(path, error))?;
         }
         Ok(network)

@@ -57,6 +57,8 @@ pub struct SbwsImport {
     pub unknown_types: u64,
     /// Results of another version than 4.
     pub other_versions: u64,
+    /// Files that could not be read, results or not.
+    pub unreadable: u64,
     /// Relays of the consensus in `tor/cached-consensus`, if there is one.
     pub consensus_relays: Option<u64>,
     /// How many of them have a descriptor in tor's files.
@@ -118,6 +120,7 @@ impl Store {
                 match import_file(writer, &file, now, &mut copy) {
                     Ok(()) => Ok(copy),
                     Err(Fault::Codec(error)) => {
+                        copy.unreadable += 1;
                         copy.problem(&file.path, 0, &error);
                         Ok(copy)
                     }
@@ -128,6 +131,7 @@ impl Store {
         match home.network(true) {
             Ok(None) => {}
             Ok(Some(network)) if network.valid_after.is_ahead_of(now) => {
+                report.unreadable += 1;
                 let problem = ahead("this consensus", network.valid_after, now);
                 report.problem(&home.consensus(), 0, &problem);
             }
@@ -177,6 +181,11 @@ impl Store {
 }
 
 impl SbwsImport {
+    /// Whether there was nothing of an sbws at all.
+    pub const fn is_empty(&self) -> bool {
+        self.files == 0 && self.consensus_relays.is_none() && !self.state && self.unreadable == 0
+    }
+
     fn problem(&mut self, path: &Path, line: u64, problem: &dyn ToString) {
         if self.problems.len() < PROBLEMS_SHOWN {
             self.problems.push(SbwsProblem {
@@ -188,6 +197,7 @@ impl SbwsImport {
     }
 
     fn file_problem(&mut self, error: &Error) {
+        self.unreadable += 1;
         match error {
             Error::Io { path, source, .. } => self.problem(path, 0, source),
             error => self.problem(Path::new(""), 0, error),
@@ -681,7 +691,11 @@ mod tests {
         .unwrap();
         let report = store.import_sbws(home.path(), NOW).unwrap();
         assert_eq!((report.files, report.known), (2, 1));
-        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert_eq!(
+            (report.problems.len(), report.unreadable),
+            (1, 1),
+            "{report:?}"
+        );
         assert_eq!(report.problems[0].line, 0);
         let missing = store.import_sbws("/no/such/home", NOW).unwrap_err();
         assert!(missing.to_string().contains("/no/such/home"), "{missing}");
