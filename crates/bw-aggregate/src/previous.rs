@@ -15,6 +15,10 @@ pub struct PreviousFile {
     pub timestamp: Option<UnixTime>,
     /// Its relays; of several lines of one relay the last counts.
     pub relays: BTreeMap<Fingerprint, PreviousRelay>,
+    /// Relay lines that make no sense.
+    pub unreadable: u64,
+    /// Whether its last line has no end: something has cut it off.
+    pub is_cut: bool,
 }
 
 /// What a file said of one relay.
@@ -35,6 +39,7 @@ impl PreviousFile {
     pub fn parse(file: &[u8]) -> Self {
         let document = Document::parse(file);
         let mut relays = BTreeMap::new();
+        let mut unreadable = 0;
         for line in document.relays() {
             if let (Some(fingerprint), Some(weight)) = (line.fingerprint(), line.bandwidth()) {
                 let relay = PreviousRelay {
@@ -43,11 +48,32 @@ impl PreviousFile {
                     pid: pid_vote(line, weight),
                 };
                 relays.insert(fingerprint, relay);
+            } else {
+                unreadable += 1;
             }
         }
         Self {
             timestamp: document.timestamp().value(),
             relays,
+            unreadable,
+            is_cut: file.last() != Some(&b'\n'),
+        }
+    }
+
+    /// What is wrong with it, so that it tells less than it should, in words.
+    pub fn damage(&self) -> Option<String> {
+        let lines = self.relays.len() as u64 + self.unreadable;
+        if self.relays.is_empty() {
+            Some("this is no bandwidth file with relays".to_owned())
+        } else if self.unreadable > 0 {
+            Some(format!(
+                "{} of its {lines} relay lines cannot be read",
+                self.unreadable
+            ))
+        } else if self.timestamp.is_none() {
+            Some("it has no timestamp".to_owned())
+        } else {
+            self.is_cut.then(|| "it is cut off".to_owned())
         }
     }
 }

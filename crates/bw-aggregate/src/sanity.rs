@@ -206,7 +206,8 @@ impl Scaled {
     ) {
         let voted = previous.relays.values().filter(|relay| relay.voted);
         let before: f64 = voted.map(|relay| relay.weight.value() as f64).sum();
-        if before > 0.0 {
+        // What is left of a damaged file has no sum to compare with.
+        if before > 0.0 && previous.damage().is_none() {
             sanity.total_change = Some(total / before);
         }
         let (mut both, mut changed) = (0_u64, 0_u64);

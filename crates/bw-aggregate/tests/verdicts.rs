@@ -67,7 +67,7 @@ fn aggregates(network: &NetworkSnapshot, outcomes: &[OutcomeSummary]) -> Aggrega
 
 fn scaled(network: &NetworkSnapshot, outcomes: &[OutcomeSummary]) -> Scaled {
     let mut options = ScaleOptions::default();
-    options.max_share = 1.0;
+    options.max_share = Some(1.0);
     scale(&aggregates(network, outcomes), &options)
 }
 
@@ -155,7 +155,7 @@ fn every_formula_leaves_lower_bounds_out_of_its_means() {
     let bound = [measured(&relays[2], 50 * MEGABYTE, 7, BOUND)];
     for method in Method::ALL {
         let mut options = ScaleOptions::new(method);
-        options.max_share = 1.0;
+        options.max_share = Some(1.0);
         let weights = |outcomes: &[OutcomeSummary]| {
             let scaled = scale(&aggregates(&network, outcomes), &options);
             [0, 1].map(|n| steps(&scaled, &relays[n]).weight)

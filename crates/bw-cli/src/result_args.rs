@@ -38,6 +38,9 @@ pub(crate) struct AggregateArgs {
     pub(crate) scans: u32,
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
+    /// Take scans of chosen relays (scan --relay, --relays, --only) too.
+    #[arg(long)]
+    pub(crate) partial: bool,
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
@@ -74,9 +77,10 @@ pub(crate) struct ScalingArgs {
     /// The formula.
     #[arg(long, value_enum, default_value_t = Scale::Torflow, value_name = "METHOD")]
     pub(crate) scale: Scale,
-    /// No relay gets more than this share of the whole.
-    #[arg(long, default_value_t = 0.05, value_name = "SHARE")]
-    pub(crate) max_share: f64,
+    /// No relay gets more than this share of the whole [default: 0.05; in a
+    /// network of fewer than 200 relays, ten equal shares].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) max_share: Option<f64>,
     /// How many significant digits weights have [default: 2; torflow-pid: 3].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=9), value_name = "N")]
     pub(crate) round_digits: Option<u32>,
@@ -85,14 +89,12 @@ pub(crate) struct ScalingArgs {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=100),
           value_name = "PERCENT")]
     pub(crate) min_percent: u32,
-    /// With --scale sbws: the median weight times 1000.
-    #[arg(long, default_value_t = 7500, value_parser = clap::value_parser!(u64).range(1..),
-          value_name = "NUMBER")]
-    pub(crate) scale_constant: u64,
-    /// With --scale linear: the mean weight.
-    #[arg(long, default_value_t = 7500, value_parser = clap::value_parser!(u64).range(1..),
-          value_name = "KB")]
-    pub(crate) quota: u64,
+    /// With --scale sbws: the median weight times 1000 [default: 7500].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "NUMBER")]
+    pub(crate) scale_constant: Option<u64>,
+    /// With --scale linear: the mean weight [default: 7500].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "KB")]
+    pub(crate) quota: Option<u64>,
     /// With --scale torflow-pid: a bwauth parameter that overrides the
     /// consensus's; may be given several times.
     #[arg(long = "param", value_name = "NAME=VALUE")]
@@ -347,10 +349,10 @@ pub(crate) enum ImportSource {
         home: PathBuf,
         /// The configuration of that sbws [default: sbws.ini in DIR, or
         /// .sbws.ini beside it].
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, requires = "write_config", value_name = "FILE")]
         sbws_config: Option<PathBuf>,
-        /// Where to write what of that configuration bwscan has options for, as
-        /// a configuration file of bwscan.
+        /// Write what of that configuration bwscan has options for to this new
+        /// file, a configuration file of bwscan.
         #[arg(long, value_name = "FILE")]
         write_config: Option<PathBuf>,
     },

@@ -43,6 +43,11 @@ pub(crate) fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
     table
 }
 
+/// The text without what could steer a terminal, as names from elsewhere may.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// Prints `text` and a line end on standard output.
 pub(crate) fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
@@ -75,5 +80,6 @@ mod tests {
         assert_eq!(utc(UnixMillis::new(u64::MAX)), "18446744073709551.615");
         assert_eq!(size(12_345_678), "12.3 MB");
         assert_eq!(kilobytes(1_234_567.0), "1235");
+        assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
     }
 }

@@ -126,6 +126,16 @@ pub struct ScanParameters {
 }
 
 impl ScanParameters {
+    /// Whether it covers chosen relays only: named ones, or those that nobody
+    /// measures. A part of the network that other machines complete is not that.
+    pub fn is_selection(&self) -> bool {
+        !self.relays.is_empty()
+            || self
+                .transfer
+                .get("only")
+                .is_some_and(|only| !only.is_null())
+    }
+
     /// A scan of all relays on one machine.
     pub const fn new(destinations: Vec<String>) -> Self {
         Self {

@@ -14,16 +14,21 @@ use crate::args::AggregateArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
 use crate::result_args::Format;
-use crate::text::{kilobytes, print, print_json, table, utc};
+use crate::text::{kilobytes, print, print_json, printable, table, utc};
 
 /// Prints one row per relay that was measured.
 pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> {
     let stores = open_stores(&args.stores, &data.store())?;
     let count = usize::try_from(args.scans).unwrap_or(usize::MAX);
-    let scans = latest_scans(&stores, count)?;
+    let scans = latest_scans(&stores, count, args.partial)?;
     let until = UnixMillis::from(SystemTime::now()).after(CLOCK_TOLERANCE);
     let Some(network) = newest_snapshot(&stores, until)?.filter(|_| !scans.is_empty()) else {
-        warn("no completed scan yet");
+        let hint = if !args.partial && !latest_scans(&stores, 1, true)?.is_empty() {
+            " of the network; --partial takes scans of chosen relays"
+        } else {
+            ""
+        };
+        warn(&format!("no completed scan yet{hint}"));
         return Ok(Exit::NotGoodEnough);
     };
     let partitions = scans.iter().map(part).collect::<HashSet<_>>().len();
@@ -73,6 +78,10 @@ pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> 
             print_scanners(&scanners)?;
         }
     }
+    if rows.is_empty() {
+        warn("no relay of the newest consensus was measured in these scans");
+        return Ok(Exit::NotGoodEnough);
+    }
     Ok(Exit::Success)
 }
 
@@ -82,11 +91,14 @@ fn part(scan: &Scan) -> (u32, u32) {
 }
 
 /// The `count` completed scans of each part of the network that ended last,
-/// newest first; the same scan in several stores once.
-fn latest_scans(stores: &[Store], count: usize) -> anyhow::Result<Vec<Scan>> {
+/// newest first; the same scan in several stores once. Scans of chosen relays
+/// are left out unless they are asked for.
+fn latest_scans(stores: &[Store], count: usize, partial: bool) -> anyhow::Result<Vec<Scan>> {
     let mut scans = BTreeMap::new();
     for store in stores {
-        for scan in store.latest_completed_scans(usize::MAX)? {
+        let completed = store.latest_completed_scans(usize::MAX)?;
+        let wanted = |scan: &Scan| partial || !scan.parameters.is_selection();
+        for scan in completed.into_iter().filter(wanted) {
             scans.insert((scan.ended, scan.id), scan);
         }
     }
@@ -116,7 +128,7 @@ fn print_scanners(scanners: &[ScannerStatistics]) -> anyhow::Result<()> {
     ]);
     for scanner in scanners {
         table.add_row([
-            scanner.scanner.clone(),
+            printable(&scanner.scanner),
             scanner.relays.to_string(),
             scanner.measured.to_string(),
             scanner.failed.to_string(),
@@ -137,6 +149,7 @@ fn scan_json(scan: &Scan) -> serde_json::Value {
         "ended": scan.ended,
         "partition": scan.parameters.partition,
         "partitions": scan.parameters.partitions,
+        "selection": scan.parameters.is_selection(),
     })
 }
 

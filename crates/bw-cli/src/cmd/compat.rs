@@ -3,14 +3,15 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use anyhow::Context;
 use bw_aggregate::{SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 use bw_file::{replace_file, replace_symlink};
-use bw_results::{CLOCK_TOLERANCE, Filter, NetworkSnapshot, SbwsHome, UnixMillis};
+use bw_results::{CLOCK_TOLERANCE, Filter, NetworkSnapshot, SbwsHome, SbwsState, UnixMillis};
 use serde_json::json;
 
-use super::generate::{LATEST, make_directory};
+use super::generate::{LATEST, make_directory, not_written, warn};
 use super::sbws_config::SbwsConfig;
-use super::scaling::{newest_snapshot, now, open_stores};
+use super::scaling::{newest_snapshot, now, open_stores, options_fit};
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
@@ -44,8 +45,9 @@ pub(super) fn run(
     make_directory(output)?;
     let name = format_utc(now, "%Y%m%d_%H%M%S.v3bw");
     let (path, latest) = (output.join(&name), output.join(LATEST));
-    replace_file(&path, &file)?;
-    replace_symlink(Path::new(&name), &latest)?;
+    replace_file(&path, &file)
+        .and_then(|()| replace_symlink(Path::new(&name), &latest))
+        .with_context(|| not_written(output))?;
     if args.json {
         print_json(&json!({ "path": path, "latest": latest, "compat": version.as_str() }))?;
     } else {
@@ -60,14 +62,15 @@ pub(super) fn run(
 
 fn options(version: SbwsVersion, args: &GenerateArgs) -> anyhow::Result<SbwsOptions> {
     let scaling = &args.scaling;
+    options_fit(scaling)?;
     let now = now(scaling).value() as f64 / 1000.0;
     let mut options = SbwsOptions::new(version, now);
     options.scaling = match scaling.scale {
         Scale::Torflow => SbwsScaling::Torflow {
-            margin: scaling.max_share,
+            margin: scaling.max_share.unwrap_or(0.05),
         },
         Scale::Sbws => SbwsScaling::Sbws {
-            constant: scaling.scale_constant,
+            constant: scaling.scale_constant.unwrap_or(7500),
         },
         Scale::Raw => SbwsScaling::Raw,
         Scale::TorflowPid | Scale::Linear => {
@@ -125,7 +128,14 @@ fn from_home(
             }
         })?;
     }
-    header.state = home.state()?.unwrap_or_default();
+    header.state = match home.state() {
+        // As sbws does since then; before, it ended with an exception.
+        Err(error) if generator.options().version >= SbwsVersion::V2_2_0 => {
+            warn(&format!("left out, as by sbws 2.2.0: {error}"));
+            SbwsState::default()
+        }
+        state => state?.unwrap_or_default(),
+    };
     Ok(home.network(false)?)
 }
 

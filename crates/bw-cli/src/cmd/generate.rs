@@ -153,12 +153,18 @@ fn publish(scaling: Scaling, mut facts: FileFacts, output: &Path) -> anyhow::Res
     let file = scaling.scaled.to_bandwidth_file(&facts)?;
     make_directory(output)?;
     let name = format_utc(scaling.now, "%Y%m%d_%H%M%S.v3bw");
-    let path = file.publish(output, &name, LATEST)?;
+    let path = file
+        .publish(output, &name, LATEST)
+        .with_context(|| not_written(output))?;
     Ok(Generated {
         path,
         latest: output.join(LATEST),
         scaled: scaling.scaled,
     })
+}
+
+pub(super) fn not_written(output: &Path) -> String {
+    format!("{}: the bandwidth file cannot be written", output.display())
 }
 
 pub(super) fn make_directory(output: &Path) -> anyhow::Result<()> {

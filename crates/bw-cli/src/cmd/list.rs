@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use bw_results::ScanSummary;
+use bw_results::{ScanParameters, ScanSummary};
 use serde_json::json;
 
 use super::scaling::open_stores;
 use crate::args::ListArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
-use crate::text::{print, print_json, size, table, utc};
+use crate::text::{print, print_json, printable, size, table, utc};
 
 /// Lists the scans, the newest first.
 pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
@@ -53,8 +53,8 @@ pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
         table.add_row([
             // Enough of it to tell scans apart at sight.
             summary.scan.id.to_string().chars().take(8).collect(),
-            summary.scan.scanner.clone(),
-            format!("{}/{}", parameters.partition, parameters.partitions),
+            printable(&summary.scan.scanner),
+            part(parameters),
             utc(summary.scan.started),
             state(summary).to_owned(),
             summary.measured.to_string(),
@@ -65,6 +65,16 @@ pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
     }
     print(table)?;
     Ok(Exit::Success)
+}
+
+/// Which part of the network a scan covers.
+fn part(parameters: &ScanParameters) -> String {
+    match parameters.relays.len() {
+        0 if parameters.is_selection() => "some".to_owned(),
+        0 => format!("{}/{}", parameters.partition, parameters.partitions),
+        1 => "1 relay".to_owned(),
+        relays => format!("{relays} relays"),
+    }
 }
 
 fn state(summary: &ScanSummary) -> &'static str {
@@ -86,6 +96,7 @@ fn row_json(summary: &ScanSummary) -> serde_json::Value {
         "ended": summary.scan.ended,
         "partition": summary.scan.parameters.partition,
         "partitions": summary.scan.parameters.partitions,
+        "selection": summary.scan.parameters.is_selection(),
         "destinations": summary.scan.parameters.destinations,
         "targets": summary.targets,
         "measured": summary.measured,

@@ -1,8 +1,9 @@
 //! From stores to weights: what `generate` publishes and `explain` explains.
 
 use std::collections::{BTreeSet, HashSet};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -222,16 +223,53 @@ fn aggregate_options(args: &ScalingArgs, now: UnixMillis, until: UnixMillis) -> 
 }
 
 fn scale_options(args: &ScalingArgs) -> anyhow::Result<ScaleOptions> {
-    if args.max_share.is_nan() || args.max_share <= 0.0 {
-        return Err(UsageError("--max-share must be above 0".to_owned()).into());
-    }
+    options_fit(args)?;
     let mut options = ScaleOptions::new(Method::from(args.scale));
     options.max_share = args.max_share;
     options.digits = args.round_digits.unwrap_or(options.digits);
     options.min_share = f64::from(args.min_percent) / 100.0;
-    options.constant = args.scale_constant;
-    options.quota = KilobytesPerSecond::new(args.quota);
+    options.constant = args.scale_constant.unwrap_or(options.constant);
+    options.quota = args.quota.map_or(options.quota, KilobytesPerSecond::new);
     Ok(options)
+}
+
+/// That what was given has an effect, and can have one.
+pub(super) fn options_fit(args: &ScalingArgs) -> Result<(), UsageError> {
+    if args
+        .max_share
+        .is_some_and(|share| share.is_nan() || share <= 0.0)
+    {
+        return Err(UsageError("--max-share must be above 0".to_owned()));
+    }
+    let capped = &[Scale::Torflow, Scale::TorflowPid][..];
+    for (option, given, methods) in [
+        ("--max-share", args.max_share.is_some(), capped),
+        (
+            "--round-digits",
+            args.round_digits.is_some(),
+            &[Scale::Torflow, Scale::TorflowPid, Scale::Linear],
+        ),
+        (
+            "--scale-constant",
+            args.scale_constant.is_some(),
+            &[Scale::Sbws],
+        ),
+        ("--quota", args.quota.is_some(), &[Scale::Linear]),
+        ("--param", !args.params.is_empty(), &[Scale::TorflowPid]),
+    ] {
+        if given && !methods.contains(&args.scale) {
+            let names: Vec<_> = methods.iter().map(|scale| Method::from(*scale)).collect();
+            let names: Vec<_> = names
+                .iter()
+                .map(|method| method.as_str().replace('_', "-"))
+                .collect();
+            let names = names.join(" or ");
+            return Err(UsageError(format!(
+                "{option} has an effect with --scale {names} only; leave it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The network's facts: from files, or the newest snapshot of all stores.
@@ -300,12 +338,26 @@ pub(super) fn newest_snapshot(
 
 /// The file in use: the one that was asked for, or the latest if there is one.
 fn previous(args: &ScalingArgs, latest: &Path) -> anyhow::Result<Option<PreviousFile>> {
-    let path: PathBuf = match &args.previous {
-        Some(path) => path.clone(),
-        None if latest.exists() => latest.to_owned(),
-        None => return Ok(None),
+    let path = args.previous.as_deref().unwrap_or(latest);
+    let file = match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && args.previous.is_none() => {
+            return Ok(None);
+        }
+        read => read.with_context(|| format!("{}: cannot be read", path.display()))?,
     };
-    let file =
-        std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    Ok(Some(PreviousFile::parse(&file)))
+    let previous = PreviousFile::parse(&file);
+    let Some(damage) = previous.damage() else {
+        return Ok(Some(previous));
+    };
+    if !previous.relays.is_empty() {
+        let text = "the new file is compared with what is left of it";
+        warn(&format!("{}: {damage}; {text}", path.display()));
+        return Ok(Some(previous));
+    }
+    if args.previous.is_some() {
+        return Err(UsageError(format!("--previous {}: {damage}", path.display())).into());
+    }
+    let text = "the new file cannot be compared with the one in use";
+    warn(&format!("{}: {damage}; {text}", path.display()));
+    Ok(None)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -64,12 +64,12 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
         ImportSource::Jsonl { files } => {
             for path in files {
                 let report = if path.as_os_str() == "-" {
-                    store.import_jsonl(&mut io::stdin().lock(), now)?
+                    store.import_jsonl(&mut io::stdin().lock(), now)
                 } else {
-                    let file = File::open(path)
-                        .with_context(|| format!("{}: cannot be read", path.display()))?;
-                    store.import_jsonl(&mut BufReader::new(file), now)?
+                    let file = File::open(path).with_context(|| unreadable(path))?;
+                    store.import_jsonl(&mut BufReader::new(file), now)
                 };
+                let report = report.with_context(|| unreadable(path))?;
                 total.added += report.added;
                 total.known += report.known;
                 total.bad += report.bad_lines;
@@ -86,18 +86,24 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
             let config = sbws_config.clone().or_else(|| SbwsHome::new(home).config());
             // Read before anything is written, so that a wrong one stops all.
             let settings = config.as_deref().map(SbwsConfig::read).transpose()?;
-            match (write_config, &settings) {
-                (None, _) => {}
-                (Some(_), None) => {
+            if let Some(path) = write_config {
+                let Some(settings) = &settings else {
                     let text = "there is no sbws.ini in the home; give --sbws-config";
                     return Err(UsageError(text.to_owned()).into());
-                }
-                (Some(path), Some(settings)) => {
-                    bw_file::replace_file(path, settings.to_toml().as_bytes())
-                        .with_context(|| format!("{}: not written", path.display()))?;
-                }
+                };
+                write_new(path, &settings.to_toml())?;
+                total.config = Some(path.clone());
             }
             let report = store.import_sbws(home, now)?;
+            if report.is_empty() {
+                return Err(UsageError(format!(
+                    "{}: this is no home of sbws: there are neither results (datadir/YYYY-MM-DD.txt) \
+                     nor tor/cached-consensus nor state.dat",
+                    home.display()
+                ))
+                .into());
+            }
+            total.unreadable = report.unreadable;
             total.consensus_relays = report.consensus_relays;
             total.descriptors = report.descriptors;
             total.state = report.state;
@@ -112,7 +118,7 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
         }
     }
     total.show(args.json)?;
-    Ok(if total.bad > 0 {
+    Ok(if total.bad + total.unreadable > 0 {
         Exit::NotGoodEnough
     } else {
         Exit::Success
@@ -120,7 +126,30 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
 }
 
 fn complain(path: &Path, line: u64, problem: &str) {
-    let _ = writeln!(io::stderr(), "{}:{line}: {problem}", path.display());
+    let place = match line {
+        0 => String::new(),
+        line => format!(":{line}"),
+    };
+    let _ = writeln!(io::stderr(), "{}{place}: {problem}", path.display());
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("{}: cannot be imported", path.display())
+}
+
+/// Writes a file that is not there yet.
+fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+    let written = File::create_new(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let text = "exists already; remove it, or give another file";
+            Err(UsageError(format!("--write-config: {} {text}", path.display())).into())
+        }
+        written => written.with_context(|| format!("{}: not written", path.display())),
+    }
 }
 
 /// What all files together gave.
@@ -135,6 +164,10 @@ struct Total {
     consensus_relays: Option<u64>,
     descriptors: u64,
     state: bool,
+    /// Files that could not be read.
+    unreadable: u64,
+    /// The configuration that was written.
+    config: Option<PathBuf>,
 }
 
 impl Total {
@@ -149,7 +182,18 @@ impl Total {
                 "consensus_relays": self.consensus_relays,
                 "descriptors": self.descriptors,
                 "state": self.state,
+                "unreadable_files": self.unreadable,
+                "config": self.config,
             }));
+        }
+        if let Some(path) = &self.config {
+            print(format!(
+                "wrote {}: give it to bwscan with --config",
+                path.display()
+            ))?;
+        }
+        if self.unreadable > 0 {
+            print(format!("{} files could not be read", self.unreadable))?;
         }
         if let Some(relays) = self.consensus_relays {
             print(format!(
