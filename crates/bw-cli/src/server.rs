@@ -442,8 +442,12 @@ mod tests {
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     }
 
-    /// What the server says last to an upload of `data`.
-    async fn upload(server: FileServer, data: Bytes, signed: Option<&ContentKey>) -> Receipt {
+    /// What the server says last to an upload of `data`: how many bytes were right.
+    async fn upload(
+        server: FileServer,
+        data: Bytes,
+        signed: Option<&ContentKey>,
+    ) -> Result<u64, Receipt> {
         let mut request = Request::post("/");
         if signed.is_some() {
             request = request.header(Nonce::HEADER, nonce().to_string());
@@ -457,8 +461,17 @@ mod tests {
         let mut all = lines
             .strip_suffix(b"\n")
             .unwrap()
-            .split(|&byte| byte == b'\n');
-        receipts.read(all.next_back().unwrap()).unwrap()
+            .split(|&byte| byte == b'\n')
+            .map(|line| receipts.read(line).unwrap());
+        let first = all.next().unwrap();
+        assert!(
+            matches!(first, Receipt::Bytes { count: 0, .. }),
+            "the first is written at once: {first:?}"
+        );
+        match all.next_back().unwrap() {
+            Receipt::Bytes { count, .. } => Ok(count),
+            other => Err(other),
+        }
     }
 
     #[tokio::test]
@@ -466,19 +479,19 @@ mod tests {
         let plain = FileServer::new(1 << 20);
         let data = content(Direction::Upload, 300_000);
         let said = upload(plain.clone(), data.clone(), None).await;
-        assert_eq!(said, Receipt::Bytes(300_000));
+        assert_eq!(said, Ok(300_000));
         let keyed = plain.clone().with_key(Some(key(1)));
         let said = upload(keyed.clone(), data.clone(), Some(&key(1))).await;
-        assert_eq!(said, Receipt::Bytes(300_000));
+        assert_eq!(said, Ok(300_000));
 
         let mut wrong = data.to_vec();
         wrong[299_999] ^= 1;
         let said = upload(keyed.clone(), wrong.into(), Some(&key(1))).await;
-        assert_eq!(said, Receipt::Wrong);
+        assert_eq!(said, Err(Receipt::Wrong));
         // What a download of the same nonce gives away is of no use.
         let download = content(Direction::Download, 1000);
         let said = upload(keyed, download, Some(&key(1))).await;
-        assert_eq!(said, Receipt::Wrong);
+        assert_eq!(said, Err(Receipt::Wrong));
 
         let small = FileServer::new(1000);
         let request = Request::post("/").body(Full::new(data)).unwrap();
@@ -494,7 +507,7 @@ mod tests {
         let begin = tokio::time::Instant::now();
         let data = content(Direction::Upload, 50_000);
         let (down, up) = tokio::join!(body(response), upload(server, data, None));
-        assert_eq!((down.len(), up), (50_000, Receipt::Bytes(50_000)));
+        assert_eq!((down.len(), up), (50_000, Ok(50_000)));
         let time = begin.elapsed().as_secs_f64();
         // Paused time: exact, not a measurement of this machine.
         assert!((4.9..5.2).contains(&time), "{time} s");

@@ -3,8 +3,10 @@
 
 mod download;
 mod flow;
+mod playout;
 mod request;
 mod upload;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +19,7 @@ use tokio_util::either::Either;
 
 pub use self::flow::HttpFlow;
 use self::request::Request;
+use self::waiting::Watched;
 use crate::error::chain;
 use crate::{
     Circuit, Circuits, ContentKey, Fault, Order, PathError, StageTimeouts, Tls, Transport, TwoHops,
@@ -34,9 +37,10 @@ pub const RATE_HEADER: &str = "bwscan-rate";
 /// A download asks for a Range. The answer must be 206 with the range that was
 /// asked for, or the part of it that the file has, and with just as many
 /// bytes. An upload is a POST that the server answers at once, with
-/// [`Receipts`]; only what they confirm counts.
+/// [`Receipts`](crate::Receipts); only what they confirm counts, at the pace of the server's
+/// clock, and no more is sent than two seconds ahead of them.
 ///
-/// With a key, the request carries a [`Nonce`], and nobody but the server can
+/// With a key, the request carries a [`Nonce`](crate::Nonce), and nobody but the server can
 /// send or confirm a single byte. A flow that takes nearly all of what the
 /// server says that it gives ([`RATE_HEADER`]) fails: that is no relay's rate.
 #[derive(Debug)]
@@ -86,6 +90,8 @@ where
             .connect(destination.host(), destination.port(), &self.timeouts)
             .await?;
         timings.begin = Some(begin.elapsed());
+        let stream = Watched::new(stream);
+        let waiting = stream.waiting();
         let stream = if destination.is_tls() {
             let begin = Instant::now();
             let stream = timeout(self.timeouts.tls, self.tls.connect(destination, stream))
@@ -105,7 +111,7 @@ where
             patience: self.timeouts.response,
             warned: Arc::clone(&self.warned),
         };
-        Ok(HttpFlow::new(stream, request, circuit))
+        Ok(HttpFlow::new(stream, waiting, request, circuit))
     }
 }
 

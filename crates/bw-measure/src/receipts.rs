@@ -1,5 +1,7 @@
 //! What a server confirms of an upload while it comes.
 
+use std::time::Duration;
+
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
@@ -11,11 +13,12 @@ const CODE: usize = 16;
 const WRONG: &str = "wrong";
 
 /// The lines of a server's answer to an upload: how many bytes have come so
-/// far, again and again, or that other bytes came than should.
+/// far and when, again and again, or that other bytes came than should.
 ///
-/// A line is the count in decimal, or `wrong`. With a [`ContentKey`] a space
-/// and a code follow: the first 16 bytes, in hexadecimal, of the HMAC-SHA-256
-/// of what stands before, under a key for this upload alone.
+/// A line is a count and a time, both in decimal and with a space between them, or
+/// `wrong`. With a [`ContentKey`] a space and a code follow: the first 16 bytes, in
+/// hexadecimal, of the HMAC-SHA-256 of what stands before, under a key for this upload alone.
+/// The first line is written at once, before anything has come.
 #[derive(Clone)]
 pub struct Receipts {
     mac: Option<Hmac<Sha256>>,
@@ -25,17 +28,31 @@ pub struct Receipts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Receipt {
-    /// So many bytes have come, all of them right.
-    Bytes(u64),
+    /// Bytes that have come, all of them right.
+    #[non_exhaustive]
+    Bytes {
+        /// How many.
+        count: u64,
+        /// How long after the head of the request the line was written, by the server's
+        /// monotonic clock; in whole microseconds, rounded down.
+        at: Duration,
+    },
     /// What came is not what should come.
     Wrong,
 }
 
+impl Receipt {
+    /// `count` bytes have come, `at` after the head of the request.
+    pub const fn bytes(count: u64, at: Duration) -> Self {
+        Self::Bytes { count, at }
+    }
+}
+
 impl Receipts {
     /// The response's header that tells that its body is of such lines, and its value.
-    pub const HEADER: (&'static str, &'static str) = ("bwscan-receipts", "v1");
+    pub const HEADER: (&'static str, &'static str) = ("bwscan-receipts", "v2");
     /// The longest line, with its newline, in bytes.
-    pub const LONGEST_LINE: usize = 20 + 1 + 2 * CODE + 1;
+    pub const LONGEST_LINE: usize = 20 + 1 + 20 + 1 + 2 * CODE + 1;
 
     /// Lines that the server signs if there is a key.
     pub fn new(key: Option<(&ContentKey, &Nonce)>) -> Self {
@@ -47,7 +64,10 @@ impl Receipts {
     /// The line that says it, with its newline.
     pub fn line(&self, receipt: Receipt) -> String {
         let said = match receipt {
-            Receipt::Bytes(count) => count.to_string(),
+            Receipt::Bytes { count, at } => {
+                let micros = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+                format!("{count} {micros}")
+            }
             Receipt::Wrong => WRONG.to_owned(),
         };
         match &self.mac {
@@ -68,7 +88,7 @@ impl Receipts {
         let said = match &self.mac {
             None => line,
             Some(mac) => {
-                let (said, code) = line.split_once(' ')?;
+                let (said, code) = line.rsplit_once(' ')?;
                 // As a nonce, a code is 32 hexadecimal digits.
                 let code: Nonce = code.parse().ok()?;
                 let mac = mac.clone().chain_update(said);
@@ -79,9 +99,16 @@ impl Receipts {
         if said == WRONG {
             return Some(Receipt::Wrong);
         }
-        let digits = said.bytes().all(|byte| byte.is_ascii_digit());
-        said.parse().ok().filter(|_| digits).map(Receipt::Bytes)
+        let (count, micros) = said.split_once(' ')?;
+        let at = Duration::from_micros(number(micros)?);
+        Some(Receipt::bytes(number(count)?, at))
     }
+}
+
+/// A number of nothing but digits.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 impl std::fmt::Debug for Receipts {
@@ -102,9 +129,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(count: u64) {
+        fn what_is_written_is_read(count: u64, micros: u64) {
+            let bytes = Receipt::bytes(count, Duration::from_micros(micros));
             for receipts in [Receipts::new(None), signed(1, 1)] {
-                for said in [Receipt::Bytes(count), Receipt::Wrong] {
+                for said in [bytes, Receipt::Wrong] {
                     let line = receipts.line(said);
                     prop_assert!(line.len() <= Receipts::LONGEST_LINE);
                     prop_assert_eq!(receipts.read(line.trim_end().as_bytes()), Some(said));
@@ -113,20 +141,24 @@ mod tests {
         }
 
         #[test]
-        fn nobody_else_can_write_a_line(count: u64, other: u64, junk: Vec<u8>) {
+        fn nobody_else_can_write_a_line(count: u64, other: u64, micros: u64, junk: Vec<u8>) {
             let receipts = signed(1, 1);
+            let said = Receipt::bytes(count, Duration::from_micros(micros));
             for line in [
-                Receipts::new(None).line(Receipt::Bytes(count)),
-                signed(2, 1).line(Receipt::Bytes(count)),
-                signed(1, 2).line(Receipt::Bytes(count)),
+                Receipts::new(None).line(said),
+                signed(2, 1).line(said),
+                signed(1, 2).line(said),
             ] {
                 prop_assert_eq!(receipts.read(line.trim_end().as_bytes()), None);
             }
-            let line = receipts.line(Receipt::Bytes(count));
-            let (_, code) = line.trim_end().split_once(' ').unwrap();
-            let moved = format!("{other} {code}");
-            let expected = (other == count).then_some(Receipt::Bytes(count));
+            let line = receipts.line(said);
+            let (_, code) = line.trim_end().rsplit_once(' ').unwrap();
+            let moved = format!("{other} {micros} {code}");
+            let expected = (other == count).then_some(said);
             prop_assert_eq!(receipts.read(moved.as_bytes()), expected);
+            let later = format!("{count} {other} {code}");
+            let expected = (other == micros).then_some(said);
+            prop_assert_eq!(receipts.read(later.as_bytes()), expected);
             prop_assert_eq!(receipts.read(&junk), None);
         }
     }
@@ -136,12 +168,17 @@ mod tests {
         let receipts = Receipts::new(None);
         for bad in [
             "",
-            "+5",
-            "-5",
-            " 5",
+            "5",
             "5 ",
-            "0x5",
-            "18446744073709551616",
+            " 5",
+            "+5 1",
+            "5 -1",
+            " 5 1",
+            "5 1 ",
+            "5  1",
+            "0x5 1",
+            "18446744073709551616 1",
+            "1 18446744073709551616",
             "wrongs",
         ] {
             assert_eq!(receipts.read(bad.as_bytes()), None, "{bad:?}");

@@ -44,6 +44,8 @@ pub(crate) struct Moving {
     read: u64,
     /// What was read since this tick began: whoever reads goes on reading as much in it.
     reading: (u64, u64),
+    /// Whether all that had come was read since that was last asked.
+    ran_dry: bool,
     end: Option<End>,
 }
 
@@ -61,6 +63,7 @@ impl Moving {
             moved: 0.0,
             read: 0,
             reading: (0, 0),
+            ran_dry: true,
             end: None,
         }
     }
@@ -203,7 +206,14 @@ impl Traffic {
             flow.reading = (self.done, 0);
         }
         flow.reading.1 += fresh;
+        flow.ran_dry |= flow.waiting() == 0;
         fresh
+    }
+
+    /// Whether all that had come was read at some moment since this was last asked.
+    pub(crate) fn ran_dry(&mut self, id: u64) -> bool {
+        let flow = self.flows.get_mut(&id);
+        flow.is_none_or(|flow| std::mem::take(&mut flow.ran_dry))
     }
 
     /// Lets everything flow until tick `until` is over.

@@ -78,6 +78,11 @@ impl Flow for SimFlow {
         let id = self.id;
         id.map_or(0, |id| self.inner.lock().traffic.read(id, most))
     }
+
+    fn ran_dry(&mut self) -> bool {
+        self.id
+            .is_none_or(|id| self.inner.lock().traffic.ran_dry(id))
+    }
 }
 
 /// A caller that does not keep to the order of things.

@@ -37,8 +37,10 @@ pub(super) struct Reception<B> {
     /// What has come but is not counted.
     unread: Bytes,
     count: u64,
-    /// What was confirmed last, and when.
-    said: u64,
+    /// When the head of the request had come.
+    begin: Instant,
+    /// What was confirmed last, and when; at first nothing was.
+    said: Option<u64>,
     said_at: Instant,
     over: bool,
 }
@@ -62,7 +64,8 @@ where
             throttle,
             unread: Bytes::new(),
             count: 0,
-            said: 0,
+            begin: Instant::now(),
+            said: None,
             said_at: Instant::now(),
             over: false,
         }
@@ -83,18 +86,18 @@ where
             linger(&mut self.body).await;
             return None;
         }
+        let Some(said) = self.said else {
+            // So the time of all that comes is known.
+            return Some(self.confirm());
+        };
         loop {
             if self.unread.is_empty() {
-                let patience = if self.count > self.said {
-                    SLOWEST
-                } else {
-                    IDLE
-                };
+                let patience = if self.count > said { SLOWEST } else { IDLE };
                 let frame = tokio::select! {
                     frame = self.body.frame() => frame,
                     () = sleep_until(self.said_at + patience) => {
                         // Silence, or a receipt that is due.
-                        return (self.count > self.said).then(|| self.confirm());
+                        return (self.count > said).then(|| self.confirm());
                     }
                 };
                 match frame {
@@ -119,7 +122,7 @@ where
                 return Some(self.receipts.line(Receipt::Wrong));
             }
             self.count += step as u64;
-            let (new, time) = (self.count - self.said, self.said_at.elapsed());
+            let (new, time) = (self.count - said, self.said_at.elapsed());
             if time >= SLOWEST || (time >= CLOSEST && new >= WORTH) {
                 return Some(self.confirm());
             }
@@ -127,9 +130,10 @@ where
     }
 
     fn confirm(&mut self) -> String {
-        self.said = self.count;
+        self.said = Some(self.count);
         self.said_at = Instant::now();
-        self.receipts.line(Receipt::Bytes(self.count))
+        self.receipts
+            .line(Receipt::bytes(self.count, self.begin.elapsed()))
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) struct Download {
     /// What the head of the answer announced.
     length: u64,
     received: u64,
+    /// Of these, what was not taken.
+    at_hand: u64,
     /// What must come, if that is known.
     content: Option<Content>,
 }
@@ -22,6 +24,7 @@ impl Download {
         Self {
             length,
             received: 0,
+            at_hand: 0,
             content,
         }
     }
@@ -30,8 +33,22 @@ impl Download {
         self.length
     }
 
-    /// Verifies the next bytes; returns how many they are.
-    pub(super) fn take(&mut self, data: &[u8]) -> Result<u64, Problem> {
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(super) fn at_hand(&self) -> u64 {
+        self.at_hand
+    }
+
+    pub(super) fn take(&mut self, most: u64) -> u64 {
+        let taken = most.min(self.at_hand);
+        self.at_hand -= taken;
+        taken
+    }
+
+    /// Verifies the next bytes.
+    pub(super) fn receive(&mut self, data: &[u8]) -> Result<(), Problem> {
         let content = self.content.as_mut();
         if content.is_some_and(|content| !content.matches(data)) {
             let detail = format!(
@@ -42,7 +59,8 @@ impl Download {
             return Err((Stage::Content, FailureKind::Content, detail));
         }
         self.received += data.len() as u64;
-        Ok(data.len() as u64)
+        self.at_hand += data.len() as u64;
+        Ok(())
     }
 }
 

@@ -13,12 +13,13 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, RANGE, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::download::{self, Download};
 use super::flow::{Part, Payload};
 use super::upload::{self, Upload, UploadBody};
+use super::waiting::Waiting;
 use super::{RATE_HEADER, local, number};
 use crate::error::chain;
 use crate::{Content, ContentKey, Destination, Fault, Nonce, PathError, Receipts};
@@ -43,11 +44,16 @@ pub(super) struct Request {
 
 impl Request {
     /// Sends it over `stream`, waits for the head of the answer and verifies it.
-    pub(super) async fn send<S>(&self, mut stream: S) -> Result<Payload, PathError>
+    pub(super) async fn send<S>(
+        &self,
+        mut stream: S,
+        waiting: Arc<Waiting>,
+    ) -> Result<Payload, PathError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         self.silent_until_asked(&mut stream)?;
+        let asked = Instant::now();
         let nonce = Nonce::from_bytes(rand::random());
         let secret = self.key.as_ref().map(|key| (key, &nonce));
         let content = secret.map(|(key, nonce)| key.content(nonce, self.direction));
@@ -74,20 +80,29 @@ impl Request {
             }
             Direction::Upload => {
                 let body = UploadBody::new(self.bytes, content);
-                let sent = body.sent();
+                let gate = body.gate();
                 let request = head.method("POST").body(body);
                 let (answer, connection) = self.exchange(stream, request).await?;
                 upload::verify(&answer)?;
                 self.announced(&answer, Receipts::HEADER)?;
-                let part = Part::Upload(Upload::new(self.bytes, sent, Receipts::new(secret)));
-                (answer, connection, part)
+                let upload = Upload::new(self.bytes, gate, Receipts::new(secret), asked);
+                (answer, connection, Part::Upload(Box::new(upload)))
             }
             _ => return Err(local("only downloads and uploads can be made over HTTP")),
         };
         let limit = number(answer.headers(), RATE_HEADER);
         self.warn_of(limit);
-        let body = answer.into_body();
-        Ok(Payload::new(body, part, self.forger(), limit, connection))
+        Ok(Payload {
+            body: answer.into_body(),
+            part,
+            waiting,
+            forger: self.forger(),
+            limit,
+            begin: Instant::now(),
+            ended: false,
+            offered: None,
+            _connection: connection,
+        })
     }
 
     /// Fails if something has come already: nobody was asked for anything.
@@ -156,12 +171,16 @@ impl Request {
         if found.is_some_and(|found| found.as_bytes() == value.as_bytes()) {
             return Ok(());
         }
-        let needs = if name == Receipts::HEADER.0 {
-            "an upload needs a server that confirms what comes"
-        } else {
-            "there is a key, which the server has not"
+        let detail = match found {
+            Some(other) => format!(
+                "the answer has {name:?} with {other:?}, not {value:?}: the server's bwscan is of \
+                 another version, let both be of the same"
+            ),
+            None if name == Receipts::HEADER.0 => {
+                format!("an upload needs a server that confirms what comes: no header {name:?}")
+            }
+            None => format!("there is a key, which the server has not: no header {name:?}"),
         };
-        let detail = format!("{needs}: no header {name:?} with {value:?} in the answer");
         let (stage, kind) = (Stage::Http, FailureKind::Protocol);
         Err(PathError::new(stage, kind, self.forger(), detail))
     }
