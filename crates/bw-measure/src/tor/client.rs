@@ -9,9 +9,10 @@ use futures::StreamExt;
 use tor_chanmgr::{ChanMgr, ChanMgrConfig, ChannelConfig, Dormancy};
 use tor_config::{ConfigurationSource, ConfigurationSources, sources::MustRead};
 use tor_llcrypto::pk::rsa::RsaIdentity;
-use tor_memquota::ArcMemoryQuotaTrackerExt as _;
+use tor_memquota::MemoryQuotaTracker;
 use tor_netdir::NetDirProvider;
 use tor_proto::memquota::ToplevelAccount;
+use tor_rtcompat::Runtime;
 use tor_rtcompat::tokio::TokioRustlsRuntime;
 
 use super::{TorCircuits, TorDirectory};
@@ -29,6 +30,11 @@ pub struct TorSettings {
     pub config: Vec<PathBuf>,
     /// How long reaching the network may take. Default 3 minutes.
     pub patience: Duration,
+    /// The most memory for what waits in the queues of all measuring circuits, in bytes, at
+    /// least 16 MiB. Above it arti closes the streams whose data has waited longest, which
+    /// fails their measurements. Default 256 MiB: 100 circuits, each with ten times what a
+    /// sender that is asked for a pause lets wait (500 cells of 514 bytes).
+    pub memory: u64,
 }
 
 impl TorSettings {
@@ -38,6 +44,7 @@ impl TorSettings {
             directory: directory.into(),
             config: Vec::new(),
             patience: Duration::from_secs(180),
+            memory: 256 << 20,
         }
     }
 }
@@ -127,7 +134,10 @@ impl TorClient {
             }
         };
         let cause = match done {
-            Ok(Ok(())) => return Self::with_client(client, runtime, authorities),
+            Ok(Ok(())) => {
+                let memory = quota(settings.memory, &runtime)?;
+                return Self::with_client(client, runtime, authorities, memory);
+            }
             Ok(Err(error)) => chain(&error),
             Err(_) => format!("not done within {} s", settings.patience.as_secs()),
         };
@@ -141,6 +151,7 @@ impl TorClient {
         client: Arc<arti_client::TorClient<TokioRustlsRuntime>>,
         runtime: TokioRustlsRuntime,
         authorities: Vec<RsaIdentity>,
+        memory: ToplevelAccount,
     ) -> Result<Self, Error> {
         let provider = client.dirmgr().map_err(|error| unusable(&error))?;
         let netdir = provider
@@ -156,7 +167,7 @@ impl TorClient {
             ChanMgrConfig::new(channel_config),
             Dormancy::Active,
             netdir.params(),
-            ToplevelAccount::new_noop(),
+            memory,
         )
         .map_err(|error| unusable(&error))?;
         let channels = Arc::new(channels);
@@ -192,6 +203,19 @@ impl TorClient {
         let provider = self.client.dirmgr().map_err(|error| unusable(&error))?;
         Ok(TorCircuits::new(provider, Arc::clone(&self.channels)))
     }
+}
+
+/// At most about `bytes` of memory for everything that waits in queues of arti.
+///
+/// A stream's queue takes 2,000,000 messages (tor-proto 0.47), about 1 GB, whatever was asked of
+/// the sender; nothing but this keeps all of them together within bounds.
+fn quota(bytes: u64, runtime: &impl Runtime) -> Result<ToplevelAccount, Error> {
+    // Less than arti makes sense of.
+    const LEAST: usize = 16 << 20;
+    let most = usize::try_from(bytes).unwrap_or(usize::MAX / 2).max(LEAST);
+    let config = tor_memquota::Config::builder().max(most).build();
+    let config = config.map_err(|error| unusable(&error))?;
+    MemoryQuotaTracker::new(runtime, config).map_err(|error| unusable(&error))
 }
 
 /// arti's configuration: its defaults, ours, the operator's files, our directory.
@@ -249,4 +273,48 @@ fn unreachable_network(status: &str, cause: &str) -> Error {
          connection, the clock, and the Tor configuration"
     );
     Error::new(ErrorKind::Directory, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::SinkExt as _;
+    use tor_memquota::mq_queue::{ChannelSpec as _, MpscUnboundedSpec};
+    use tor_rtcompat::DynTimeProvider;
+
+    /// What arti does with a stream that brings `megabytes` that nobody reads, 1 KiB at a time.
+    async fn takes_all(megabytes: usize, limit: u64) -> bool {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = TokioRustlsRuntime::current().unwrap();
+        let memory = quota(limit, &runtime).unwrap();
+        let account = memory.new_account(None).unwrap();
+        let time = DynTimeProvider::new(runtime);
+        let queue = MpscUnboundedSpec::new().new_mq::<Kilobyte>(time, &account);
+        let (mut sender, _receiver) = queue.unwrap();
+        for _ in 0..megabytes << 10 {
+            if sender.send(Kilobyte([7; 1024])).await.is_err() {
+                return false;
+            }
+            tokio::task::yield_now().await;
+        }
+        true
+    }
+
+    #[derive(Debug)]
+    struct Kilobyte(#[expect(dead_code, reason = "only its size matters")] [u8; 1024]);
+
+    impl tor_memquota::HasMemoryCost for Kilobyte {
+        fn memory_cost(&self, _: tor_memquota::EnabledToken) -> usize {
+            size_of::<Self>()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_is_thrown_away_above_the_limit() {
+        assert!(takes_all(8, 16 << 20).await);
+        assert!(!takes_all(64, 16 << 20).await);
+        // Nonsense is brought within bounds.
+        assert!(!takes_all(64, 0).await);
+        assert!(takes_all(8, u64::MAX).await);
+    }
 }
