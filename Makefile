@@ -1,9 +1,11 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test check bench bench-aggregate bench-scan clean
+.PHONY: demo test fresh check bench bench-aggregate bench-scan clean
 
 # The whole job on a private Tor network; results in ./demo.
 demo:
 	scripts/setup.sh demo
+	@echo "Building; the first time takes some 20 minutes on two cores."
+	cargo build --locked -p bw-cli
 	cargo run --locked --quiet -p bw-cli -- demo --output demo
 
 # All tests, those on private Tor networks included.
@@ -11,6 +13,10 @@ test:
 	scripts/setup.sh test
 	cargo test --locked --workspace --all-features --doc
 	cargo nextest run --locked --workspace --all-features
+
+# Both of them on a minimal Debian in a folder; needs root and debootstrap.
+fresh:
+	scripts/fresh_machine.sh
 
 # What must hold beside the tests.
 check:

@@ -20,9 +20,10 @@ use bw_file::BytesPerSecond;
 use bw_testnet::{Network, Plan, Prior, RelaySpec};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use bench::{Bench, Kill, outcomes, query, text};
+use bench::{Bench, Kill, outcomes, query, send, text};
 use faulty::{FaultyServer, Mode};
 
 /// Relays and exits of the network.
@@ -385,9 +386,7 @@ async fn a_consensus_that_changes(network: &Network, bench: &Bench) {
     for authority in network.authorities() {
         let list = authority.data_directory().join("approved-routers");
         std::fs::write(list, format!("!reject {}\n", gone.fingerprint)).unwrap();
-        let pid = authority.process().unwrap().pid().to_string();
-        let sent = Command::new("kill").args(["-s", "HUP", &pid]).status();
-        assert!(sent.unwrap().success());
+        send(authority.process().unwrap().pid(), Signal::HUP);
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let file = format!(

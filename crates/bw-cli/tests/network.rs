@@ -5,22 +5,23 @@
 
 mod bench;
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use bw_file::BytesPerSecond;
 use bw_results::Store;
 use bw_testnet::{Network, Plan, RelaySpec};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use bench::{Bench, Kill, bwscan, outcomes, serve};
+use bench::{Bench, Kill, bwscan, outcomes, send, serve};
 
 /// Relays and exits of the network.
 const RELAYS: usize = 6;
 
 /// Starts a scan and interrupts it once it has recorded more than `known`
 /// outcomes; returns how it ended and how many outcomes there are.
-fn interrupt(bench: &Bench, data: &str, signal: &str, known: u64) -> (Option<i32>, u64) {
+fn interrupt(bench: &Bench, data: &str, signal: Signal, known: u64) -> (Option<i32>, u64) {
     let mut child = Kill(bench.scan(data, &bench.url, &["--quiet"]).spawn().unwrap());
     let path = bench.data(data);
     let begin = Instant::now();
@@ -37,14 +38,7 @@ fn interrupt(bench: &Bench, data: &str, signal: &str, known: u64) -> (Option<i32
     }
     // In the middle of the next transfer.
     std::thread::sleep(Duration::from_millis(700));
-    let pid = child.0.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-s", signal, &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    send(child.0.id(), signal);
     let status = child.0.wait().unwrap();
     (status.code(), outcomes(&path))
 }
@@ -84,7 +78,7 @@ async fn scans_on_a_private_network() {
 }
 
 fn interrupted_scans_go_on(bench: &Bench) {
-    let (code, first) = interrupt(bench, "interrupted", "INT", 0);
+    let (code, first) = interrupt(bench, "interrupted", Signal::INT, 0);
     assert_eq!(code, Some(130));
     let listed = bench.list("interrupted");
     assert_eq!(listed.as_array().unwrap().len(), 1);
@@ -106,10 +100,10 @@ fn interrupted_scans_go_on(bench: &Bench) {
         text(&output)
     );
 
-    let (code, second) = interrupt(bench, "interrupted", "TERM", first);
+    let (code, second) = interrupt(bench, "interrupted", Signal::TERM, first);
     assert_eq!(code, Some(130));
     assert!(second > first);
-    let (code, third) = interrupt(bench, "interrupted", "KILL", second);
+    let (code, third) = interrupt(bench, "interrupted", Signal::KILL, second);
     assert_eq!(code, None, "killed by a signal");
     assert!(third > second, "what was recorded before SIGKILL is there");
     assert_eq!(bench.list("interrupted")[0]["state"], "unfinished");

@@ -12,6 +12,7 @@ pub(crate) use command::bwscan;
 
 use bw_results::Store;
 use bw_testnet::Network;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A place for the data of scans, a server to measure against, and what a
@@ -33,6 +34,12 @@ impl Drop for Kill {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Sends a signal to a process of this test.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 /// `bwscan serve` on a free port; the URL is the one it prints.
