@@ -131,8 +131,24 @@ fn wrong_status(status: StatusCode, expected: StatusCode) -> PathError {
         Stage::Http,
         FailureKind::Status,
         Fault::Destination,
-        format!("the server answered {status}, not {}", expected.as_u16()),
+        format!(
+            "the server answered {status}, not {}{}",
+            expected.as_u16(),
+            advice(status)
+        ),
     )
+}
+
+/// What the operator can do about a wrong status.
+fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => "; check the path of the destination",
+        StatusCode::OK => "; it ignores Range requests",
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; it does not let everyone in",
+        status if status.is_redirection() => "; give the URL to which it redirects",
+        StatusCode::METHOD_NOT_ALLOWED => "; uploads need \"bwscan serve\"",
+        _ => "",
+    }
 }
 
 fn tls_timeout(timeouts: &StageTimeouts) -> PathError {
@@ -153,5 +169,56 @@ fn tls_problem(error: &std::io::Error) -> PathError {
         ErrorKind::InvalidData => FailureKind::Protocol,
         _ => FailureKind::Closed,
     };
-    PathError::new(Stage::Tls, kind, Fault::Either, chain(error))
+    let detail = certificate_problem(error).map_or_else(|| chain(error), ToOwned::to_owned);
+    PathError::new(Stage::Tls, kind, Fault::Either, detail)
+}
+
+/// The usual problems with a certificate, and what to do about them.
+fn certificate_problem(error: &std::io::Error) -> Option<&'static str> {
+    use rustls::CertificateError as Problem;
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(problem) = error else {
+        return None;
+    };
+    Some(match problem {
+        Problem::UnknownIssuer => {
+            "the certificate of the server is from an unknown issuer; give that one's with --ca-file"
+        }
+        Problem::Expired | Problem::ExpiredContext { .. } => {
+            "the certificate of the server has expired; renew it, or check the clock here"
+        }
+        Problem::NotValidYet | Problem::NotValidYetContext { .. } => {
+            "the certificate of the server is not valid yet; check the clock here"
+        }
+        Problem::NotValidForName | Problem::NotValidForNameContext { .. } => {
+            "the certificate of the server is for another host name; check the destination"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_problems_come_with_advice() {
+        use rustls::{CertificateError, Error};
+        let problem = |error| {
+            let error = Error::InvalidCertificate(error);
+            tls_problem(&std::io::Error::new(std::io::ErrorKind::InvalidData, error)).detail
+        };
+        let text = problem(CertificateError::UnknownIssuer);
+        assert!(
+            text.contains("--ca-file") && !text.contains("UnknownIssuer"),
+            "{text}"
+        );
+        assert!(problem(CertificateError::Expired).contains("clock"));
+        assert!(problem(CertificateError::NotValidForName).contains("host name"));
+        let text = wrong_status(StatusCode::NOT_FOUND, StatusCode::PARTIAL_CONTENT).detail;
+        assert_eq!(
+            text,
+            "the server answered 404 Not Found, not 206; check the path of the destination"
+        );
+    }
 }

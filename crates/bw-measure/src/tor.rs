@@ -6,9 +6,11 @@
 
 mod circuits;
 mod client;
+mod configuration;
 mod descriptors;
 mod directory;
 mod params;
+mod words;
 
 pub use circuits::{TorCircuit, TorCircuits, TorStream};
 pub use client::{Bootstrap, TorClient, TorSettings};

@@ -17,6 +17,7 @@ use tor_proto::client::stream::DataStream;
 use tor_rtcompat::tokio::TokioRustlsRuntime;
 
 use super::rsa_identity;
+use super::words::describe;
 use crate::error::chain;
 use crate::{Circuit, Circuits, Fault, PathError, StageTimeouts, TwoHops};
 
@@ -183,7 +184,7 @@ where
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             let (kind, fault) = classify(error.kind(), usual);
-            Err(PathError::new(stage, kind, fault, chain(&error)))
+            Err(PathError::new(stage, kind, fault, describe(&error)))
         }
         Err(_) => Err(PathError::new(
             stage,

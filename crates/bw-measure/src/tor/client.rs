@@ -1,13 +1,11 @@
 //! The connection to a Tor network: configuration and bootstrap.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arti_client::TorClientConfig;
 use futures::StreamExt;
 use tor_chanmgr::{ChanMgr, ChanMgrConfig, ChannelConfig, Dormancy};
-use tor_config::{ConfigurationSource, ConfigurationSources, sources::MustRead};
 use tor_llcrypto::pk::rsa::RsaIdentity;
 use tor_memquota::MemoryQuotaTracker;
 use tor_netdir::NetDirProvider;
@@ -15,6 +13,8 @@ use tor_proto::memquota::ToplevelAccount;
 use tor_rtcompat::Runtime;
 use tor_rtcompat::tokio::TokioRustlsRuntime;
 
+use super::configuration::configuration;
+use super::words::describe;
 use super::{TorCircuits, TorDirectory};
 use crate::error::chain;
 use crate::{Error, ErrorKind};
@@ -58,21 +58,6 @@ pub struct Bootstrap {
     /// What is going on, in words.
     pub status: String,
 }
-
-/// What a scanner wants to be otherwise than in a browser's client: circuits
-/// only when we ask for them, no learned timeouts (they would cut off slow
-/// relays), no padding, which would be measured along.
-const DEFAULTS: &str = r#"
-[preemptive_circuits]
-initial_predicted_ports = []
-min_exit_circs_for_port = 0
-
-[override_net_params]
-cbtdisabled = 1
-
-[channel]
-padding = "none"
-"#;
 
 /// A client of a Tor network that has a directory and can build circuits.
 pub struct TorClient {
@@ -138,7 +123,7 @@ impl TorClient {
                 let memory = quota(settings.memory, &runtime)?;
                 return Self::with_client(client, runtime, authorities, memory);
             }
-            Ok(Err(error)) => chain(&error),
+            Ok(Err(error)) => describe(&error),
             Err(_) => format!("not done within {} s", settings.patience.as_secs()),
         };
         Err(unreachable_network(
@@ -216,50 +201,6 @@ fn quota(bytes: u64, runtime: &impl Runtime) -> Result<ToplevelAccount, Error> {
     let config = tor_memquota::Config::builder().max(most).build();
     let config = config.map_err(|error| unusable(&error))?;
     MemoryQuotaTracker::new(runtime, config).map_err(|error| unusable(&error))
-}
-
-/// arti's configuration: its defaults, ours, the operator's files, our directory.
-fn configuration(settings: &TorSettings) -> Result<TorClientConfig, Error> {
-    let mut sources = ConfigurationSources::new_empty();
-    sources.push_source(
-        ConfigurationSource::from_verbatim(DEFAULTS.to_owned()),
-        MustRead::MustRead,
-    );
-    let storage = storage(&settings.directory);
-    sources.push_source(
-        ConfigurationSource::from_verbatim(storage),
-        MustRead::MustRead,
-    );
-    for path in &settings.config {
-        sources.push_source(
-            ConfigurationSource::from_path(path.clone()),
-            MustRead::MustRead,
-        );
-    }
-    let refuse = |error: &dyn std::error::Error| {
-        let files: Vec<String> = settings
-            .config
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        let text = format!("Tor configuration ({}): {}", files.join(", "), chain(error));
-        Error::new(ErrorKind::Configuration, text)
-    };
-    let tree = sources.load().map_err(|error| refuse(&error))?;
-    tor_config::resolve(&tree).map_err(|error| refuse(&error))
-}
-
-/// Cache and state under `directory`, as TOML.
-fn storage(directory: &Path) -> String {
-    let quoted = |name: &str| {
-        // A debug string is a TOML string for all that can be in a path.
-        format!("{:?}", directory.join(name).to_string_lossy())
-    };
-    format!(
-        "[storage]\ncache_dir = {{ literal = {cache} }}\nstate_dir = {{ literal = {state} }}\n",
-        cache = quoted("cache"),
-        state = quoted("state"),
-    )
 }
 
 fn unusable(error: &(dyn std::error::Error + 'static)) -> Error {
