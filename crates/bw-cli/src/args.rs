@@ -6,28 +6,31 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bw_file::Fingerprint;
+use bw_file::BytesPerSecond;
 use bw_measure::{Placement, Window};
 use bw_results::Direction;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::relay_name::RelayName;
 pub(crate) use crate::result_args::{
     AggregateArgs, ExplainArgs, ExportArgs, GenerateArgs, ImportArgs, ListArgs,
 };
+use crate::{examples, values};
 
-/// The bandwidth scanner for Tor-like networks.
+/// Headings of help.
+pub(crate) const COMMON: &str = "Common";
+pub(crate) const NETWORK: &str = "Network";
+pub(crate) const LIMITS: &str = "Limits";
+pub(crate) const OUTPUT: &str = "Output";
+const GENERAL: &str = "General";
+
+/// Measure relays of a Tor network, and write the bandwidth file of its authorities.
 ///
-/// Measures relays by downloading through them, and writes the bandwidth file
-/// that a directory authority reads.
+/// bwscan downloads through each relay, stores what it measured, and writes the
+/// bandwidth file (v3bw) that directory authorities vote with.
 #[derive(Debug, Parser)]
-#[command(name = "bwscan", version, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done; 1 done, but the result is not good enough or empty; \
-    2 wrong usage or configuration; 3 the Tor network cannot be had; 4 no destination works; \
-    5 a file cannot be read or written; 6 the new bandwidth file is not plausible, the old one \
-    stays; 130 interrupted."
-)]
+#[command(name = "bwscan", version, max_term_width = 100, after_help = examples::BWSCAN)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -37,69 +40,93 @@ pub(crate) struct Args {
 
 /// Options of every command.
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = GENERAL)]
 pub(crate) struct Global {
-    /// Where results, bandwidth files and Tor's directory are kept [default:
-    /// bwscan in the user's data directory].
+    /// Keep results, bandwidth files and the Tor directory here [default: bwscan
+    /// in the user's data directory].
     #[arg(long, global = true, env = "BWSCAN_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Take what is not given here from this file [default: bwscan.toml in
-    /// bwscan's part of the user's configuration directory, if it is there].
-    #[arg(long, global = true, env = "BWSCAN_CONFIG", value_name = "FILE")]
+    /// Read options from this file [default: bwscan/bwscan.toml in the user's
+    /// configuration directory, if it exists].
+    #[arg(
+        long,
+        global = true,
+        env = "BWSCAN_CONFIG",
+        hide_short_help = true,
+        value_name = "FILE"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Read no configuration file.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_config: bool,
-    /// More diagnostics on standard error; twice and three times for more.
+    /// Log more on standard error; repeat for more detail.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// What to log, as tracing directives ("info", "bw_measure=debug,warn").
-    #[arg(long, global = true, env = "BWSCAN_LOG", value_name = "FILTER")]
+    /// Log what these tracing directives select ("info", "bw_measure=debug,warn").
+    #[arg(
+        long,
+        global = true,
+        env = "BWSCAN_LOG",
+        hide_short_help = true,
+        value_name = "FILTER"
+    )]
     pub(crate) log: Option<String>,
     /// Log in JSON.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) log_json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Measure relays.
+    #[command(after_help = examples::SCAN)]
     Scan(Box<ScanArgs>),
     /// List the scans in the store.
     List(ListArgs),
     /// Combine the latest completed scans, relay by relay.
+    #[command(after_help = examples::AGGREGATE)]
     Aggregate(AggregateArgs),
     /// Write the bandwidth file.
+    #[command(after_help = examples::GENERATE)]
     Generate(GenerateArgs),
-    /// Tell why a relay has its weight, or none.
+    /// Show why a relay has its weight, or none.
+    #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
     /// Write all results as JSON Lines, or as sbws does.
+    #[command(after_help = examples::EXPORT)]
     Export(ExportArgs),
-    /// Add the results of other scanners, each once.
+    /// Add the results of other scanners.
+    #[command(after_help = examples::IMPORT)]
     Import(ImportArgs),
     /// Check, show, compare and convert bandwidth files.
     File(crate::file::FileArgs),
     /// Run a web server to measure against.
+    #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
-    /// Show what the configuration file does.
+    /// Show the options that a command would run with.
+    #[command(after_help = examples::CONFIG)]
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
     /// Run a private Tor network on this machine.
+    #[command(after_help = examples::TESTNET)]
     Testnet {
         #[command(subcommand)]
         command: TestnetCommand,
     },
-    /// Show the whole job on a private Tor network: scan, generate, vote.
+    /// Scan a private Tor network, write its file, and let its authorities vote.
+    #[command(after_help = examples::DEMO)]
     Demo(DemoArgs),
     /// Print a completion script for a shell.
     Completions {
-        /// The shell.
+        /// Name the shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write one per command into a directory.
+    /// Print the manual page, or write all pages into a directory.
+    #[command(after_help = examples::MAN)]
     Man {
-        /// Where to write them.
+        /// Write man1/ and man5/ into this directory.
         directory: Option<PathBuf>,
     },
 }
@@ -107,20 +134,20 @@ pub(crate) enum Command {
 /// Relays of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Only {
-    /// Those that the consensus calls unmeasured.
+    /// Relays that the consensus calls unmeasured.
     Unmeasured,
 }
 
 /// Where in the circuit relays are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PositionArg {
-    /// Exits as exits, all others as entries.
+    /// Measure exits as exits, all others as entries.
     Natural,
-    /// All as entries.
+    /// Measure all as entries.
     Entry,
-    /// Exits as exits; others cannot be measured.
+    /// Measure exits as exits, and no others.
     Exit,
-    /// Exits as exits and as entries, all others as entries.
+    /// Measure exits as exits and as entries, all others as entries.
     Both,
 }
 
@@ -135,30 +162,14 @@ impl From<PositionArg> for Placement {
     }
 }
 
-/// A number of things of which there must be one.
-fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("not a number of at least 1".to_owned()),
-        Ok(count) => Ok(count),
-    }
-}
-
-/// More than nothing, at most everything.
-fn parse_percent(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
-        _ => Err("not a number of percent above 0, at most 100".to_owned()),
-    }
-}
-
 /// Which way the payload goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DirectionArg {
-    /// Upload if the consensus has bwscanner_cc=2, else download.
+    /// Upload if the consensus has bwscanner_cc=2, download otherwise.
     Auto,
-    /// From the destination; any web server with Range requests does.
+    /// Download from any web server that answers Range requests.
     Download,
-    /// To the destination, which must be a "bwscan serve".
+    /// Upload to a "bwscan serve".
     Upload,
 }
 
@@ -175,9 +186,10 @@ impl DirectionArg {
 
 /// How the Tor network is reached.
 #[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = NETWORK)]
 pub(crate) struct TorArgs {
-    /// An arti configuration file (TOML) for another network than the public
-    /// one; may be given several times.
+    /// Reach another network than the public one, by this arti configuration
+    /// file (TOML); repeat for several files.
     #[arg(
         long,
         env = "BWSCAN_TOR_CONFIG",
@@ -185,16 +197,17 @@ pub(crate) struct TorArgs {
         value_delimiter = ' '
     )]
     pub(crate) tor_config: Vec<PathBuf>,
-    /// How long reaching the Tor network may take.
-    #[arg(long, default_value = "3m", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
+    /// Give up reaching the Tor network after this time.
+    #[arg(long, default_value = "3m", value_parser = values::time,
+          hide_short_help = true, value_name = "TIME")]
     pub(crate) bootstrap_timeout: Duration,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct ScanArgs {
-    /// A file on a web server to download from, https://HOST/PATH; may be
-    /// given several times.
+    /// Download from this file on a web server, https://HOST/PATH; repeat for
+    /// several servers.
     #[arg(
         short,
         long = "destination",
@@ -204,165 +217,194 @@ pub(crate) struct ScanArgs {
         value_delimiter = ' '
     )]
     pub(crate) destinations: Vec<String>,
-    /// Over how many scanners the relays are divided.
-    #[arg(short, long, default_value_t = 1, value_name = "N")]
-    pub(crate) partitions: u32,
-    /// Which part this scanner measures, from 1 to N.
-    #[arg(
-        short = 'c',
-        long,
-        visible_alias = "current-partition",
-        default_value_t = 1,
-        value_name = "K"
-    )]
-    pub(crate) partition: u32,
-    /// Text that the scanners of a partitioned network share; decides which
-    /// relay is in which part.
-    #[arg(
-        long,
-        default_value = "",
-        hide_default_value = true,
-        value_name = "TEXT"
-    )]
-    pub(crate) partition_key: String,
-    /// Measure only this relay; may be given several times.
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) relay: Vec<Fingerprint>,
-    /// Measure only the relays whose fingerprints are in this file, one in each
-    /// line; may be given several times.
+    /// Scan round after round instead of once.
+    #[arg(long)]
+    pub(crate) continuous: bool,
+    /// Begin rounds at least this far apart (with --continuous).
+    #[arg(long, default_value = "1h", value_parser = values::time, value_name = "TIME")]
+    pub(crate) interval: Duration,
+    /// Measure only this relay; repeat for several relays.
+    ///
+    /// Accepts a fingerprint or its first 8 digits or more, a nickname, an Ed25519
+    /// key, or an address. All but a whole fingerprint must be in the consensus.
+    #[arg(long, value_name = "RELAY")]
+    pub(crate) relay: Vec<RelayName>,
+    /// Measure only the relays in this file, one in each line; repeat for
+    /// several files.
     #[arg(long, value_name = "FILE")]
     pub(crate) relays: Vec<PathBuf>,
     /// Measure only relays of this kind.
     #[arg(long, value_enum, value_name = "KIND", conflicts_with_all = ["relay", "relays"])]
     pub(crate) only: Option<Only>,
-    /// Only show what would be measured, how long it would take, and how many bytes.
+    /// Show what would be measured, the time and the bytes it would take; measure nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Scan round after round instead of once.
-    #[arg(long)]
-    pub(crate) continuous: bool,
-    /// With --continuous: how far apart rounds begin at least.
-    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
-    pub(crate) interval: Duration,
     /// Begin a new scan even if one is unfinished.
     #[arg(long)]
     pub(crate) fresh: bool,
-    /// The name of this scanner in the results.
+    /// Divide the relays among this many scanners.
+    #[arg(
+        short,
+        long,
+        default_value_t = 1,
+        hide_short_help = true,
+        value_name = "N"
+    )]
+    pub(crate) partitions: u32,
+    /// Measure this part of the relays, from 1 to --partitions.
+    #[arg(
+        short = 'c',
+        long,
+        visible_alias = "current-partition",
+        default_value_t = 1,
+        hide_short_help = true,
+        value_name = "K"
+    )]
+    pub(crate) partition: u32,
+    /// Divide the relays by this text, the same for all scanners.
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        hide_short_help = true,
+        value_name = "TEXT"
+    )]
+    pub(crate) partition_key: String,
+    /// Name this scanner in the results.
     #[arg(
         long,
         default_value = "bwscan",
         env = "BWSCAN_SCANNER",
+        hide_short_help = true,
         value_name = "NAME"
     )]
     pub(crate) scanner: String,
     /// Trust only the certificates in this PEM file for https destinations
     /// [default: Mozilla's roots].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = NETWORK, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// The secret that all destinations share with us ("bwscan serve --key-file"):
-    /// what does not prove to be theirs is a failure.
-    #[arg(long, env = "BWSCAN_DESTINATION_KEY_FILE", value_name = "FILE")]
-    pub(crate) destination_key_file: Option<PathBuf>,
-    /// Whether to download or to upload.
-    #[arg(long, value_enum, default_value_t = DirectionArg::Auto, value_name = "WHICH")]
-    pub(crate) direction: DirectionArg,
-    #[command(flatten)]
-    pub(crate) tor: TorArgs,
-    /// How often a relay is tried before it is given up for this scan; twice as
-    /// often if a circuit through it was complete once.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100),
-          value_name = "N")]
-    pub(crate) attempts: u32,
-    /// What of this machine's link measurements may take, per second.
+    /// Require proof that every byte is the destination's, by this shared secret.
+    ///
+    /// Give all destinations the same secret with "bwscan serve --key-file".
     #[arg(
         long,
-        default_value = "12.5MB",
-        env = "BWSCAN_LINK_RATE",
-        value_name = "SIZE"
+        env = "BWSCAN_DESTINATION_KEY_FILE",
+        help_heading = NETWORK,
+        hide_short_help = true,
+        value_name = "FILE"
     )]
-    pub(crate) link_rate: ByteSize,
-    /// What each destination may be asked for, per second [default: no limit].
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) destination_rate: Option<ByteSize>,
-    /// The most circuits at a time.
-    #[arg(long, default_value_t = 100, value_parser = parse_count, value_name = "N")]
-    pub(crate) circuits: usize,
-    /// The most circuits begun in a second.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..),
-          value_name = "N")]
-    pub(crate) circuits_per_second: u32,
-    /// The most helpers of one measurement: a relay faster than any helper is
-    /// measured through several.
-    #[arg(long, default_value_t = 8, value_parser = parse_count, value_name = "N")]
-    pub(crate) helpers: usize,
-    /// Where in the circuit relays are measured.
-    #[arg(long, value_enum, default_value_t = PositionArg::Natural, value_name = "WHERE")]
+    pub(crate) destination_key_file: Option<PathBuf>,
+    /// Choose whether to download or to upload.
+    #[arg(long, value_enum, default_value_t = DirectionArg::Auto, help_heading = NETWORK,
+          hide_short_help = true, value_name = "WHICH")]
+    pub(crate) direction: DirectionArg,
+    /// Choose the position in the circuit at which relays are measured.
+    #[arg(long, value_enum, default_value_t = PositionArg::Natural, help_heading = NETWORK,
+          hide_short_help = true, value_name = "WHERE")]
     pub(crate) position: PositionArg,
-    /// The most bytes of payload in 24 hours [default: no limit].
-    #[arg(long, value_name = "SIZE")]
+    #[command(flatten)]
+    pub(crate) tor: TorArgs,
+    /// Use at most this much of the link, per second (12.5MB, 100Mbit).
+    #[arg(
+        long,
+        default_value = "100Mbit",
+        env = "BWSCAN_LINK_RATE",
+        value_parser = values::rate,
+        help_heading = LIMITS,
+        value_name = "RATE"
+    )]
+    pub(crate) link_rate: BytesPerSecond,
+    /// Ask each destination for at most this much, per second [default: no limit].
+    #[arg(long, value_parser = values::rate, help_heading = LIMITS, hide_short_help = true,
+          value_name = "RATE")]
+    pub(crate) destination_rate: Option<BytesPerSecond>,
+    /// Move at most this many bytes of payload in 24 hours [default: no limit].
+    #[arg(long, value_parser = values::size, help_heading = LIMITS, value_name = "SIZE")]
     pub(crate) bytes_per_day: Option<ByteSize>,
-    /// The time of day (UTC) in which measurements begin, such as 22:00-06:00.
-    #[arg(long, value_name = "FROM-TO")]
+    /// Begin measurements only in this time of day (UTC), such as 22:00-06:00.
+    #[arg(long, help_heading = LIMITS, value_name = "FROM-TO")]
     pub(crate) window: Option<Window>,
-    /// How long nothing may work before the scan ends, once something has worked.
-    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
+    /// Build at most this many circuits at a time.
+    #[arg(long, default_value_t = 100, value_parser = values::count, help_heading = LIMITS,
+          hide_short_help = true, value_name = "N")]
+    pub(crate) circuits: usize,
+    /// Begin at most this many circuits in a second.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..),
+          help_heading = LIMITS, hide_short_help = true, value_name = "N")]
+    pub(crate) circuits_per_second: u32,
+    /// Use at most this many helpers for one measurement.
+    #[arg(long, default_value_t = 8, value_parser = values::count, help_heading = LIMITS,
+          hide_short_help = true, value_name = "N")]
+    pub(crate) helpers: usize,
+    /// Try a relay this often before giving it up for this scan.
+    ///
+    /// A relay is tried twice as often if a circuit through it was complete once.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100),
+          help_heading = LIMITS, hide_short_help = true, value_name = "N")]
+    pub(crate) attempts: u32,
+    /// End the scan when nothing has worked for this long, once something has.
+    #[arg(long, default_value = "10m", value_parser = values::time, help_heading = LIMITS,
+          hide_short_help = true, value_name = "TIME")]
     pub(crate) outage: Duration,
-    /// A download ends when its rate is known to this many percent, with 95 %
+    /// End a download when its rate is known to this many percent, with 95 %
     /// confidence.
-    #[arg(long, default_value_t = 5.0, value_parser = parse_percent, value_name = "PERCENT")]
+    #[arg(long, default_value_t = 5.0, value_parser = values::percent, help_heading = LIMITS,
+          hide_short_help = true, value_name = "PERCENT")]
     pub(crate) precision: f64,
-    /// The shortest time that counts, after the beginning that is left out.
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
+    /// Count at least this much time of each download, after its warm-up.
+    #[arg(long, default_value = "1s", value_parser = values::time, help_heading = LIMITS,
+          hide_short_help = true, value_name = "TIME")]
     pub(crate) min_time: Duration,
-    /// The time that counts after which a download ends although its rate is known less well.
-    #[arg(long, default_value = "1500ms", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
+    /// End a download once this much time counts, even if its rate is less certain.
+    #[arg(long, default_value = "1500ms", value_parser = values::time, help_heading = LIMITS,
+          hide_short_help = true, value_name = "TIME")]
     pub(crate) sample_time: Duration,
-    /// The longest download, with the beginning that is left out.
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
+    /// End a download after this time, its warm-up included.
+    #[arg(long, default_value = "10s", value_parser = values::time, help_heading = LIMITS,
+          hide_short_help = true, value_name = "TIME")]
     pub(crate) max_time: Duration,
-    /// The most bytes of one download.
-    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    /// End a download after this many bytes.
+    #[arg(long, default_value = "1GiB", value_parser = values::size, help_heading = LIMITS,
+          hide_short_help = true, value_name = "SIZE")]
     pub(crate) max_size: ByteSize,
-    /// The longest wait for each step before a download: channel, circuit,
+    /// Wait at most this long for each step before a download: channel, circuit,
     /// stream, TLS, response [default: 20 or 30 s, by step].
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub(crate) step_timeout: Option<Duration>,
-    /// The longest silence within a download.
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration,
+    #[arg(long, value_parser = values::time, help_heading = LIMITS, hide_short_help = true,
           value_name = "TIME")]
+    pub(crate) step_timeout: Option<Duration>,
+    /// Give up a download after this long without a byte.
+    #[arg(long, default_value = "10s", value_parser = values::time, help_heading = LIMITS,
+          hide_short_help = true, value_name = "TIME")]
     pub(crate) stall_timeout: Duration,
-    /// Make the random choices of helpers and destinations repeatable.
-    #[arg(long, value_name = "NUMBER")]
+    /// Repeat the random choices of helpers and destinations of this seed.
+    #[arg(long, help_heading = LIMITS, hide_short_help = true, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
     /// Print each outcome as a line of JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
     /// Print no progress.
-    #[arg(short, long, conflicts_with = "json")]
+    #[arg(short, long, help_heading = OUTPUT, conflicts_with = "json")]
     pub(crate) quiet: bool,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct ServeArgs {
-    /// The address and port to listen on.
+    /// Listen on this address and port.
     #[arg(short, long, default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
-    /// The size of the file that is served.
-    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    /// Serve a file of this size.
+    #[arg(long, default_value = "1GiB", value_parser = values::size, value_name = "SIZE")]
     pub(crate) size: ByteSize,
     /// Serve HTTPS with this certificate chain (PEM).
     #[arg(long, requires = "tls_key", value_name = "FILE")]
     pub(crate) tls_cert: Option<PathBuf>,
-    /// The certificate's private key (PEM).
+    /// Use this private key of the certificate (PEM).
     #[arg(long, requires = "tls_cert", value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Serve HTTPS with a certificate made now for this host name or address;
-    /// scanners trust it with --ca-file.
+    /// Serve HTTPS with a new certificate for this host name or address.
+    ///
+    /// Scanners trust it with --ca-file.
     #[arg(
         long,
         conflicts_with = "tls_cert",
@@ -370,25 +412,28 @@ pub(crate) struct ServeArgs {
         value_name = "NAME"
     )]
     pub(crate) self_signed: Option<String>,
-    /// Where to write that certificate.
+    /// Write that certificate to this file.
     #[arg(long, requires = "self_signed", value_name = "FILE")]
     pub(crate) write_ca: Option<PathBuf>,
-    /// A secret of at least 16 bytes that scanners share with --destination-key-file:
-    /// proves to them that every byte comes from here, or came here.
+    /// Prove to scanners that every byte comes from here, by this shared secret.
+    ///
+    /// The secret has at least 16 bytes. Scanners take it with
+    /// --destination-key-file.
     #[arg(long, env = "BWSCAN_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// The most bytes per second, of all clients together; they are told so
-    /// [default: no limit].
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) rate: Option<ByteSize>,
-    /// The most connections at a time; more are answered with 503.
-    #[arg(long, default_value_t = 1024, value_parser = parse_count, value_name = "N")]
+    /// Send and receive at most this much per second, all clients together; tell
+    /// them so [default: no limit].
+    #[arg(long, value_parser = values::rate, help_heading = LIMITS, value_name = "RATE")]
+    pub(crate) rate: Option<BytesPerSecond>,
+    /// Answer 503 to connections beyond this number.
+    #[arg(long, default_value_t = 1024, value_parser = values::count, help_heading = LIMITS,
+          value_name = "N")]
     pub(crate) connections: usize,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Show the options that a command would run with, and where they come from.
+    /// Show the options that a command would run with, and where each comes from.
     Show(ConfigShowArgs),
 }
 
@@ -397,7 +442,7 @@ pub(crate) struct ConfigShowArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// What would be typed after "bwscan", for example: scan --interval 2h
+    /// Give what would be typed after "bwscan", for example: scan --interval 2h
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -408,9 +453,9 @@ pub(crate) struct ConfigShowArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TestnetCommand {
-    /// Bring a network up; it runs until "testnet down".
+    /// Start a network; it runs until "testnet down".
     Up(TestnetUpArgs),
-    /// Show how a network is doing.
+    /// Show the state of a network.
     Status {
         #[command(flatten)]
         place: TestnetPlace,
@@ -418,9 +463,9 @@ pub(crate) enum TestnetCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Have clients download through a network, as a load for scanners.
+    /// Load a network with clients that download through it.
     Load(TestnetLoadArgs),
-    /// Stop a network's processes and remove its files.
+    /// Stop the processes of a network and remove its files.
     Down {
         #[command(flatten)]
         place: TestnetPlace,
@@ -435,7 +480,7 @@ pub(crate) enum TestnetCommand {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct TestnetPlace {
-    /// Where the network lives [default: testnet in the data directory].
+    /// Keep the network in this directory [default: testnet in the data directory].
     #[arg(value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
 }
@@ -446,12 +491,13 @@ pub(crate) struct TestnetUpArgs {
     pub(crate) place: TestnetPlace,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// Also wait until all relays have tested their own bandwidth, about a minute
-    /// after they have started, which would disturb measurements.
+    /// Wait until all relays have tested their own bandwidth, about a minute.
+    ///
+    /// These tests would disturb measurements.
     #[arg(long)]
     pub(crate) settle: bool,
     /// Print the network's state as JSON when it is up.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
@@ -459,107 +505,107 @@ pub(crate) struct TestnetUpArgs {
 pub(crate) struct TestnetLoadArgs {
     #[command(flatten)]
     pub(crate) place: TestnetPlace,
-    /// What they download: a large file, over plain http, on a server that
-    /// answers Range requests ("bwscan serve").
+    /// Download this file over plain http, from a server that answers Range
+    /// requests ("bwscan serve").
     #[arg(short, long, value_name = "URL")]
     pub(crate) url: String,
-    /// How much of the sum of all relays' capacities they take at most; a byte
-    /// that a client receives crosses three relays and counts three times.
+    /// Take at most this share of the sum of all relays' capacities.
+    ///
+    /// A byte that a client receives crosses three relays and counts three times.
     #[arg(long, default_value_t = 0.5, value_name = "PART")]
     pub(crate) share: f64,
-    /// Clients, each a tor process with up to eight downloads at a time.
+    /// Run this many clients, each a tor with up to eight downloads at a time.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub(crate) clients: usize,
-    /// Decides the sizes of the downloads and the pauses between them.
+    /// Draw the sizes of downloads and the pauses between them from this seed.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub(crate) seed: u64,
-    /// How long [default: until a signal].
-    #[arg(long = "for", value_parser = humantime::parse_duration, value_name = "TIME")]
+    /// Stop after this time [default: at a signal].
+    #[arg(long = "for", value_parser = values::time, value_name = "TIME")]
     pub(crate) time: Option<Duration>,
     /// Print JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What limits a private network's relays.
+/// The limits of a private network's relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LimitArg {
-    /// BandwidthRate: all that tor sends and receives.
+    /// Limit all that tor sends and receives (BandwidthRate).
     Node,
-    /// RelayBandwidthRate: what tor carries for others.
+    /// Limit what tor carries for others (RelayBandwidthRate).
     Relay,
-    /// The relay's line, of which tor knows nothing.
+    /// Limit the relay's line, of which tor knows nothing.
     Line,
-    /// By relay or by line, as the seed decides.
+    /// Limit by relay or by line, as the seed decides.
     Mixed,
 }
 
 /// The observed bandwidth in a private network's first descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ObservedArg {
-    /// The true capacity.
+    /// State the true capacity.
     True,
-    /// What tor sees by itself, which is close to nothing.
+    /// State what tor sees by itself, which is close to nothing.
     None,
 }
 
 /// One time, or the shortest and the longest.
 fn parse_delays(text: &str) -> Result<RangeInclusive<Duration>, String> {
     let (low, high) = text.split_once("..").unwrap_or((text, text));
-    let time =
-        |part: &str| humantime::parse_duration(part).map_err(|error| format!("{part:?}: {error}"));
-    Ok(time(low)?..=time(high)?)
+    Ok(values::time(low)?..=values::time(high)?)
 }
 
-/// What a private network is made of.
+/// The parts of a private network.
 #[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = NETWORK)]
 pub(crate) struct NetworkArgs {
-    /// Directory authorities; tor uses measured weights only with three.
+    /// Start this many directory authorities; tor uses measured weights only with
+    /// three or more.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub(crate) authorities: usize,
-    /// Relays that are no exits.
+    /// Start this many relays that are no exits.
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub(crate) relays: usize,
-    /// Exits.
+    /// Start this many exits.
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub(crate) exits: usize,
-    /// Decides the relays' capacities (and the errors of the prior).
+    /// Draw the capacities, and the errors of --prior, from this seed.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub(crate) seed: u64,
-    /// The smallest capacity, per second.
-    #[arg(long, default_value = "250kB", value_name = "SIZE")]
-    pub(crate) min_rate: ByteSize,
-    /// The largest capacity, per second.
-    #[arg(long, default_value = "4MB", value_name = "SIZE")]
-    pub(crate) max_rate: ByteSize,
-    /// The relays' burst as a multiple of their rate.
+    /// Give relays at least this capacity, per second.
+    #[arg(long, default_value = "250kB", value_parser = values::rate, value_name = "RATE")]
+    pub(crate) min_rate: BytesPerSecond,
+    /// Give relays at most this capacity, per second.
+    #[arg(long, default_value = "4MB", value_parser = values::rate, value_name = "RATE")]
+    pub(crate) max_rate: BytesPerSecond,
+    /// Set the burst of relays to this multiple of their rate.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub(crate) burst: f64,
-    /// How soon a relay whose token bucket is empty looks again. With tor's own
-    /// 100ms an idle relay passes now more, now less than its rate; with 1ms it
-    /// passes always the same.
-    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
+    /// Refill the token buckets of relays at this interval.
+    ///
+    /// With tor's own 100ms the rate of an idle relay varies; with 1ms it is steady.
+    #[arg(long, default_value = "100ms", value_parser = values::time, value_name = "TIME")]
     pub(crate) refill_interval: Duration,
-    /// What limits relays to their capacity.
+    /// Limit relays to their capacity in this way.
     #[arg(long, value_enum, default_value_t = LimitArg::Node, value_name = "KIND")]
     pub(crate) limit_by: LimitArg,
-    /// How long bytes take on connections to a relay, one way, such as 30ms; with
-    /// A..B each relay gets a time between the two.
+    /// Delay bytes on connections to a relay by this time, one way, such as 30ms;
+    /// A..B draws a time for each relay.
     #[arg(long, value_parser = parse_delays, value_name = "TIME[..TIME]")]
     pub(crate) delay: Option<RangeInclusive<Duration>>,
-    /// What relays say at first of the traffic that they have seen.
+    /// State this observed bandwidth in the first descriptors.
     #[arg(long, value_enum, default_value_t = ObservedArg::True, value_name = "KIND")]
     pub(crate) observed: ObservedArg,
-    /// Start with measured weights that are off by this much (standard
-    /// deviation of the logarithm) instead of none.
+    /// Start with measured weights that are off by this much (standard deviation
+    /// of the logarithm) instead of none.
     #[arg(long, value_name = "SIGMA")]
     pub(crate) prior: Option<f64>,
-    /// The time from one consensus to the next.
-    #[arg(long, default_value = "20s", value_parser = humantime::parse_duration,
+    /// Make a consensus at this interval, a divisor of 30 minutes.
+    #[arg(long, default_value = "20s", value_parser = values::time,
           value_name = "TIME")]
     pub(crate) voting_interval: Duration,
-    /// The tor program [default: found in PATH].
+    /// Run this tor program [default: found in PATH].
     #[arg(long, value_name = "FILE")]
     pub(crate) tor: Option<PathBuf>,
 }
@@ -568,14 +614,14 @@ pub(crate) struct NetworkArgs {
 pub(crate) struct DemoArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// Where to put the results; made anew.
+    /// Put the results in this directory, which is made anew.
     #[arg(short, long, default_value = "demo", value_name = "DIR")]
     pub(crate) output: PathBuf,
-    /// Measure against an https server instead of plain http.
+    /// Measure against an https server instead of a plain http one.
     #[arg(long)]
     pub(crate) https: bool,
     /// Print the report as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
@@ -587,6 +633,47 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Args::command().debug_assert();
+    }
+
+    fn all(command: &clap::Command) -> Vec<&clap::Command> {
+        let inner = command.get_subcommands().flat_map(all);
+        std::iter::once(command).chain(inner).collect()
+    }
+
+    #[test]
+    fn help_tells_what_to_do() {
+        use clap::CommandFactory;
+        let program = Args::command();
+        for command in all(&program) {
+            let arguments = command.get_arguments().filter_map(clap::Arg::get_help);
+            for help in arguments.chain(command.get_about()) {
+                let help = help.to_string();
+                let first = help.split(' ').next().unwrap();
+                let questions = ["What", "How", "Whether", "Which", "Where", "Who", "Of"];
+                assert!(!questions.contains(&first), "{help}");
+                let sentences = help.split(". ");
+                let longest = sentences.map(|one| one.split(' ').count()).max();
+                assert!(longest <= Some(30), "{help}");
+            }
+        }
+    }
+
+    #[test]
+    fn examples_are_right() {
+        use clap::CommandFactory;
+        let program = Args::command();
+        let mut seen = 0;
+        for command in all(&program) {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            for line in help.lines().filter(|line| line.starts_with("  bwscan ")) {
+                let line = line.split(" | ").next().unwrap();
+                let parsed = Args::try_parse_from(line.split_whitespace());
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+                seen += 1;
+            }
+        }
+        assert!(seen > 20);
     }
 
     #[test]
@@ -606,6 +693,6 @@ mod tests {
             Command::Scan(args) => assert_eq!((args.partitions, args.partition), (3, 2)),
             other => panic!("{other:?}"),
         }
-        assert!(parse("bwscan scan --relay 1234").is_err());
+        assert!(parse("bwscan scan --relay not+a+relay").is_err());
     }
 }

@@ -9,13 +9,20 @@ use bw_file::{CountryCode, DateTime};
 use bw_results::UnixMillis;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
-use crate::args::TorArgs;
+use crate::args::{COMMON, LIMITS, NETWORK, OUTPUT, TorArgs};
+use crate::relay_name::{RelayName, is_nickname};
+use crate::values;
 
-/// Where results are read from.
+/// Headings of help that only `generate` has.
+const SANITY: &str = "Sanity";
+const SBWS: &str = "As sbws";
+
+/// The stores that results are read from.
 #[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct StoreArgs {
-    /// A store of results; may be given several times, each measurement
-    /// counts once [default: results.sqlite in the data directory].
+    /// Read results from this store; repeat for several stores, in which each
+    /// measurement counts once [default: results.sqlite in the data directory].
     #[arg(long = "store", value_name = "FILE")]
     pub(crate) stores: Vec<PathBuf>,
 }
@@ -25,27 +32,28 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct AggregateArgs {
-    /// How many of the latest completed scans to combine, of each partition.
+    /// Combine this many of the latest completed scans of each partition.
     #[arg(short = 'n', short_alias = 'p', long = "scans", visible_alias = "previous",
           default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
           value_name = "N")]
     pub(crate) scans: u32,
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
-    /// Take scans of chosen relays (scan --relay, --relays, --only) too.
+    /// Include scans of chosen relays (scan --relay, --relays, --only).
     #[arg(long)]
     pub(crate) partial: bool,
-    /// How to print it.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    /// Print in this format.
+    #[arg(long, value_enum, default_value_t = Format::Table, help_heading = OUTPUT)]
     pub(crate) format: Format,
-    /// The same as --format json.
-    #[arg(long, conflicts_with = "format")]
+    /// Print JSON, the same as --format json.
+    #[arg(long, conflicts_with = "format", help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
@@ -56,81 +64,89 @@ pub(crate) enum Format {
     Csv,
 }
 
-/// How weights are made: what `generate` does and `explain` explains.
+/// The making of weights, which `generate` does and `explain` explains.
 #[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct ScalingArgs {
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
-    /// How many days of results count.
+    /// Use the results of this many days.
     #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=365),
           value_name = "DAYS")]
     pub(crate) days: u32,
-    /// Of these, only measurements not older than this count.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    /// Use only measurements of these days that are not older than this.
+    #[arg(long, value_parser = values::time, help_heading = LIMITS, hide_short_help = true,
+          value_name = "TIME")]
     pub(crate) recent: Option<Duration>,
-    /// Of two or more measurements of a relay, two must be more than this apart.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    /// Exclude relays whose measurements all fall within this interval.
+    #[arg(long, value_parser = values::time, help_heading = LIMITS, hide_short_help = true,
+          value_name = "TIME")]
     pub(crate) apart: Option<Duration>,
-    /// How many measurements a relay must have.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    /// Exclude relays with fewer measurements than this.
+    #[arg(long, default_value_t = 1, help_heading = LIMITS, hide_short_help = true,
+          value_name = "N")]
     pub(crate) min_measurements: u64,
-    /// The formula.
+    /// Compute weights with this formula.
     #[arg(long, value_enum, default_value_t = Scale::Torflow, value_name = "METHOD")]
     pub(crate) scale: Scale,
-    /// No relay gets more than this share of the whole [default: 0.05; in a
-    /// network of fewer than 200 relays, ten equal shares].
-    #[arg(long, value_name = "SHARE")]
+    /// Give no relay more than this share of the sum of weights [default: 0.05; in
+    /// a network of fewer than 200 relays, ten equal shares].
+    #[arg(long, help_heading = LIMITS, value_name = "SHARE")]
     pub(crate) max_share: Option<f64>,
-    /// How many significant digits weights have [default: 2; torflow-pid: 3].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=9), value_name = "N")]
+    /// Round weights to this many significant digits [default: 2; torflow-pid: 3].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=9), help_heading = LIMITS,
+          hide_short_help = true, value_name = "N")]
     pub(crate) round_digits: Option<u32>,
-    /// The share of the consensus's relays, in percent, below which the file
-    /// asks authorities not to vote with it.
+    /// Ask authorities not to vote with the file if fewer of the consensus's
+    /// relays, in percent, have a weight.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=100),
-          value_name = "PERCENT")]
+          help_heading = LIMITS, hide_short_help = true, value_name = "PERCENT")]
     pub(crate) min_percent: u32,
-    /// With --scale sbws: the median weight times 1000 [default: 7500].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "NUMBER")]
+    /// Make the median weight this number / 1000, with --scale sbws [default: 7500].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true,
+          value_name = "NUMBER")]
     pub(crate) scale_constant: Option<u64>,
-    /// With --scale linear: the mean weight [default: 7500].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "KB")]
+    /// Make the mean weight this many kB/s, with --scale linear [default: 7500].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true,
+          value_name = "KB")]
     pub(crate) quota: Option<u64>,
-    /// With --scale torflow-pid: a bwauth parameter that overrides the
-    /// consensus's; may be given several times.
-    #[arg(long = "param", value_name = "NAME=VALUE")]
+    /// Override a bwauth parameter of the consensus (with --scale torflow-pid);
+    /// repeat for several parameters.
+    #[arg(long = "param", hide_short_help = true, value_name = "NAME=VALUE")]
     pub(crate) params: Vec<Param>,
-    /// The file in use, with which --scale torflow-pid goes on and the new
-    /// one is compared [default: latest.v3bw in the output directory].
+    /// Compare the new file with this one, whose state --scale torflow-pid
+    /// continues [default: latest.v3bw in the output directory].
     #[arg(long, value_name = "FILE")]
     pub(crate) previous: Option<PathBuf>,
-    /// Take the network's facts from this consensus, as tor caches it,
-    /// instead of the store's newest snapshot.
-    #[arg(long, value_name = "FILE")]
+    /// Take the facts of the network from this consensus, as tor caches it,
+    /// instead of the newest snapshot in the stores.
+    #[arg(long, help_heading = NETWORK, value_name = "FILE")]
     pub(crate) consensus: Option<PathBuf>,
-    /// With --consensus: server descriptors, as tor caches them; may be given
-    /// several times.
-    #[arg(long, requires = "consensus", value_name = "FILE")]
+    /// Read server descriptors, as tor caches them, from this file (with
+    /// --consensus); repeat for several files.
+    #[arg(long, requires = "consensus", help_heading = NETWORK, hide_short_help = true,
+          value_name = "FILE")]
     pub(crate) descriptors: Vec<PathBuf>,
-    /// How long after the end of its validity a consensus is still used.
-    #[arg(long, default_value = "1d", value_parser = humantime::parse_duration,
-          value_name = "TIME")]
+    /// Refuse a consensus that has been invalid for longer than this.
+    #[arg(long, default_value = "1d", value_parser = values::time, help_heading = NETWORK,
+          hide_short_help = true, value_name = "TIME")]
     pub(crate) max_facts_age: Duration,
     /// Work as of this time (UTC, 2026-11-20T12:30:00) instead of now.
-    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    #[arg(long, value_parser = parse_time, hide_short_help = true, value_name = "TIME")]
     pub(crate) now: Option<UnixMillis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scale {
-    /// Torflow's ratios as sbws has them.
+    /// Use Torflow's ratios as sbws computes them.
     Torflow,
-    /// Torflow's own, with its controller.
+    /// Use Torflow's own algebra, with its controller.
     TorflowPid,
-    /// sbws's own.
+    /// Use sbws's own scaling.
     Sbws,
-    /// The specification's.
+    /// Use the specification's linear scaling.
     Linear,
-    /// What was measured.
+    /// Use the measured rates as they are.
     Raw,
 }
 
@@ -185,91 +201,116 @@ fn parse_country(text: &str) -> Result<CountryCode, &'static str> {
 }
 
 fn parse_nickname(text: &str) -> Result<String, &'static str> {
-    let is_nickname =
-        (1..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    is_nickname
+    is_nickname(text)
         .then(|| text.to_owned())
         .ok_or("1 to 19 letters and digits expected")
 }
 
 #[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
 pub(crate) struct GenerateArgs {
-    /// Where to write the dated file and latest.v3bw [default: v3bw in the
-    /// data directory].
+    /// Write the dated file and latest.v3bw into this directory [default: v3bw in
+    /// the data directory].
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) scaling: ScalingArgs,
     #[command(flatten)]
     pub(crate) sanity: SanityArgs,
-    /// Write the file exactly as sbws would, its defects included: sbws,
-    /// sbws=1.5.2, sbws=1.9.0 or sbws=2.2.0.
-    #[arg(long, value_name = "SOFTWARE")]
+    /// Write the file exactly as sbws would, with its defects: sbws, sbws=1.5.2,
+    /// sbws=1.9.0 or sbws=2.2.0.
+    #[arg(long, help_heading = SBWS, value_name = "SOFTWARE")]
     pub(crate) compat: Option<Compat>,
-    /// With --compat: read results, state and tor's files from this sbws home,
-    /// as sbws does, instead of the store.
-    #[arg(long, requires = "compat", value_name = "DIR")]
+    /// Read results, state and tor's files from this sbws home, as sbws does,
+    /// instead of the store (with --compat).
+    #[arg(long, requires = "compat", help_heading = SBWS, hide_short_help = true, value_name = "DIR")]
     pub(crate) sbws_home: Option<PathBuf>,
-    /// With --compat and another scaling than torflow: days of results (sbws's
-    /// general.data_period).
-    #[arg(long, default_value_t = 5, value_name = "DAYS")]
+    /// Use this many days of results (sbws's general.data_period; with --compat
+    /// and another scaling than torflow).
+    #[arg(long, default_value_t = 5, help_heading = SBWS, hide_short_help = true, value_name = "DAYS")]
     pub(crate) data_period: u32,
-    /// With --compat: of a relay that moved, only results of its newest address
-    /// count (sbws's general.reset_bw_ipv4_changes).
-    #[arg(long)]
+    /// Use only results of a relay's newest address (sbws's
+    /// general.reset_bw_ipv4_changes; with --compat).
+    #[arg(long, help_heading = SBWS, hide_short_help = true)]
     pub(crate) reset_ipv4_changes: bool,
-    /// The scanner's country (two letters), for the header.
-    #[arg(long, value_parser = parse_country, value_name = "CC")]
+    /// Name the country of the scanner in the header (two letters).
+    #[arg(long, help_heading = OUTPUT, value_parser = parse_country, value_name = "CC")]
     pub(crate) scanner_country: Option<CountryCode>,
-    /// The destinations' countries (two letters, with commas), for the header.
-    #[arg(long, value_parser = parse_country, value_delimiter = ',', value_name = "CC")]
+    /// Name the countries of the destinations in the header (two letters, with
+    /// commas).
+    #[arg(long, value_parser = parse_country, value_delimiter = ',', help_heading = OUTPUT,
+          value_name = "CC")]
     pub(crate) destinations_countries: Vec<CountryCode>,
-    /// The nickname of the authority that reads the file, for the header.
-    #[arg(long, value_parser = parse_nickname, value_name = "NAME")]
+    /// Name the authority that reads the file in the header.
+    #[arg(long, help_heading = OUTPUT, value_parser = parse_nickname, value_name = "NAME")]
     pub(crate) dirauth_nickname: Option<String>,
-    /// Fetch a consensus and descriptors from the Tor network first (see
-    /// --tor-config), and take the network's facts from them.
-    #[arg(long, conflicts_with_all = ["consensus", "sbws_home", "now"])]
+    /// Fetch the facts of the network from Tor first.
+    #[arg(long, help_heading = NETWORK, conflicts_with_all = ["consensus", "sbws_home", "now"])]
     pub(crate) refresh: bool,
     #[command(flatten)]
     pub(crate) tor: TorArgs,
     /// Print what was written as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
-/// What the file must keep to, lest the old one stays.
+/// Conditions for publishing the file; otherwise the old one stays.
 #[derive(Clone, Debug, ClapArgs)]
-#[command(next_help_heading = "Sanity")]
+#[command(next_help_heading = SANITY)]
 pub(crate) struct SanityArgs {
-    /// Publish the file whatever is wrong with it.
+    /// Publish the file even if one of these conditions does not hold.
     #[arg(long)]
     pub(crate) force: bool,
-    /// The least share of the consensus's weight, in percent, that relays with
-    /// a weight must have.
-    #[arg(long, default_value_t = 50.0, value_name = "PERCENT")]
+    /// Require that relays with a weight have this much of the consensus's weight,
+    /// in percent.
+    #[arg(
+        long,
+        hide_short_help = true,
+        default_value_t = 50.0,
+        value_name = "PERCENT"
+    )]
     pub(crate) min_weight_percent: f64,
-    /// How many times the sum of weights may be that of the file in use, or
-    /// the reverse.
-    #[arg(long, default_value_t = 2.0, value_name = "FACTOR")]
+    /// Require that the sum of weights is at most this many times that of the file
+    /// in use, or the reverse.
+    #[arg(
+        long,
+        hide_short_help = true,
+        default_value_t = 2.0,
+        value_name = "FACTOR"
+    )]
     pub(crate) max_total_change: f64,
-    /// How many times the sum of weights may be that of the same relays in
-    /// the consensus, or the reverse.
-    #[arg(long, default_value_t = 4.0, value_name = "FACTOR")]
+    /// Require that the sum of weights is at most this many times that of the same
+    /// relays in the consensus, or the reverse.
+    #[arg(
+        long,
+        hide_short_help = true,
+        default_value_t = 4.0,
+        value_name = "FACTOR"
+    )]
     pub(crate) max_consensus_factor: f64,
-    /// From which factor on a relay's weight has changed.
-    #[arg(long, default_value_t = 5.0, value_name = "FACTOR")]
+    /// Count a relay as changed from this factor on.
+    #[arg(
+        long,
+        hide_short_help = true,
+        default_value_t = 5.0,
+        value_name = "FACTOR"
+    )]
     pub(crate) relay_change: f64,
-    /// How many relays, in percent, may have changed.
-    #[arg(long, default_value_t = 20.0, value_name = "PERCENT")]
+    /// Require that at most this many relays have changed, in percent.
+    #[arg(
+        long,
+        hide_short_help = true,
+        default_value_t = 20.0,
+        value_name = "PERCENT"
+    )]
     pub(crate) max_changed_percent: f64,
-    /// How old the newest measurement may be.
-    #[arg(long, default_value = "36h", value_parser = humantime::parse_duration,
+    /// Require that the newest measurement is not older than this.
+    #[arg(long, default_value = "36h", value_parser = values::time, hide_short_help = true,
           value_name = "TIME")]
     pub(crate) max_age: Duration,
 }
 
-/// Whose files are made.
+/// The software whose files are made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compat(pub(crate) SbwsVersion);
 
@@ -295,32 +336,34 @@ impl FromStr for Compat {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ExplainArgs {
-    /// The relay: fingerprint, nickname or address.
+    /// Explain this relay: its fingerprint or the first 8 digits or more, its
+    /// nickname, Ed25519 key or address.
     #[arg(value_name = "RELAY")]
-    pub(crate) relay: String,
+    pub(crate) relay: RelayName,
     #[command(flatten)]
     pub(crate) scaling: ScalingArgs,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = OUTPUT)]
 pub(crate) struct ExportArgs {
-    /// Where to write them: a file [default: standard output]; with
-    /// --format sbws a directory, such as the datadir of an sbws.
+    /// Write to this file [default: standard output]; with --format sbws into
+    /// this directory, such as the datadir of an sbws.
     #[arg(short, long, required_if_eq("format", "sbws"), value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
-    /// As what.
+    /// Write in this format.
     #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
     pub(crate) format: ExportFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
-    /// JSON Lines, for "bwscan import jsonl"
+    /// Write JSON Lines, for "bwscan import jsonl".
     Jsonl,
-    /// Result lines of sbws, one file a day
+    /// Write result lines of sbws, one file a day.
     Sbws,
 }
 
@@ -328,31 +371,31 @@ pub(crate) enum ExportFormat {
 pub(crate) struct ImportArgs {
     #[command(subcommand)]
     pub(crate) source: ImportSource,
-    /// Print what was done as JSON.
-    #[arg(long, global = true)]
+    /// Print what was added as JSON.
+    #[arg(long, global = true, help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImportSource {
-    /// What "bwscan export" wrote.
+    /// Add what "bwscan export" wrote.
     Jsonl {
-        /// The files; - is standard input.
+        /// Read these files; - is standard input.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// An sbws home, or its datadir: results, tor's cached consensus and
-    /// descriptors, state and configuration.
+    /// Add an sbws home, or its datadir: results, state, and tor's cached consensus
+    /// and descriptors.
     Sbws {
-        /// The directory.
+        /// Read this directory.
         #[arg(value_name = "DIR")]
         home: PathBuf,
-        /// The configuration of that sbws [default: sbws.ini in DIR, or
-        /// .sbws.ini beside it].
+        /// Read the configuration of that sbws from this file [default: sbws.ini in
+        /// DIR, or .sbws.ini beside it].
         #[arg(long, requires = "write_config", value_name = "FILE")]
         sbws_config: Option<PathBuf>,
-        /// Write what of that configuration bwscan has options for to this new
-        /// file, a configuration file of bwscan.
+        /// Write that configuration, as far as bwscan has options for it, to this new
+        /// configuration file.
         #[arg(long, value_name = "FILE")]
         write_config: Option<PathBuf>,
     },

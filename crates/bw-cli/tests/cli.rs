@@ -190,13 +190,84 @@ fn completions_and_manual_pages_know_every_command() {
         assert!(
             directory
                 .path()
-                .join(format!("bwscan-{command}.1"))
+                .join(format!("man1/bwscan-{command}.1"))
                 .is_file(),
             "{command}"
         );
     }
     let page = String::from_utf8(bwscan(&["man"]).stdout).unwrap();
     assert!(page.contains(".TH bwscan"), "{page}");
+    let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+    let scan = read("man1/bwscan-scan.1");
+    for said in [
+        ".SH EXAMPLES",
+        ".SH ENVIRONMENT",
+        "BWSCAN_LINK_RATE",
+        ".SH FILES",
+        "results.sqlite",
+    ] {
+        assert!(page.contains(said) && scan.contains(said), "{said}");
+    }
+    let file = read("man5/bwscan.toml.5");
+    for said in [
+        "[scan]",
+        "link_rate",
+        "Default: 100Mbit.",
+        "[testnet.up]",
+        "data_dir",
+    ] {
+        assert!(file.contains(said), "{said}: {file}");
+    }
+    assert!(!file.contains("no_config ="), "{file}");
+}
+
+#[test]
+fn short_help_is_short_and_long_help_has_everything() {
+    let help = |how| String::from_utf8(bwscan(&["scan", how]).stdout).unwrap();
+    let (short, long) = (help("-h"), help("--help"));
+    let rare = ["--stall-timeout", "--partition-key", "--log-json"];
+    let in_both = [
+        "--destination",
+        "--link-rate",
+        "\nCommon:",
+        "\nNetwork:",
+        "\nLimits:",
+        "\nOutput:",
+        "\nExamples:",
+    ];
+    for said in in_both {
+        assert!(short.contains(said) && long.contains(said), "{said}");
+    }
+    for said in rare {
+        assert!(!short.contains(said) && long.contains(said), "{said}");
+    }
+    assert!(short.lines().count() <= 70, "{short}");
+}
+
+#[test]
+fn rates_and_sizes_are_refused_in_our_words() {
+    for (option, value, said) in [
+        ("--link-rate", "100", "100Mbit megabits"),
+        ("--link-rate", "0", "expected a unit"),
+        ("--link-rate", "0MB", "above 0"),
+        ("--link-rate", "100Mb", "bits or bytes"),
+        ("--max-size", "MB", "expected a size"),
+        ("--interval", "6", "expected a time"),
+    ] {
+        let (code, text) = refusal(&["scan", "-d", DESTINATION, option, value]);
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains(said) && text.contains(option), "{text}");
+        assert!(!text.contains("ByteSize"), "{text}");
+    }
+}
+
+#[test]
+fn make_tells_that_it_builds() {
+    let makefile = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Makefile");
+    let makefile = std::fs::read_to_string(makefile).unwrap();
+    let (_, recipe) = makefile.split_once("\ndemo:\n").unwrap();
+    let first = recipe.lines().find(|line| line.contains("cargo")).unwrap();
+    assert!(!first.contains("--quiet"), "{first}");
 }
 
 /// A store with one completed scan of one relay.

@@ -35,11 +35,12 @@ struct Attempt {
 pub(super) fn run(args: &ExplainArgs, data: &DataDir) -> anyhow::Result<Exit> {
     let latest = data.bandwidth_files().join(LATEST);
     let scaling = Scaling::new(&data.store(), &args.scaling, &latest, None)?;
-    let fingerprint = find(&scaling, &args.relay)?;
-    let aggregate = scaling
-        .aggregates
-        .relay(&fingerprint)
-        .ok_or_else(|| UsageError(format!("{fingerprint} was never seen")))?;
+    let fingerprint = args.relay.find(&scaling.network.relays)?;
+    let aggregate = scaling.aggregates.relay(&fingerprint).ok_or_else(|| {
+        UsageError(format!(
+            "{fingerprint} is neither in the consensus nor among the results of these days"
+        ))
+    })?;
     let attempts = attempts(&scaling, aggregate)?;
     if args.json {
         print_json(&to_json(&scaling, aggregate, &attempts))?;
@@ -47,44 +48,6 @@ pub(super) fn run(args: &ExplainArgs, data: &DataDir) -> anyhow::Result<Exit> {
         print_text(&scaling, aggregate, &attempts)?;
     }
     Ok(Exit::Success)
-}
-
-/// The relay with this fingerprint, nickname or address.
-fn find(scaling: &Scaling, text: &str) -> anyhow::Result<Fingerprint> {
-    let bare = text.strip_prefix('$').unwrap_or(text);
-    if let Ok(fingerprint) = bare.parse::<Fingerprint>() {
-        if scaling.aggregates.relay(&fingerprint).is_none() {
-            return Err(UsageError(format!(
-                "{fingerprint} is neither in the consensus nor among the results of these days"
-            ))
-            .into());
-        }
-        return Ok(fingerprint);
-    }
-    let address = text.parse().ok();
-    let relays = scaling.network.relays.iter();
-    let found: Vec<_> = relays
-        .filter(|relay| {
-            relay.nickname.eq_ignore_ascii_case(text)
-                || (address.is_some() && relay.address == address)
-        })
-        .collect();
-    match found[..] {
-        [relay] => Ok(relay.fingerprint),
-        [] => Err(UsageError(format!(
-            "no relay of the consensus has the fingerprint, nickname or address {text:?}"
-        ))
-        .into()),
-        _ => {
-            let all: Vec<String> = found.iter().map(|r| r.fingerprint.to_string()).collect();
-            Err(UsageError(format!(
-                "{} relays have the nickname or address {text:?}; give a fingerprint: {}",
-                all.len(),
-                all.join(", ")
-            ))
-            .into())
-        }
-    }
 }
 
 /// Its outcomes in the days that are looked at, oldest first, each once.

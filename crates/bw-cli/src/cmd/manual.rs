@@ -1,11 +1,14 @@
 //! `bwscan completions` and `bwscan man`: made from the command line's own
 //! definition.
 
+mod config_page;
+mod page;
+
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 
 use crate::args::Args;
 use crate::exit::Exit;
@@ -18,16 +21,34 @@ pub(super) fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Prints the manual page, or writes one per command into `directory`.
+/// Prints the manual page, or writes all pages into `directory`, one of those in
+/// which `man` looks.
 pub(super) fn pages(directory: Option<&Path>) -> anyhow::Result<Exit> {
-    match directory {
-        Some(directory) => clap_mangen::generate_to(Args::command(), directory)
-            .with_context(|| format!("{}: the pages cannot be written", directory.display()))?,
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Args::command()).render(&mut page)?;
-            std::io::stdout().write_all(&page)?;
-        }
+    let mut program = Args::command().disable_help_subcommand(true);
+    program.build();
+    let Some(directory) = directory else {
+        std::io::stdout().write_all(&page::of_command(&program)?)?;
+        return Ok(Exit::Success);
+    };
+    for command in all(&program) {
+        let name = command.get_display_name().unwrap_or(command.get_name());
+        let page = page::of_command(command)?;
+        write(&directory.join("man1"), &format!("{name}.1"), &page)?;
     }
+    let page = config_page::page(&program)?;
+    write(&directory.join("man5"), "bwscan.toml.5", &page)?;
     Ok(Exit::Success)
+}
+
+/// A command, those in it and so on.
+fn all(command: &Command) -> Vec<&Command> {
+    let inner = command.get_subcommands().flat_map(all);
+    std::iter::once(command).chain(inner).collect()
+}
+
+fn write(directory: &Path, name: &str, page: &[u8]) -> anyhow::Result<()> {
+    let path = directory.join(name);
+    std::fs::create_dir_all(directory)
+        .and_then(|()| std::fs::write(&path, page))
+        .with_context(|| format!("{}: the page cannot be written", path.display()))
 }

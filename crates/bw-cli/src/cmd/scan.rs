@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bw_file::{BytesPerSecond, Fingerprint};
+use bw_file::Fingerprint;
 use bw_measure::tor::{TorClient, TorSettings};
 use bw_measure::{
-    ContentKey, Destination, Error, ErrorKind, Limits, Partition, StageTimeouts, Sustained, Tls,
-    TransferOptions, Window,
+    ContentKey, Destination, Directory as _, Error, ErrorKind, Limits, Partition, StageTimeouts,
+    Sustained, Tls, TransferOptions, Window,
 };
-use bw_results::{Direction, ScanParameters};
-use bytesize::ByteSize;
+use bw_results::{Direction, NetworkSnapshot, ScanParameters};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +18,7 @@ use crate::args::{Only, ScanArgs};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
+use crate::relay_name::RelayName;
 use crate::signals::cancel_on_signal;
 use crate::text::{kilobytes, print_json_line, size};
 
@@ -35,6 +35,8 @@ pub(super) struct Settings {
     pub(super) partition: Partition,
     pub(super) partition_key: String,
     pub(super) relays: Vec<Fingerprint>,
+    /// Relays that only the consensus can tell.
+    names: Vec<RelayName>,
     pub(super) only: Option<Only>,
     pub(super) scanner: String,
     pub(super) tls: Tls,
@@ -74,13 +76,12 @@ impl Settings {
             args.partition_key.as_bytes(),
         )?;
         settings.partition_key.clone_from(&args.partition_key);
-        settings.relays.clone_from(&args.relay);
+        let mut names = args.relay.clone();
         for file in &args.relays {
-            settings.relays.extend(relays_in(file)?);
+            names.extend(relays_in(file)?);
         }
+        settings.name_relays(names);
         settings.only = args.only;
-        settings.relays.sort_unstable();
-        settings.relays.dedup();
         settings.scanner.clone_from(&args.scanner);
         if let Some(path) = &args.ca_file {
             settings.tls = Tls::with_ca_file(path)?;
@@ -128,6 +129,7 @@ impl Settings {
             partition: Partition::default(),
             partition_key: String::new(),
             relays: Vec::new(),
+            names: Vec::new(),
             only: None,
             scanner: "bwscan".to_owned(),
             tls: Tls::with_public_roots()?,
@@ -143,6 +145,25 @@ impl Settings {
             seed: None,
             fresh: false,
         })
+    }
+
+    fn name_relays(&mut self, names: Vec<RelayName>) {
+        self.relays
+            .extend(names.iter().filter_map(RelayName::fingerprint));
+        self.relays.sort_unstable();
+        self.relays.dedup();
+        self.names = names;
+        self.names.retain(|name| name.fingerprint().is_none());
+    }
+
+    /// Replaces names by the fingerprints of the relays that have them.
+    fn find_relays(&mut self, network: &NetworkSnapshot) -> Result<(), UsageError> {
+        for name in std::mem::take(&mut self.names) {
+            self.relays.push(name.find(&network.relays)?);
+        }
+        self.relays.sort_unstable();
+        self.relays.dedup();
+        Ok(())
     }
 
     /// What must be equal for an interrupted scan to be continued.
@@ -170,9 +191,9 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The fingerprints of a file: one in each line, with or without `$`; what
-/// follows on a line, empty lines and lines that begin with `#` do not count.
-fn relays_in(file: &Path) -> anyhow::Result<Vec<Fingerprint>> {
+/// The relays of a file: a name in each line; what follows on a line, empty lines
+/// and lines that begin with `#` do not count.
+fn relays_in(file: &Path) -> anyhow::Result<Vec<RelayName>> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| UsageError(format!("--relays {}: {error}", file.display())))?;
     let mut relays = Vec::new();
@@ -184,21 +205,17 @@ fn relays_in(file: &Path) -> anyhow::Result<Vec<Fingerprint>> {
         else {
             continue;
         };
-        let relay = word
-            .strip_prefix('$')
-            .unwrap_or(word)
-            .parse()
-            .map_err(|error| {
-                let column = line.find(word).unwrap_or(0) + 1;
-                UsageError(format!(
-                    "--relays {}:{number}:{column}: {word:?}: {error}",
-                    file.display()
-                ))
-            })?;
+        let relay = word.parse().map_err(|error| {
+            let column = line.find(word).unwrap_or(0) + 1;
+            UsageError(format!(
+                "--relays {}:{number}:{column}: {word:?}: {error}",
+                file.display()
+            ))
+        })?;
         relays.push(relay);
     }
     if relays.is_empty() {
-        let text = format!("--relays {}: no fingerprint in it", file.display());
+        let text = format!("--relays {}: no relay in it", file.display());
         return Err(UsageError(text).into());
     }
     Ok(relays)
@@ -206,10 +223,9 @@ fn relays_in(file: &Path) -> anyhow::Result<Vec<Fingerprint>> {
 
 /// What the scan may take of everything.
 fn limits(args: &ScanArgs) -> Limits {
-    let rate = |size: ByteSize| BytesPerSecond::new(size.as_u64());
     let mut limits = Limits::default();
-    limits.link = rate(args.link_rate);
-    limits.destination = args.destination_rate.map(rate);
+    limits.link = args.link_rate;
+    limits.destination = args.destination_rate;
     limits.circuits = args.circuits;
     limits.circuits_per_second = args.circuits_per_second;
     limits.bytes_per_day = args.bytes_per_day.map(|size| size.as_u64());
@@ -230,26 +246,35 @@ pub(super) async fn run(args: &ScanArgs, data: &DataDir) -> anyhow::Result<Exit>
     };
     let progress = Progress::new(style);
     let cancel = cancel_on_signal()?;
-    let result = scan(&settings, args, &progress, &cancel).await;
+    let result = scan(settings, args, &progress, &cancel).await;
     progress.finish();
     result
 }
 
 async fn scan(
-    settings: &Settings,
+    mut settings: Settings,
     args: &ScanArgs,
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let interval = args.continuous.then_some(args.interval);
-    let rounds = Rounds::open(settings, interval, progress)?;
+    let mut rounds = Rounds::open(&settings, interval, progress)?;
     let Some(client) = cancel
-        .run_until_cancelled(bootstrap(settings, progress))
+        .run_until_cancelled(bootstrap(&settings, progress))
         .await
     else {
         return Ok(Exit::Interrupted);
     };
     let client = client?;
+    if !settings.names.is_empty() {
+        let directory = client.directory()?;
+        let Some(network) = cancel.run_until_cancelled(directory.snapshot()).await else {
+            return Ok(Exit::Interrupted);
+        };
+        drop(rounds);
+        settings.find_relays(&*network?)?;
+        rounds = Rounds::open(&settings, interval, progress)?;
+    }
     if args.dry_run {
         return dry_run(&rounds, &client, args.json, cancel).await;
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use bw_file::BytesPerSecond;
 use bw_measure::ContentKey;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -36,7 +37,7 @@ pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     if args.size.as_u64() == 0 {
         return Err(UsageError("--size must not be 0".to_owned()).into());
     }
-    let rate = args.rate.map(|rate| rate.as_u64());
+    let rate = args.rate.map(BytesPerSecond::value);
     if rate.is_some_and(|rate| rate < LEAST_RATE) {
         let text = format!("--rate must be at least {LEAST_RATE} bytes per second");
         return Err(UsageError(text).into());

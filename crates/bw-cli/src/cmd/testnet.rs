@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bw_file::BytesPerSecond;
 use bw_testnet::{
     Event, Lifetime, Limit, LineCommand, LoadPlan, LoadTotals, Network, Observed, Plan,
     PlanBuilder, Prior, Seeded, Status, serve_lines,
@@ -157,8 +156,7 @@ pub(super) fn plan(
     args: &NetworkArgs,
     adapt: impl FnOnce(PlanBuilder) -> PlanBuilder,
 ) -> anyhow::Result<Plan> {
-    let rate = |size: bytesize::ByteSize| BytesPerSecond::new(size.as_u64());
-    let rates = rate(args.min_rate)..=rate(args.max_rate);
+    let rates = args.min_rate..=args.max_rate;
     if rates.is_empty() {
         return Err(UsageError("--min-rate is above --max-rate".to_owned()).into());
     }

@@ -16,7 +16,7 @@ fn arguments(text: &str) -> Vec<String> {
 #[test]
 fn values_of_every_kind() {
     let text = "verbose = 2\nlog_json = true\n[scan]\ndestination = ['a', \"b\"]\nquiet = false\n\
-                link-rate = 25_000_000\nhelpers = 0x0a\nprecision = 2.5\ninterval = '6h'\n\
+                link-rate = '25MB'\nhelpers = 0x0a\nprecision = 2.5\ninterval = '6h'\n\
                 [generate]\nnow = 2026-11-20T12:30:00\ndestinations_countries = ['ZZ', 'US']\n\
                 [testnet.up]\nrelays = 3\n";
     assert_eq!(
@@ -27,7 +27,7 @@ fn values_of_every_kind() {
             "--log-json",
             "--destination=a",
             "--destination=b",
-            "--link-rate=25000000",
+            "--link-rate=25MB",
             "--helpers=10",
             "--precision=2.5",
             "--interval=6h",
@@ -75,7 +75,7 @@ fn errors_name_the_place_and_what_to_do() {
         ),
         (
             "[scan]\nmin_time = 3",
-            ":2:12: min_time: invalid value '3' for '--min-time <TIME>': time unit needed",
+            ":2:12: min_time: invalid value '3' for '--min-time <TIME>': expected a time with its unit",
         ),
         (
             "[scan]\n# ä\n  helpers =\t0",
@@ -214,4 +214,10 @@ fn positions_count_characters() {
         ["1:1", "1:3", "2:1", "2:3", "2:4"]
     );
     assert_eq!(at(999), "3:1");
+}
+
+#[test]
+fn the_example_of_the_manual_page_is_right() {
+    let file = ConfigFile::parse(Path::new("bwscan.toml"), crate::examples::CONFIG_FILE).unwrap();
+    assert_eq!(file.of(&["scan".to_owned()]).count(), 4);
 }
