@@ -331,7 +331,7 @@ fn what_bwscan_writes_gives_no_warning_and_has_its_keys() {
     for line in document.relays() {
         let relay = line.fingerprint().unwrap();
         let number = u16::from_be_bytes([relay.as_bytes()[0], relay.as_bytes()[1]]);
-        assert_eq!(line.master_key_ed25519().value(), Some(key(number)));
+        assert_eq!(line.identity(), Some(key(number)));
     }
 }
 
