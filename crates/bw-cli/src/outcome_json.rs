@@ -1,6 +1,7 @@
 //! An outcome as `scan --json` shows it: one line, no samples.
 
-use bw_results::Outcome;
+use bw_file::BytesPerSecond;
+use bw_results::{Blame, Outcome, Verdict};
 use serde::Serialize;
 
 /// What came of one attempt.
@@ -16,6 +17,16 @@ pub(crate) enum OutcomeLine<'a> {
         bytes: u64,
         /// Seconds.
         duration: f64,
+        /// The share of that in which the link withheld something.
+        throttled: f64,
+        /// Who bounded the rate, if that is a fact.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bound: Option<&'static str>,
+        /// What the helpers were expected to carry, in bytes per second.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offered: Option<u64>,
+        verdict: Verdict,
+        settled: bool,
     },
     /// An attempt failed.
     Failed {
@@ -25,7 +36,8 @@ pub(crate) enum OutcomeLine<'a> {
         kind: &'static str,
         blame: &'static str,
         detail: &'a str,
-        /// Whether the relay is given up for this scan.
+        verdict: Verdict,
+        /// The relay is done with in this scan.
         settled: bool,
     },
 }
@@ -43,7 +55,7 @@ pub(crate) struct AttemptPart<'a> {
 }
 
 impl<'a> OutcomeLine<'a> {
-    pub(crate) fn new(outcome: &'a Outcome, settled: bool) -> Self {
+    pub(crate) fn new(outcome: &'a Outcome, verdict: Verdict, settled: bool) -> Self {
         let tried = outcome.attempt();
         let attempt = AttemptPart {
             fingerprint: tried.target.fingerprint.to_string(),
@@ -63,6 +75,11 @@ impl<'a> OutcomeLine<'a> {
                     .iter()
                     .map(|transfer| transfer.duration().as_secs_f64())
                     .sum(),
+                throttled: measurement.throttled_share(),
+                bound: measurement.bound().map(Blame::as_str),
+                offered: measurement.offered.map(BytesPerSecond::value),
+                verdict,
+                settled,
             },
             Outcome::Failed(failure) => Self::Failed {
                 attempt,
@@ -70,6 +87,7 @@ impl<'a> OutcomeLine<'a> {
                 kind: failure.kind.as_str(),
                 blame: failure.blame.as_str(),
                 detail: &failure.detail,
+                verdict,
                 settled,
             },
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bw_file::Fingerprint;
 use bw_measure::{Event, Observer};
-use bw_results::{Attempt, Outcome, ScanId};
+use bw_results::{Attempt, Outcome, ScanId, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
@@ -189,7 +189,8 @@ impl Progress {
             Style::Quiet => {}
             Style::Json => {
                 // A reader that went away must not stop a scan.
-                let _ = print_json_line(&OutcomeLine::new(outcome, settled));
+                let verdict = Verdict::default_of(outcome);
+                let _ = print_json_line(&OutcomeLine::new(outcome, verdict, settled));
             }
             Style::Human => {
                 let line = self.line(&state, outcome, settled);

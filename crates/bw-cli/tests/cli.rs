@@ -776,6 +776,129 @@ fn a_relay_is_explained_by_whatever_name() {
     assert!(text.contains("nobody"), "{text}");
 }
 
+/// A store of two relays: relay 1 with an accepted measurement, and relay 2 with
+/// what the link let pass of a faster one.
+fn write_bounded_store(path: &std::path::Path) {
+    use bw_results::*;
+    let now = UnixMillis::from_secs(1_790_000_000);
+    let bandwidth = bw_file::BytesPerSecond::new(2_000_000);
+    let relays = [1, 2].map(|number| {
+        let mut relay = RelayFacts::new(
+            bw_file::Fingerprint::from_bytes([number; 20]),
+            &format!("relay{number}"),
+            bw_file::KilobytesPerSecond::new(7000),
+        );
+        relay.descriptor = Some(DescriptorFacts::new(now, bandwidth, bandwidth, bandwidth));
+        relay
+    });
+    let mut store = Store::open(path).unwrap();
+    let weights = std::collections::BTreeMap::new();
+    let network = NetworkSnapshot::new(now, now, now, weights, relays.to_vec());
+    let snapshot = store.put_snapshot(&network).unwrap();
+    let parameters = ScanParameters::new(vec![DESTINATION.to_owned()]);
+    let id = ScanId::from_bytes([1; 16]);
+    let scan = Scan::new(id, "here".to_owned(), now, parameters);
+    let targets = relays.each_ref().map(|relay| relay.fingerprint);
+    store.begin_scan(&scan, &targets, snapshot).unwrap();
+    let outcome = |relay: &RelayFacts, at: u64, throttled: u16| {
+        let second = std::time::Duration::from_secs(1);
+        let slices = vec![
+            Slice::new(second, 1_000_000).with_throttled(throttled),
+            Slice::new(second, 1_000_000),
+        ];
+        let ended = UnixMillis::from_secs(1_790_000_000 - at);
+        let attempt = Attempt::new(TargetFacts::from(relay), Position::Entry, ended);
+        let transfer = Transfer::new(slices, 0, StopReason::Complete);
+        Outcome::Measured(Measurement::new(
+            attempt,
+            ended,
+            Timings::default(),
+            vec![transfer],
+        ))
+    };
+    for (outcome, verdict, settled) in [
+        (outcome(&relays[0], 9, 0), Verdict::Accepted, true),
+        (
+            outcome(&relays[1], 8, 2),
+            Verdict::Remeasure(Remeasure::Throttled),
+            false,
+        ),
+        (
+            outcome(&relays[1], 7, 2),
+            Verdict::LowerBound(Blame::Scanner),
+            true,
+        ),
+    ] {
+        store.record(&id, &outcome, &verdict, settled).unwrap();
+    }
+    store.finish_scan(&id, now).unwrap();
+}
+
+#[test]
+fn verdicts_are_listed_explained_and_exported() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    write_bounded_store(&directory.path().join("results.sqlite"));
+
+    let list = success(&["list", "--json", "--data-dir", data]);
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list[0]["measured"], 2);
+    assert_eq!(list[0]["failed"], 0);
+    assert_eq!(
+        list[0]["verdicts"],
+        serde_json::json!({"accepted": 1, "lower_bound": 1, "remeasure": 1, "charged": 0,
+            "excused": 0})
+    );
+
+    let common = [
+        "relay2",
+        "--data-dir",
+        data,
+        "--now",
+        "2026-09-21T14:30:00",
+        "--max-facts-age",
+        "99d",
+        "--max-share",
+        "1",
+    ];
+    let explain = |more: &[&str]| success(&[&["explain"], &common[..], more].concat());
+    let text = explain(&[]);
+    for part in [
+        "measured again: throttled",
+        "50 %",
+        "lower bound, by the scanner",
+        "1.0000 x 2000000 = 2000000 B/s",
+        "the weight in the consensus, 7000 kB/s",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&explain(&["--json"])).unwrap();
+    let attempt = &json["attempts"][1];
+    assert_eq!(
+        attempt["verdict"],
+        serde_json::json!({"kind": "lower_bound", "reason": "scanner"})
+    );
+    assert_eq!(
+        (&attempt["use"], &attempt["throttled"]),
+        (&"lower_bound".into(), &0.5.into())
+    );
+    let steps = &json["steps"]["lower_bound"];
+    assert_eq!(
+        (&steps["taken"], &steps["scaled"]),
+        (&"consensus".into(), &2e6.into())
+    );
+    assert_eq!(json["network"]["censored"], 1);
+
+    let lines = success(&["export", "--data-dir", data]);
+    for part in [
+        r#""verdict":{"kind":"accepted"}"#,
+        r#""verdict":{"kind":"remeasure","reason":"throttled"}"#,
+        r#"{"us":1000000,"b":1000000,"t":2}"#,
+    ] {
+        assert!(lines.contains(part), "{part}: {lines}");
+    }
+}
+
 #[test]
 fn several_stores_count_each_measurement_once() {
     let (directory, first) = imported_home();

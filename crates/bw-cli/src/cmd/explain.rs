@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use bw_aggregate::{Answer, Explanation, RelayAggregate, Use};
-use bw_file::Fingerprint;
-use bw_results::{Outcome, OutcomeSummary};
+use bw_aggregate::{Answer, Explanation, LowerBoundSteps, RelayAggregate, Taken, Use};
+use bw_file::{BytesPerSecond, Fingerprint};
+use bw_results::{Blame, Outcome, OutcomeSummary, Verdict};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -26,9 +26,60 @@ struct Attempt {
     destination: String,
     /// Bytes per second.
     rates: Vec<f64>,
+    /// The share of its time in which the link withheld something.
+    throttled: f64,
+    /// Who bounded the rate, if that is a fact.
+    bound: Option<Blame>,
+    /// What the helpers were expected to carry.
+    offered: Option<BytesPerSecond>,
     /// Where and how it failed.
     failure: Option<String>,
+    verdict: Verdict,
     r#use: Use,
+}
+
+impl Attempt {
+    fn new(scanner: &str, outcome: &Outcome, verdict: Verdict, r#use: Use) -> Self {
+        let attempt = outcome.attempt();
+        let (measurement, failure) = match outcome {
+            Outcome::Measured(measurement) => (Some(measurement), None),
+            Outcome::Failed(failure) => {
+                (None, Some(format!("{}: {}", failure.stage, failure.kind)))
+            }
+        };
+        Self {
+            ended: outcome.ended(),
+            scanner: scanner.to_owned(),
+            position: attempt.position.as_str(),
+            helpers: attempt.helpers.clone(),
+            destination: attempt.destination.clone(),
+            rates: measurement.map_or_else(Vec::new, |measurement| measurement.rates().collect()),
+            throttled: measurement.map_or(0.0, |measurement| measurement.throttled_share()),
+            bound: measurement.and_then(|measurement| measurement.bound()),
+            offered: measurement.and_then(|measurement| measurement.offered),
+            failure,
+            verdict,
+            r#use,
+        }
+    }
+
+    /// What became of it, in words.
+    fn use_text(&self) -> String {
+        let reason = self.verdict.reason().unwrap_or("unknown").replace('_', " ");
+        match self.r#use {
+            Use::Counted => "counts".to_owned(),
+            Use::LowerBound => format!("lower bound, by the {reason}"),
+            Use::Remeasured => format!("measured again: {reason}"),
+            Use::Failed => "failed".to_owned(),
+            Use::Excused => format!("failed, through the {reason}'s fault"),
+            Use::NoRate => "left out: no usable rate".to_owned(),
+            Use::AheadOfClock => "left out: dated ahead of the clock".to_owned(),
+            Use::TooClose => "left out: too close to the others".to_owned(),
+            Use::TooFew => "left out: too few of them".to_owned(),
+            Use::TooOld => "left out: too old".to_owned(),
+            _ => "left out".to_owned(),
+        }
+    }
 }
 
 /// Prints everything that is known of the relay.
@@ -59,25 +110,9 @@ fn attempts(scaling: &Scaling, aggregate: &RelayAggregate) -> anyhow::Result<Vec
         let _ = store.for_each_outcome(&filter, |stored| {
             if seen.insert(stored.id) {
                 let outcome = &stored.value;
-                let summary = OutcomeSummary::from(outcome);
-                let attempt = outcome.attempt();
-                let (rates, failure) = match outcome {
-                    Outcome::Measured(measurement) => (measurement.rates().collect(), None),
-                    Outcome::Failed(failure) => {
-                        let text = format!("{}: {}", failure.stage, failure.kind);
-                        (Vec::new(), Some(text))
-                    }
-                };
-                attempts.push(Attempt {
-                    ended: outcome.ended(),
-                    scanner: stored.scanner.to_owned(),
-                    position: attempt.position.as_str(),
-                    helpers: attempt.helpers.clone(),
-                    destination: attempt.destination.clone(),
-                    rates,
-                    failure,
-                    r#use: aggregate.use_of(&summary, &scaling.options),
-                });
+                let summary = OutcomeSummary::new(outcome, stored.verdict);
+                let r#use = aggregate.use_of(&summary, &scaling.options);
+                attempts.push(Attempt::new(stored.scanner, outcome, stored.verdict, r#use));
             }
             ControlFlow::<()>::Continue(())
         })?;
@@ -157,29 +192,60 @@ fn print_attempts(attempts: &[Attempt]) -> anyhow::Result<()> {
     if attempts.is_empty() {
         return print("no attempts in these days");
     }
-    let mut table = table(["ended (UTC)", "scanner", "as", "kB/s", "use", ""]);
+    let mut table = table([
+        "ended (UTC)",
+        "scanner",
+        "as",
+        "kB/s",
+        "throttled",
+        "use",
+        "",
+    ]);
     for attempt in attempts {
         let rates: Vec<String> = attempt.rates.iter().map(|&rate| kilobytes(rate)).collect();
-        let what = match attempt.r#use {
-            Use::Counted => "counts",
-            Use::Failed => "failed",
-            Use::NoRate => "left out: no usable rate",
-            Use::AheadOfClock => "left out: dated ahead of the clock",
-            Use::TooClose => "left out: too close to the others",
-            Use::TooFew => "left out: too few of them",
-            Use::TooOld => "left out: too old",
-            _ => "left out",
+        let throttled = match attempt.throttled {
+            0.0 => String::new(),
+            share => format!("{:.0} %", share * 100.0),
         };
         table.add_row([
             utc(attempt.ended),
             attempt.scanner.clone(),
             attempt.position.to_owned(),
             rates.join(" "),
-            what.to_owned(),
+            throttled,
+            attempt.use_text(),
             attempt.failure.clone().unwrap_or_default(),
         ]);
     }
     print(table)
+}
+
+fn line(what: &str, value: impl std::fmt::Display) -> anyhow::Result<()> {
+    print(format!("{what:<44} {value}"))
+}
+
+fn print_lower_bound(bound: &bw_aggregate::LowerBound) -> anyhow::Result<()> {
+    let text = format!("lower bound, by the {}", bound.by);
+    line(
+        &text,
+        format!("{:.0} B/s, {}", bound.rate, utc(bound.ended)),
+    )
+}
+
+/// Tells which of the two values of a censored relay was taken.
+fn print_taken(steps: &LowerBoundSteps) -> anyhow::Result<()> {
+    let text = match (steps.taken, steps.consensus) {
+        (Taken::Consensus, Some(weight)) => format!(
+            "the weight in the consensus, {} kB/s: it carries more than the lower bound",
+            weight.value()
+        ),
+        (_, Some(weight)) => format!(
+            "the lower bound: the weight in the consensus, {} kB/s, is less",
+            weight.value()
+        ),
+        (_, None) => "the lower bound: the consensus has no measured weight".to_owned(),
+    };
+    line("taken", text)
 }
 
 fn print_steps(
@@ -189,16 +255,27 @@ fn print_steps(
 ) -> anyhow::Result<()> {
     let network = &scaling.scaled.network;
     let statistics = steps.statistics;
-    let line = |what: &str, value: String| print(format!("{what:<44} {value}"));
-    line(
-        &format!("mean of {} rates", statistics.rates),
-        statistics.mean.to_string(),
-    )?;
-    line("median", statistics.median.to_string())?;
-    line(
-        "mean of those not below the mean",
-        statistics.filtered.to_string(),
-    )?;
+    match &steps.lower_bound {
+        Some(bound) => print_lower_bound(&bound.bound)?,
+        None => {
+            let count = statistics.rates;
+            line(&format!("mean of {count} rates"), statistics.mean)?;
+            line("median", statistics.median)?;
+            line("mean of those not below the mean", statistics.filtered)?;
+            if let Some(bound) = &aggregate.lower_bound
+                && aggregate
+                    .rates
+                    .last()
+                    .is_some_and(|&rate| bound.rate > rate)
+            {
+                print_lower_bound(bound)?;
+            }
+        }
+    }
+    // Of a censored relay, what the formula gives is one of two values.
+    let value = steps
+        .lower_bound
+        .map_or(steps.unlimited, |bound| bound.scaled);
     line(
         "mean over the network's mean",
         format!(
@@ -236,22 +313,24 @@ fn print_steps(
                     pid.base
                 ),
             )?;
-            format!("{:.0} B/s", steps.unlimited)
+            format!("{value:.0} B/s")
         }
         (None, bw_aggregate::Method::Torflow) => format!(
-            "{:.4} x {} = {:.0} B/s",
+            "{:.4} x {} = {value:.0} B/s",
             steps.ratio,
             steps.advertised.value(),
-            steps.unlimited
         ),
+        (None, bw_aggregate::Method::TorflowPid) => format!("{value:.0} B/s"),
         (None, _) => format!(
-            "{} x {:.4} = {:.0} B/s",
+            "{} x {:.4} = {value:.0} B/s",
             statistics.median.value(),
             network.factor,
-            steps.unlimited
         ),
     };
     line(&format!("scaled ({})", network.method.as_str()), scaled)?;
+    if let Some(bound) = &steps.lower_bound {
+        print_taken(bound)?;
+    }
     if steps.is_limited {
         line(
             "cut to the largest share",

@@ -45,6 +45,8 @@ pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
         "measured",
         "failed",
         "left",
+        "lower bounds",
+        "again",
         "data",
     ];
     let mut table = table(head);
@@ -60,6 +62,8 @@ pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
             summary.measured.to_string(),
             summary.failed.to_string(),
             summary.pending.to_string(),
+            summary.verdicts.lower_bound.to_string(),
+            summary.verdicts.remeasure.to_string(),
             size(summary.bytes),
         ]);
     }
@@ -103,6 +107,7 @@ fn row_json(summary: &ScanSummary) -> serde_json::Value {
         "failed": summary.failed,
         "pending": summary.pending,
         "outcomes": summary.outcomes,
+        "verdicts": summary.verdicts,
         "bytes": summary.bytes,
     })
 }
