@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bw_file::Fingerprint;
 use bw_measure::{Event, Observer};
-use bw_results::{Attempt, Outcome, ScanId, Verdict};
+use bw_results::{Attempt, Measurement, Outcome, ScanId, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
@@ -207,8 +207,8 @@ impl Progress {
         let target = &outcome.attempt().target;
         let result = match outcome {
             Outcome::Measured(measurement) => format!(
-                "{} kB/s as {} ({})",
-                kilobytes(measurement.rates().next().unwrap_or(0.0)),
+                "{} as {} ({})",
+                rate(measurement, Verdict::default_of(outcome)),
                 measurement.attempt.position,
                 size(measurement.bytes()),
             ),
@@ -235,6 +235,19 @@ impl Progress {
         self.state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What a measurement says of its relay: `2440 kB/s`.
+fn rate(measurement: &Measurement, verdict: Verdict) -> String {
+    let rate = kilobytes(measurement.rates().next().unwrap_or(0.0));
+    match verdict {
+        Verdict::LowerBound(by) => format!("at least {rate} kB/s, bounded by the {by},"),
+        Verdict::Remeasure(reason) => {
+            let reason = reason.as_str().replace('_', " ");
+            format!("no rate ({reason}), will be tried again,")
+        }
+        _ => format!("{rate} kB/s"),
     }
 }
 

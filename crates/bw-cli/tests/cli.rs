@@ -835,6 +835,25 @@ fn write_bounded_store(path: &std::path::Path) {
 }
 
 #[test]
+fn a_second_scanner_on_one_store_says_so_and_exits() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let store = directory.path().join("results.sqlite");
+    write_store(&store);
+    let since = bw_results::UnixMillis::from_secs(1_790_000_000);
+    let lock = bw_results::ScanLock::acquire(&store, since).unwrap();
+    let (code, text) = refusal(&["scan", "-d", DESTINATION, "--data-dir", data]);
+    assert_eq!(code, 5, "{text}");
+    let holder = format!("process {} since 2026-09-21", std::process::id());
+    for part in ["results.sqlite", &holder, "another data directory"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Readers are free.
+    assert!(success(&["list", "--data-dir", data]).contains("completed"));
+    drop(lock);
+}
+
+#[test]
 fn verdicts_are_listed_explained_and_exported() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().to_str().unwrap();

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ScanId;
+use crate::lock::describe;
+use crate::{LockHolder, ScanId};
 
 /// The result of an operation on a store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -37,6 +38,19 @@ pub enum Error {
         action: &'static str,
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process scans into this store.
+    #[error(
+        "{}: {} scans into this store already, and two scanners would falsify each other's \
+         rates; end that scan, or use another data directory",
+        path.display(),
+        describe(holder.as_ref())
+    )]
+    Locked {
+        /// The store.
+        path: PathBuf,
+        /// The process that does, if it could be found out.
+        holder: Option<LockHolder>,
     },
     /// There is no store at this path.
     #[error("{}: there is no store here; a scan or an import makes one", path.display())]
@@ -130,6 +144,8 @@ pub enum ErrorKind {
     Damaged,
     /// The disk or the file system failed.
     Io,
+    /// Another scan must end first.
+    Locked,
     /// There is no store.
     Missing,
     /// Another version of the software is needed.
@@ -153,6 +169,7 @@ impl Error {
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Io { .. } => ErrorKind::Io,
+            Self::Locked { .. } => ErrorKind::Locked,
             Self::Missing { .. } => ErrorKind::Missing,
             Self::Newer { .. } => ErrorKind::Newer,
             Self::NotAStore { .. } => ErrorKind::NotAStore,

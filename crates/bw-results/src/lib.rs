@@ -6,6 +6,7 @@ mod documents;
 mod error;
 mod jsonl;
 mod judged;
+mod lock;
 mod outcome;
 mod read;
 mod sbws;
@@ -19,11 +20,13 @@ mod summary;
 mod testing;
 mod time;
 mod verdict;
+mod writer;
 
 pub use country::{Country, CountryError};
 pub use documents::DocumentError;
 pub use error::{Error, ErrorKind, Result};
 pub use jsonl::{ImportProblem, ImportReport};
+pub use lock::{LockHolder, ScanLock};
 pub use outcome::{
     Attempt, Blame, Direction, Failure, FailureKind, Measurement, Outcome, Position, Slice, Stage,
     StopReason, TargetFacts, Timings, Transfer,
@@ -40,3 +43,4 @@ pub use store::{RelayHistory, ScanSummary, Store, VerdictCounts};
 pub use summary::{OutcomeId, OutcomeSummary, SummaryResult};
 pub use time::{CLOCK_TOLERANCE, UnixMillis};
 pub use verdict::{Remeasure, Verdict};
+pub use writer::StoreWriter;

@@ -218,7 +218,7 @@ async fn scan(
     settings.tor_config = vec![config];
     settings.bootstrap_timeout = Duration::from_secs(60);
     let client = bootstrap(&settings, progress).await?;
-    let rounds = Rounds::open(&settings, None, progress)?;
+    let rounds = Rounds::open(&settings, None, false, progress)?;
     rounds.run(&client, &CancellationToken::new()).await
 }
 

@@ -11,7 +11,8 @@ use bw_measure::{
     SpareHelpers, WallClock, preferred_direction,
 };
 use bw_results::{
-    Filter, NetworkSnapshot, Outcome, RelayHistory, Scan, ScanId, Store, TargetFacts, UnixMillis,
+    Filter, NetworkSnapshot, Outcome, RelayHistory, Scan, ScanId, ScanLock, Store, StoreWriter,
+    TargetFacts, UnixMillis, Verdict,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
@@ -34,10 +35,14 @@ pub(super) struct Rounds<'a> {
     interval: Option<Duration>,
     progress: &'a Progress,
     inner: Mutex<Inner>,
+    /// Keeps other scanners out; none for a dry run.
+    _lock: Option<ScanLock>,
 }
 
 struct Inner {
-    store: Store,
+    writer: StoreWriter,
+    /// End of the newest accepted measurement of each relay.
+    last: BTreeMap<Fingerprint, UnixMillis>,
     /// Rounds that are not finished, the oldest first.
     open: Vec<Round>,
     rng: StdRng,
@@ -60,11 +65,22 @@ impl<'a> Rounds<'a> {
     pub(super) fn open(
         settings: &'a Settings,
         interval: Option<Duration>,
+        dry_run: bool,
         progress: &'a Progress,
     ) -> anyhow::Result<Self> {
         settings.data.create()?;
+        let store = settings.data.store();
+        let lock = || ScanLock::acquire(&store, SystemTime::now().into());
+        let lock = (!dry_run).then(lock).transpose()?;
         let inner = Inner {
-            store: Store::open(settings.data.store())?,
+            writer: StoreWriter::open(&store, |waited| {
+                tracing::warn!(
+                    "another process has kept the store locked for {} s; what is measured \
+                     meanwhile is written when it ends",
+                    waited.as_secs()
+                );
+            })?,
+            last: BTreeMap::new(),
             open: Vec::new(),
             rng: settings
                 .seed
@@ -79,11 +95,12 @@ impl<'a> Rounds<'a> {
             interval,
             progress,
             inner: Mutex::new(inner),
+            _lock: lock,
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // SQLite's transactions keep the store whole whatever panicked.
+        // Whoever panicked has changed one field at most.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,7 +153,10 @@ impl<'a> Rounds<'a> {
             self.progress,
             cancel,
         )
-        .await?;
+        .await;
+        let kept = self.lock().writer.flush();
+        let report = report?;
+        kept?;
         for destination in report.destinations.iter().filter(|one| one.outages > 0) {
             tracing::warn!(
                 "destination {} was left alone {} times; {} of {} attempts failed",
@@ -153,7 +173,13 @@ impl<'a> Rounds<'a> {
     pub(super) async fn plan(&self, client: &TorClient) -> anyhow::Result<Plan> {
         let network = client.directory()?.snapshot().await?;
         let relays = targets(self.settings, &network);
-        let targets = self.lock().with_history(relays, SystemTime::now().into())?;
+        let mut inner = self.lock();
+        let history = inner.read_history(SystemTime::now().into())?;
+        let targets = Targets {
+            pending: inner.with_last(relays),
+            history,
+        };
+        drop(inner);
         let scheduler = self.scheduler(network, targets)?;
         let estimator = &self.settings.estimator;
         // Warm-up and opening as seen in practice; half of the downloads end
@@ -209,61 +235,128 @@ struct Targets {
 }
 
 impl Inner {
-    /// Goes on with the scan that was interrupted, or begins one.
+    /// Goes on with the scan that was interrupted, or begins one. Waits for the
+    /// store: nothing is measured yet.
     fn begin(&mut self, settings: &Settings, network: &NetworkSnapshot) -> anyhow::Result<Targets> {
         let now = UnixMillis::from(SystemTime::now());
-        let snapshot = self.store.put_snapshot(network)?;
-        let parameters = settings.parameters();
-        let unfinished = self.store.unfinished_scan(&settings.scanner, &parameters)?;
-        let id = match unfinished {
-            Some(scan) if self.resume => {
-                self.store.link_snapshot(&scan.id, snapshot)?;
-                scan.id
-            }
-            other => {
-                // Rounds of ours that still run are not left aside.
-                if let Some(scan) = other.filter(|_| self.open.is_empty()) {
-                    self.store.abandon_scan(&scan.id, now)?;
-                }
-                let id = ScanId::from_bytes(self.rng.random());
-                let scan = Scan::new(id, settings.scanner.clone(), now, parameters);
-                let targets = targets(settings, network);
-                if targets.is_empty() {
-                    let only = settings
-                        .only
-                        .map_or("", |Only::Unmeasured| "unmeasured and ");
-                    return Err(UsageError(format!(
-                        "no relay of the consensus ({} relays) is {only}in partition {} of {}",
-                        network.relays.len(),
-                        settings.partition.number(),
-                        settings.partition.count()
-                    ))
-                    .into());
-                }
-                self.store.begin_scan(&scan, &targets, snapshot)?;
-                id
-            }
+        let history = self.read_history(now)?;
+        let resumed = if self.resume {
+            self.unfinished(settings, network, now)?
+        } else {
+            None
         };
+        let pending = match resumed {
+            Some((scan, pending)) => self.open_round(scan, pending),
+            None => self.next_round(settings, network, now)?,
+        };
+        Ok(Targets { pending, history })
+    }
+
+    /// The scan that was interrupted, with the relays that it has left.
+    fn unfinished(
+        &self,
+        settings: &Settings,
+        network: &NetworkSnapshot,
+        now: UnixMillis,
+    ) -> anyhow::Result<Option<(ScanId, Vec<Fingerprint>)>> {
+        let (scanner, parameters) = (settings.scanner.clone(), settings.parameters());
+        let network = network.clone();
+        let found = self.writer.call(move |store| {
+            let Some(scan) = store.unfinished_scan(&scanner, &parameters)? else {
+                return Ok(None);
+            };
+            let pending = store.pending_targets(&scan.id)?;
+            if pending.is_empty() {
+                // Interrupted after its last outcome.
+                store.finish_scan(&scan.id, now)?;
+                return Ok(None);
+            }
+            let snapshot = store.put_snapshot(&network)?;
+            store.link_snapshot(&scan.id, snapshot)?;
+            Ok(Some((scan.id, pending)))
+        });
+        Ok(found?)
+    }
+
+    /// Begins a round. Does not wait for the store.
+    fn next_round(
+        &mut self,
+        settings: &Settings,
+        network: &NetworkSnapshot,
+        now: UnixMillis,
+    ) -> anyhow::Result<Vec<(Fingerprint, Option<u64>)>> {
+        let mut targets = targets(settings, network);
+        targets.sort_unstable();
+        targets.dedup();
+        if targets.is_empty() {
+            let only = settings
+                .only
+                .map_or("", |Only::Unmeasured| "unmeasured and ");
+            return Err(UsageError(format!(
+                "no relay of the consensus ({} relays) is {only}in partition {} of {}",
+                network.relays.len(),
+                settings.partition.number(),
+                settings.partition.count()
+            ))
+            .into());
+        }
+        let id = ScanId::from_bytes(self.rng.random());
+        let scan = Scan::new(id, settings.scanner.clone(), now, settings.parameters());
+        // Rounds of ours that still run are not left aside.
+        let abandons = self.open.is_empty();
+        let (network, relays) = (network.clone(), targets.clone());
+        self.writer.submit(move |store| {
+            let snapshot = store.put_snapshot(&network)?;
+            if abandons
+                && let Some(other) = store.unfinished_scan(&scan.scanner, &scan.parameters)?
+            {
+                store.abandon_scan(&other.id, now)?;
+            }
+            // The last one, as what was begun cannot be begun again.
+            store.begin_scan(&scan, &relays, snapshot)
+        })?;
+        Ok(self.open_round(id, targets))
+    }
+
+    /// Counts a round as one that runs; returns its relays with the time of
+    /// their last measurement.
+    fn open_round(
+        &mut self,
+        scan: ScanId,
+        pending: Vec<Fingerprint>,
+    ) -> Vec<(Fingerprint, Option<u64>)> {
         self.resume = true;
         self.begun = Some(Instant::now());
-        let pending = self.store.pending_targets(&id)?;
-        self.open.retain(|round| round.summary.scan != id);
+        self.open.retain(|round| round.summary.scan != scan);
         self.open.push(Round {
-            summary: RoundSummary::new(id),
+            summary: RoundSummary::new(scan),
             targets: pending.iter().copied().collect(),
             pending: pending.iter().copied().collect(),
         });
-        self.with_history(pending, now)
+        self.with_last(pending)
     }
 
-    fn with_history(&self, relays: Vec<Fingerprint>, now: UnixMillis) -> anyhow::Result<Targets> {
-        let history = self.store.last_outcomes(now.before(MEMORY))?;
-        let last = |relay| {
-            let measured = history.get(relay).and_then(|of| of.last_measured);
-            measured.map(UnixMillis::value)
-        };
-        let pending = relays.iter().map(|relay| (*relay, last(relay))).collect();
-        Ok(Targets { pending, history })
+    fn with_last(&self, relays: Vec<Fingerprint>) -> Vec<(Fingerprint, Option<u64>)> {
+        let last = |relay| self.last.get(&relay).map(|last| last.value());
+        relays
+            .into_iter()
+            .map(|relay| (relay, last(relay)))
+            .collect()
+    }
+
+    /// Reads what is known of relays from before.
+    fn read_history(
+        &mut self,
+        now: UnixMillis,
+    ) -> anyhow::Result<BTreeMap<Fingerprint, RelayHistory>> {
+        let history = self
+            .writer
+            .call(move |store| store.last_outcomes(now.before(MEMORY)))?;
+        let measured = history.iter();
+        self.last = measured
+            .filter_map(|(relay, of)| Some((*relay, of.last_measured?)))
+            .collect();
+        Ok(history)
     }
 
     /// Relays that joined the network since the latest round began.
@@ -278,8 +371,9 @@ impl Inner {
         let mut joined = targets(settings, network);
         joined.retain(|relay| !round.targets.contains(relay));
         if !joined.is_empty() {
-            self.store
-                .add_targets(&round.summary.scan, &joined)
+            let (scan, relays) = (round.summary.scan, joined.clone());
+            self.writer
+                .submit(move |store| store.add_targets(&scan, &relays))
                 .map_err(not_kept)?;
             round.targets.extend(&joined);
             round.pending.extend(&joined);
@@ -289,25 +383,35 @@ impl Inner {
 
     /// Payload bytes of the last day.
     fn spent(&self, now: UnixMillis) -> anyhow::Result<u64> {
-        let mut bytes = 0;
-        let filter = Filter::all().since(now.before(DAY));
-        let _ = self.store.for_each_summary(&filter, |stored| {
-            bytes += stored.value.bytes;
-            std::ops::ControlFlow::<()>::Continue(())
-        })?;
-        Ok(bytes)
+        Ok(self
+            .writer
+            .call(move |store| bytes_since(store, now.before(DAY)))?)
     }
+}
+
+/// Payload bytes of all outcomes that ended at `since` or later.
+fn bytes_since(store: &Store, since: UnixMillis) -> bw_results::Result<u64> {
+    let mut bytes = 0;
+    let _ = store.for_each_summary(&Filter::all().since(since), |stored| {
+        bytes += stored.value.bytes;
+        std::ops::ControlFlow::<()>::Continue(())
+    })?;
+    Ok(bytes)
 }
 
 impl Recorder for Rounds<'_> {
     fn network(&self, snapshot: &NetworkSnapshot) -> Result<(), Error> {
-        let mut inner = self.lock();
-        let id = inner.store.put_snapshot(snapshot).map_err(not_kept)?;
+        let inner = self.lock();
         let scans: Vec<ScanId> = inner.open.iter().map(|round| round.summary.scan).collect();
-        for scan in scans {
-            inner.store.link_snapshot(&scan, id).map_err(not_kept)?;
-        }
-        Ok(())
+        let snapshot = snapshot.clone();
+        inner
+            .writer
+            .submit(move |store| {
+                let id = store.put_snapshot(&snapshot)?;
+                let mut scans = scans.iter();
+                scans.try_for_each(|scan| store.link_snapshot(scan, id))
+            })
+            .map_err(not_kept)
     }
 
     fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error> {
@@ -321,16 +425,26 @@ impl Recorder for Rounds<'_> {
         let round = &mut inner.open[index];
         let scan = round.summary.scan;
         // Until the scheduler gives verdicts, the facts alone do.
-        let verdict = bw_results::Verdict::default_of(outcome);
-        inner
-            .store
-            .record(&scan, outcome, &verdict, settled)
-            .map_err(not_kept)?;
+        let verdict = Verdict::default_of(outcome);
+        if verdict.gives_rate() {
+            inner.last.insert(target, outcome.ended());
+        }
         round.summary.bytes += outcome.bytes();
+        if settled {
+            round.pending.remove(&target);
+        }
+        let finished = (settled && round.pending.is_empty()).then(|| SystemTime::now().into());
+        let record = outcome.clone();
+        inner
+            .writer
+            .submit(move |store| {
+                store.record(&scan, &record, &verdict, settled)?;
+                finished.map_or(Ok(()), |at| store.finish_scan(&scan, at))
+            })
+            .map_err(not_kept)?;
         if !settled {
             return Ok(());
         }
-        round.pending.remove(&target);
         if matches!(outcome, Outcome::Measured(_)) {
             round.summary.measured += 1;
             inner.measured += 1;
@@ -338,10 +452,8 @@ impl Recorder for Rounds<'_> {
             round.summary.failed += 1;
             inner.failed += 1;
         }
-        if round.pending.is_empty() {
+        if finished.is_some() {
             let round = inner.open.remove(index);
-            let now = SystemTime::now().into();
-            inner.store.finish_scan(&scan, now).map_err(not_kept)?;
             // Nobody who reads it is no reason to stop.
             let _ = self.progress.round(&round.summary, 0);
         }
@@ -360,12 +472,13 @@ impl Recorder for Rounds<'_> {
             return Ok(joined.into_iter().map(|relay| (relay, None)).collect());
         }
         // A new one: those that run are not to be continued but finished.
-        inner.resume = false;
-        let targets = inner.begin(self.settings, snapshot).map_err(|error| {
-            let text = "the next round cannot begin";
-            Error::new(ErrorKind::Results, text).with_source(error)
-        })?;
-        Ok(targets.pending)
+        let now = SystemTime::now().into();
+        inner
+            .next_round(self.settings, snapshot, now)
+            .map_err(|error| {
+                let text = "the next round cannot begin";
+                Error::new(ErrorKind::Results, text).with_source(error)
+            })
     }
 }
 

@@ -258,7 +258,7 @@ async fn scan(
     cancel: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let interval = args.continuous.then_some(args.interval);
-    let mut rounds = Rounds::open(&settings, interval, progress)?;
+    let mut rounds = Rounds::open(&settings, interval, args.dry_run, progress)?;
     let Some(client) = cancel
         .run_until_cancelled(bootstrap(&settings, progress))
         .await
@@ -273,7 +273,7 @@ async fn scan(
         };
         drop(rounds);
         settings.find_relays(&*network?)?;
-        rounds = Rounds::open(&settings, interval, progress)?;
+        rounds = Rounds::open(&settings, interval, args.dry_run, progress)?;
     }
     if args.dry_run {
         return dry_run(&rounds, &client, args.json, cancel).await;
