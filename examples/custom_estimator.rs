@@ -6,7 +6,9 @@
 #![expect(clippy::print_stdout, reason = "examples show what they do")]
 
 use anyhow::Context as _;
-use bw_measure::{Destination, Estimator, Limits, Measurer, Scheduler, SpareHelpers, Sustained};
+use bw_measure::{
+    Destination, Estimator, Limits, Measurer, Scheduler, SpareHelpers, Sustained, Target,
+};
 use bw_results::{Slice, StopReason, TargetFacts};
 use bw_sim::{Ledger, Model, Population, Server};
 use rand::SeedableRng;
@@ -53,7 +55,7 @@ async fn measure<E: Estimator>(
     let limits = Limits::default();
     let mut scheduler = Scheduler::new(policy, limits, destinations, consensus.clone(), rng);
     for relay in &consensus.relays {
-        scheduler.add(relay.fingerprint, None);
+        scheduler.add(Target::new(relay.fingerprint));
     }
     let ledger = Ledger::new(&model);
     let cancel = Default::default();

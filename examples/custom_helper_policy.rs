@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use bw_measure::{
     Destination, HelperChoice, HelperPolicy, HelperRequest, Limits, Measurer, Scheduler,
-    SpareHelpers, Sustained, scan,
+    SpareHelpers, Sustained, Target, scan,
 };
 use bw_results::{RelayFacts, TargetFacts};
 use bw_sim::{Accuracy, Ledger, Model, Population, Server};
@@ -59,7 +59,7 @@ async fn measure(policy: impl HelperPolicy, seed: u64) -> anyhow::Result<(f64, A
     let destinations = vec![destination];
     let mut scheduler = Scheduler::new(policy, limits, destinations, consensus.clone(), rng);
     for relay in &consensus.relays {
-        scheduler.add(relay.fingerprint, None);
+        scheduler.add(Target::new(relay.fingerprint));
     }
     let ledger = Ledger::new(&model);
     let cancel = Default::default();

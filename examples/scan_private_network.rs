@@ -12,13 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::SystemTime;
 
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::tor::{TorClient, TorSettings};
 use bw_measure::{
-    Destination, Directory, Error, HttpTransport, Limits, Measurer, Recorder, Scheduler,
-    SpareHelpers, Sustained, Tls, WallClock, scan,
+    Completion, Destination, Directory, Error, HttpTransport, Limits, Measurer, Recorder, RunId,
+    Scheduler, SpareHelpers, Sustained, Target, Tls, WallClock, scan,
 };
 use bw_results::{NetworkSnapshot, Outcome, TargetFacts};
 use bw_testnet::{Network, Plan, Seeded};
@@ -36,18 +35,15 @@ impl Recorder for Rates {
         Ok(())
     }
 
-    fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error> {
-        match outcome {
-            Outcome::Measured(measurement) => {
-                let relay = measurement.attempt.target.fingerprint;
+    fn record(&self, _: RunId, completion: &Completion) -> Result<(), Error> {
+        let relay = &completion.outcome.attempt().target;
+        match &completion.outcome {
+            Outcome::Measured(measurement) if completion.verdict.gives_rate() => {
                 let mut rates = self.0.lock().expect("nobody panics with it");
-                rates.extend(measurement.rates().map(|rate| (relay, rate)));
+                rates.extend(measurement.rates().map(|rate| (relay.fingerprint, rate)));
             }
-            Outcome::Failed(failure) => {
-                let name = &failure.attempt.target.nickname;
-                let detail = &failure.detail;
-                eprintln!("{name}: {detail}{}", if settled { "" } else { "; again" });
-            }
+            Outcome::Measured(_) => eprintln!("{}: {}", relay.nickname, completion.verdict),
+            Outcome::Failed(failure) => eprintln!("{}: {}", relay.nickname, failure.detail),
         }
         Ok(())
     }
@@ -78,9 +74,8 @@ async fn main() -> anyhow::Result<()> {
     let snapshot = directory.snapshot().await?;
 
     let estimator = |target: &TargetFacts| Sustained::default().for_target(target);
-    let clock = WallClock::starting_at(SystemTime::now().into());
     let transport = HttpTransport::new(client.circuits()?, Tls::with_public_roots()?);
-    let measurer = Measurer::new(transport, estimator, clock);
+    let measurer = Measurer::new(transport, estimator, WallClock::system());
     let mut scheduler = Scheduler::new(
         SpareHelpers::default(),
         Limits::default(),
@@ -89,7 +84,7 @@ async fn main() -> anyhow::Result<()> {
         StdRng::from_rng(&mut rand::rng()),
     );
     for relay in snapshot.relays.iter().filter(|one| !one.flags.authority) {
-        scheduler.add(relay.fingerprint, None);
+        scheduler.add(Target::new(relay.fingerprint));
     }
     let rates = Rates::default();
     let cancel = CancellationToken::new();

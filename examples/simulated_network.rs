@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bw_file::BytesPerSecond;
-use bw_measure::{Destination, Limits, Measurer, Pacer, Scheduler, SpareHelpers, Sustained, scan};
+use bw_measure::{Destination, Limits, Measurer, Scheduler, SpareHelpers, Sustained, Target, scan};
 use bw_results::TargetFacts;
 use bw_sim::{Ledger, Model, Nature, Population, Server};
 use rand::SeedableRng;
@@ -48,18 +48,17 @@ async fn main() -> anyhow::Result<()> {
     // The scan is the same as over the real network.
     let mut limits = Limits::default();
     limits.link = BytesPerSecond::new(125_000_000); // 1 Gbit/s
-    let mut measurer = Measurer::new(
+    let measurer = Measurer::new(
         model.clone(),
         |target: &TargetFacts| Sustained::default().for_target(target),
         model.clock(),
     );
-    measurer.pacer = Pacer::new(limits.link);
     let consensus = model.consensus();
     let rng = StdRng::seed_from_u64(seed);
     let policy = SpareHelpers::default();
     let mut scheduler = Scheduler::new(policy, limits, destinations, consensus.clone(), rng);
     for relay in &consensus.relays {
-        scheduler.add(relay.fingerprint, None);
+        scheduler.add(Target::new(relay.fingerprint));
     }
     let ledger = Ledger::new(&model);
     let cancel = CancellationToken::new();

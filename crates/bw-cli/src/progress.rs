@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bw_file::Fingerprint;
-use bw_measure::{Event, Observer};
+use bw_measure::{Completion, Event, Observer};
 use bw_results::{Attempt, Measurement, Outcome, ScanId, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -175,7 +175,8 @@ impl Progress {
         }
     }
 
-    fn ended(&self, outcome: &Outcome, settled: bool) {
+    fn ended(&self, completion: &Completion) {
+        let (outcome, settled) = (&completion.outcome, completion.settled);
         let mut state = self.lock();
         state.running.remove(&outcome.attempt().target.fingerprint);
         if settled {
@@ -189,11 +190,10 @@ impl Progress {
             Style::Quiet => {}
             Style::Json => {
                 // A reader that went away must not stop a scan.
-                let verdict = Verdict::default_of(outcome);
-                let _ = print_json_line(&OutcomeLine::new(outcome, verdict, settled));
+                let _ = print_json_line(&OutcomeLine::new(outcome, completion.verdict, settled));
             }
             Style::Human => {
-                let line = self.line(&state, outcome, settled);
+                let line = self.line(&state, completion);
                 if self.bar.is_hidden() {
                     let _ = writeln!(std::io::stderr(), "{line}");
                 } else if matches!(outcome, Outcome::Failed(_)) {
@@ -203,12 +203,13 @@ impl Progress {
         }
     }
 
-    fn line(&self, state: &State, outcome: &Outcome, settled: bool) -> String {
+    fn line(&self, state: &State, completion: &Completion) -> String {
+        let (outcome, settled) = (&completion.outcome, completion.settled);
         let target = &outcome.attempt().target;
         let result = match outcome {
             Outcome::Measured(measurement) => format!(
                 "{} as {} ({})",
-                rate(measurement, Verdict::default_of(outcome)),
+                rate(measurement, completion.verdict),
                 measurement.attempt.position,
                 size(measurement.bytes()),
             ),
@@ -257,7 +258,7 @@ impl Observer for Progress {
             Event::Started { targets } => self.started(targets),
             Event::Attempt(attempt) => self.attempt(attempt),
             Event::Progress { attempt, bytes } => self.progress(attempt, bytes),
-            Event::Ended { outcome, settled } => self.ended(outcome, settled),
+            Event::Ended(completion) => self.ended(completion),
             Event::Control(outcome) => {
                 let target = outcome.attempt().target.fingerprint;
                 self.lock().running.remove(&target);

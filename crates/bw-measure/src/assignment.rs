@@ -1,7 +1,7 @@
 //! What is to be measured, through whom, and against what.
 
 use bw_file::Fingerprint;
-use bw_results::{Direction, Position, TargetFacts};
+use bw_results::{Direction, Position, ScanId, TargetFacts};
 
 use crate::{Destination, TwoHops};
 
@@ -20,6 +20,8 @@ pub struct Assignment {
     pub destination: Destination,
     /// Which way the payload goes.
     pub direction: Direction,
+    /// The scan that wants it.
+    pub scan: Option<ScanId>,
 }
 
 impl Assignment {
@@ -36,6 +38,7 @@ impl Assignment {
             helpers,
             destination,
             direction: Direction::Download,
+            scan: None,
         }
     }
 

@@ -13,6 +13,13 @@ pub trait Estimator: Send {
     /// `Some` ends the transfer.
     fn observe(&mut self, slices: &[Slice]) -> Option<StopReason>;
 
+    /// How much `slices` show of what is enough for a rate, from 0 to 1. At 1 the transfer may
+    /// end at once if others wait for the link: precision gives way before they do.
+    fn progress(&self, slices: &[Slice]) -> f64 {
+        let _ = slices;
+        0.0
+    }
+
     /// How many of the first of `slices` are warm-up, once the transfer has ended.
     fn warm_up(&self, slices: &[Slice]) -> usize;
 }

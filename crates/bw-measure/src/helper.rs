@@ -140,30 +140,35 @@ impl HelperPolicy for SpareHelpers {
     }
 }
 
-/// A fresh helper that has room for all that is needed, abroad if there is one. Starting
-/// at a random place makes each equally likely if eligible relays lie scattered, as they
-/// do: relays are sorted by fingerprint.
+/// How many relays are drawn at random before all are looked at.
+const DRAWS: usize = 64;
+
+/// A fresh helper that has room for all that is needed, abroad if there is one. Each that
+/// fits is as likely as any other.
 fn one(
     request: &HelperRequest<'_>,
     position: Position,
     rng: &mut dyn rand::Rng,
 ) -> Option<Vec<Fingerprint>> {
     let relays = &request.snapshot.relays;
+    let fits = |&index: &usize| {
+        let relay = &relays[index];
+        (request.room)(index) >= request.need
+            && request.eligible(relay, position)
+            && !request.avoid.contains(&relay.fingerprint)
+    };
+    let abroad = |&index: &usize| !same_country(&relays[index], request.target);
     if relays.is_empty() {
         return None;
     }
-    let start = rng.random_range(0..relays.len());
-    let mut fitting = (start..relays.len()).chain(0..start).filter(|&index| {
-        let relay = &relays[index];
-        request.eligible(relay, position)
-            && !request.avoid.contains(&relay.fingerprint)
-            && (request.room)(index) >= request.need
-    });
-    let first = fitting.next()?;
-    let helper = std::iter::once(first)
-        .chain(fitting)
-        .find(|&index| !same_country(&relays[index], request.target))
-        .unwrap_or(first);
+    let drawn = (0..DRAWS)
+        .map(|_| rng.random_range(0..relays.len()))
+        .find(|index| fits(index) && abroad(index));
+    let helper = drawn.or_else(|| {
+        let fitting: Vec<usize> = (0..relays.len()).filter(fits).collect();
+        let far: Vec<usize> = fitting.iter().copied().filter(abroad).collect();
+        far.choose(rng).or_else(|| fitting.choose(rng)).copied()
+    })?;
     Some(vec![relays[helper].fingerprint])
 }
 
@@ -410,6 +415,48 @@ mod tests {
         assert!(spare(&network, 1, 3.0).contains(&[2, 3, 4].into()));
         relays.truncate(2);
         assert_eq!(spare(&snapshot(relays, &[]), 1, 1.0), sets(&[&[2]]));
+    }
+
+    #[test]
+    fn each_that_fits_is_as_likely_whatever_gap_is_before_it() {
+        // Five hundred exits; those that fit are relays 250 and 1 to 5 of them.
+        let mut relays = vec![relay(1, 500, false)];
+        relays.extend((0..500_u16).map(|number| {
+            let mut exit = relay(9, 500, true);
+            let mut bytes = [9; 20];
+            bytes[..2].copy_from_slice(&(number + 512).to_be_bytes());
+            exit.fingerprint = Fingerprint::from_bytes(bytes);
+            exit
+        }));
+        let network = snapshot(relays, &[]);
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        let fitting = [1, 2, 3, 4, 5, 250];
+        let mut drawn = BTreeMap::new();
+        for need in [1.0, 2.0] {
+            // Of few that fit as of many.
+            let request = HelperRequest {
+                positions: &[Position::Entry],
+                need,
+                room: &|index| {
+                    if fitting.contains(&index) {
+                        2.0
+                    } else {
+                        1.0 - need / 4.0
+                    }
+                },
+                ..request(&network, 1)
+            };
+            for _ in 0..1200 {
+                let choice = SpareHelpers.choose(&request, &mut rng).unwrap();
+                *drawn.entry(choice.helpers[0]).or_insert(0) += 1;
+            }
+        }
+        let counts: Vec<i32> = drawn.values().copied().collect();
+        assert_eq!(counts.len(), fitting.len());
+        assert!(
+            counts.iter().all(|count| (320..480).contains(count)),
+            "{counts:?}"
+        );
     }
 
     /// All choices that 200 seeds make, as (position, first byte of the helper).

@@ -2,6 +2,7 @@
 
 mod assignment;
 mod circuits;
+mod clock;
 mod content;
 mod destination;
 mod direction;
@@ -10,10 +11,10 @@ mod error;
 mod estimator;
 mod helper;
 mod http;
+mod link;
 mod measurer;
 mod meter;
 mod observer;
-mod pacer;
 mod partition;
 mod path;
 mod plan;
@@ -25,11 +26,13 @@ mod tls;
 mod token_bucket;
 #[cfg(feature = "tor")]
 pub mod tor;
+mod transferring;
 mod transport;
 mod window;
 
 pub use assignment::Assignment;
 pub use circuits::{Circuit, Circuits};
+pub use clock::WallClock;
 pub use content::{Content, ContentKey, Nonce};
 pub use destination::Destination;
 pub use direction::preferred_direction;
@@ -38,17 +41,17 @@ pub use error::{Error, ErrorKind};
 pub use estimator::{Estimator, LevelHalf};
 pub use helper::{FasterHelper, HelperChoice, HelperPolicy, HelperRequest, SpareHelpers};
 pub use http::{HttpFlow, HttpTransport, RATE_HEADER};
-pub use measurer::{Control, Measurer, TransferOptions, WallClock};
+pub use link::{Lease, Link};
+pub use measurer::{Control, Measurer, TransferOptions};
 pub use meter::Meter;
 pub use observer::{Event, Observer};
-pub use pacer::Pacer;
 pub use partition::Partition;
 pub use path::{Fault, PathError, StageTimeouts, TwoHops};
 pub use plan::{Plan, Planned};
 pub use receipts::{Receipt, Receipts};
 pub use scan::{Recorder, ScanReport, scan};
 pub use schedule::{
-    Correction, DestinationReport, Ended, Limits, Placement, RunId, Scheduler, Step,
+    Action, Adjustment, Completion, DestinationReport, Limits, Placement, RunId, Scheduler, Target,
 };
 pub use sustained::{Estimate, Sustained};
 pub use tls::Tls;

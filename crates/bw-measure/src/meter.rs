@@ -1,5 +1,6 @@
 //! Counting bytes per slice of time, where they arrive.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bw_results::Slice;
@@ -17,6 +18,10 @@ pub struct Meter {
     bytes: u64,
     /// The latest time seen.
     now: Duration,
+    /// Flows from which reading is withheld now.
+    withheld: BTreeSet<usize>,
+    /// Those from which it was withheld at some time of the slice that is being filled.
+    throttled: BTreeSet<usize>,
 }
 
 impl Meter {
@@ -30,6 +35,8 @@ impl Meter {
             slices: Vec::new(),
             bytes: 0,
             now: Duration::ZERO,
+            withheld: BTreeSet::new(),
+            throttled: BTreeSet::new(),
         }
     }
 
@@ -39,8 +46,8 @@ impl Meter {
         let before = self.slices.len();
         self.now = self.now.max(now);
         while self.now >= self.next_boundary() {
-            let bytes = std::mem::take(&mut self.bytes);
-            self.slices.push(Slice::new(self.length, bytes));
+            let slice = self.close(self.length);
+            self.slices.push(slice);
         }
         self.slices.len() > before
     }
@@ -51,6 +58,31 @@ impl Meter {
         let finished = self.advance(now);
         self.bytes += bytes;
         finished
+    }
+
+    /// From `now` on the scanner reads nothing of `flow`, although data is there.
+    pub fn withhold(&mut self, now: Duration, flow: usize) {
+        self.advance(now);
+        self.withheld.insert(flow);
+        self.throttled.insert(flow);
+    }
+
+    /// From `now` on it reads `flow` again.
+    pub fn release(&mut self, now: Duration, flow: usize) {
+        self.advance(now);
+        self.withheld.remove(&flow);
+    }
+
+    /// Whether the scanner withholds reading from any flow.
+    pub fn is_throttled(&self) -> bool {
+        !self.withheld.is_empty()
+    }
+
+    /// The slice that is being filled, and begins the next one.
+    fn close(&mut self, length: Duration) -> Slice {
+        let throttled = std::mem::replace(&mut self.throttled, self.withheld.clone());
+        let flows = u16::try_from(throttled.len()).unwrap_or(u16::MAX);
+        Slice::new(length, std::mem::take(&mut self.bytes)).with_throttled(flows)
     }
 
     /// The slices that are finished.
@@ -71,7 +103,8 @@ impl Meter {
             .now
             .saturating_sub(self.length.saturating_mul(finished));
         if self.bytes > 0 || rest > Duration::ZERO {
-            self.slices.push(Slice::new(rest, self.bytes));
+            let slice = self.close(rest);
+            self.slices.push(slice);
         }
         self.slices
     }
@@ -107,6 +140,19 @@ mod tests {
             meter.finish(),
             [Slice::new(ms(100), 0), Slice::new(ms(50), 3)]
         );
+    }
+
+    #[test]
+    fn a_slice_knows_from_how_many_flows_reading_was_withheld() {
+        let mut meter = Meter::new(ms(100));
+        meter.withhold(ms(10), 0);
+        meter.release(ms(20), 0);
+        meter.withhold(ms(50), 1);
+        meter.add(ms(250), 9);
+        meter.release(ms(260), 1);
+        meter.advance(ms(400));
+        let throttled = meter.slices().iter().map(|slice| slice.throttled);
+        assert_eq!(throttled.collect::<Vec<_>>(), [2, 1, 1, 0]);
     }
 
     proptest! {

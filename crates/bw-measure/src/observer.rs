@@ -2,6 +2,8 @@
 
 use bw_results::{Attempt, NetworkSnapshot, Outcome};
 
+use crate::Completion;
+
 /// Someone who wants to know how a scan goes: a progress bar, a log, metrics.
 ///
 /// Called from within the scan loop: an implementation returns at once.
@@ -41,13 +43,8 @@ pub enum Event<'a> {
         /// Bytes of the body so far.
         bytes: u64,
     },
-    /// An attempt ended.
-    Ended {
-        /// What came of it.
-        outcome: &'a Outcome,
-        /// Whether the relay is done with: measured, or given up for this scan.
-        settled: bool,
-    },
+    /// An attempt ended: its record, its verdict, and whether the relay is done with.
+    Ended(&'a Completion),
     /// An attempt ended that only had to show whether anything works: it is not
     /// recorded, and settles nobody.
     Control(&'a Outcome),

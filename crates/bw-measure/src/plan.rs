@@ -8,7 +8,7 @@ use bw_results::{
     Attempt, FailureKind, Measurement, Outcome, Slice, StopReason, Timings, Transfer, UnixMillis,
 };
 
-use crate::{Assignment, HelperPolicy, Scheduler, Step};
+use crate::{Action, Assignment, HelperPolicy, RunId, Scheduler};
 
 /// What a scan would do if every relay carried what is expected of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,44 +46,86 @@ impl Plan {
     ) -> Self {
         let mut plan = Self::default();
         let mut now = Duration::ZERO;
-        // What runs, by its end.
-        let mut ends = BTreeMap::new();
+        let mut running = BTreeMap::new();
         loop {
             let wake = match scheduler.next(now) {
-                Step::Start(id, assignment) => {
+                Action::Start(run, assignment) => {
                     let rate = scheduler.expected_rate(&assignment.target.fingerprint);
-                    ends.insert((now + opening + transfer, id), (assignment.clone(), rate));
                     plan.measurements.push(Planned {
                         begins: now,
-                        assignment,
+                        assignment: assignment.clone(),
                         rate,
                     });
+                    let opens = Phase::Opens(now + opening);
+                    running.insert(run, (opens, assignment, rate));
                     continue;
                 }
-                Step::Unable { target, kind } => {
+                Action::Unable { target, kind, .. } => {
                     plan.unable.push((target.fingerprint, kind));
                     continue;
                 }
-                Step::Wait(wake) => wake,
-                Step::Broken | Step::Done => break,
+                Action::Wait(wake) => wake,
+                Action::Broken | Action::Done => break,
             };
-            let first = ends.first_key_value().map(|(&(end, _), _)| end);
-            now = match (first, wake) {
-                (Some(end), Some(wake)) => end.min(wake).max(now),
-                (Some(one), None) | (None, Some(one)) => one.max(now),
-                (None, None) => break,
-            };
-            while let Some(entry) = ends.first_entry().filter(|entry| entry.key().0 <= now) {
-                let ((_, id), (assignment, rate)) = entry.remove_entry();
-                let outcome = carried(assignment, rate, transfer);
-                if let Outcome::Measured(measurement) = &outcome {
-                    plan.bytes += measurement.bytes();
+            for (run, (phase, ..)) in &mut running {
+                if matches!(phase, Phase::Waits) && scheduler.link().is_admitted(*run) {
+                    *phase = Phase::Ends(now + transfer);
                 }
-                scheduler.end(id, now, outcome, false);
-                plan.duration = now;
             }
+            let phases = running.values().filter_map(|(phase, ..)| phase.until());
+            let Some(next) = phases.chain(wake).min() else {
+                break;
+            };
+            now = next.max(now);
+            plan.pass(&mut scheduler, &mut running, now, transfer);
         }
         plan
+    }
+
+    /// Lets everything happen that is due now.
+    fn pass<P: HelperPolicy>(
+        &mut self,
+        scheduler: &mut Scheduler<P>,
+        running: &mut BTreeMap<RunId, (Phase, Assignment, f64)>,
+        now: Duration,
+        transfer: Duration,
+    ) {
+        let due = running
+            .iter()
+            .filter(|(_, (phase, ..))| phase.until().is_some_and(|until| until <= now));
+        for run in due.map(|(&run, _)| run).collect::<Vec<_>>() {
+            let Some((phase, assignment, rate)) = running.remove(&run) else {
+                continue;
+            };
+            if let Phase::Opens(_) = phase {
+                scheduler.link().wait(run, now);
+                running.insert(run, (Phase::Waits, assignment, rate));
+                continue;
+            }
+            let outcome = carried(assignment, rate.min(scheduler.link().payload()), transfer);
+            self.bytes += outcome.bytes();
+            scheduler.end(run, now, outcome);
+            self.duration = now;
+        }
+    }
+}
+
+/// How far a measurement is that is played.
+enum Phase {
+    /// Its circuits are open then.
+    Opens(Duration),
+    /// It waits for the link.
+    Waits,
+    /// It ends then.
+    Ends(Duration),
+}
+
+impl Phase {
+    const fn until(&self) -> Option<Duration> {
+        match self {
+            Self::Opens(until) | Self::Ends(until) => Some(*until),
+            Self::Waits => None,
+        }
     }
 }
 

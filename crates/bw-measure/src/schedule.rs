@@ -1,18 +1,18 @@
 //! What to measure next: a state machine without clock, network or threads.
 //!
-//! Every relay has a budget, what it is expected to carry. A running measurement
-//! reserves its expected rate on the target (which is in no other measurement), on each
-//! helper, on the destination and on the scanner's own link; a new one starts
-//! only if what it needs is free everywhere.
+//! Every relay has a budget, what it is expected to carry. A measurement reserves what its
+//! target is expected to carry on the target itself (which is in no other measurement), on
+//! each helper and on the destination; its circuits are opened only if that is free. When its
+//! payload begins to flow, the [`Link`] decides.
 
 mod capacity;
+mod completion;
 mod correction;
 mod destinations;
-mod ending;
+mod evidence;
 mod health;
 mod limits;
-mod opinion;
-mod rooms;
+mod reservations;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -21,35 +21,99 @@ use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_results::{
-    Failure, FailureKind, NetworkSnapshot, Outcome, Position, RelayFacts, TargetFacts,
+    Failure, FailureKind, Measurement, NetworkSnapshot, Outcome, Position, RelayFacts, ScanId,
+    TargetFacts, UnixMillis, Verdict,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use tokio::time::Instant;
 
 pub use destinations::DestinationReport;
 pub use limits::{Limits, Placement};
 
-use self::capacity::{Expectation, Scale, burst};
+use self::capacity::{Expectation, Promise, Scale, burst, low_default};
 use self::destinations::Destinations;
+use self::evidence::Evidence;
 use self::health::{Health, State};
-use self::opinion::Opinions;
-use self::rooms::Rooms;
+use self::reservations::{Reservations, Use};
+use crate::link::{Lease, Link};
 use crate::{Assignment, Destination, HelperChoice, HelperPolicy, HelperRequest};
 
-/// A running measurement, as its scheduler knows it.
+/// Decides which relay is measured when, through whom, against what.
+///
+/// Times are since the scheduler was made. The same calls in the same order
+/// with the same seed give the same decisions.
+#[derive(Debug)]
+pub struct Scheduler<P> {
+    policy: P,
+    limits: Limits,
+    link: Link,
+    snapshot: Arc<NetworkSnapshot>,
+    reservations: Reservations,
+    destinations: Destinations,
+    queue: BTreeMap<Priority, Pending>,
+    running: BTreeMap<RunId, Running>,
+    scale: Scale,
+    /// What relays that nobody measured are counted on for at most, in bytes per second.
+    low_default: f64,
+    /// Rates measured: in earlier scans, then in this one.
+    known: HashMap<Fingerprint, f64>,
+    /// The relay that helpers are kept free for.
+    booking: Option<Priority>,
+    next_id: u64,
+    health: Health,
+    /// When circuits were last begun, to limit their number per second.
+    begun: VecDeque<Duration>,
+    /// Payload of the last day.
+    spent: VecDeque<(Duration, u64)>,
+    rng: StdRng,
+}
+
+/// A measurement, as its scheduler knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RunId(u64);
+pub struct RunId(pub(crate) u64);
+
+/// A relay to measure.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Target {
+    /// The relay.
+    pub relay: Fingerprint,
+    /// When it was last measured; `None` if never.
+    pub last_measured: Option<UnixMillis>,
+    /// The scan that wants it, which its records name.
+    pub scan: Option<ScanId>,
+    /// What an interrupted scan measured of it already, in order, with the verdicts.
+    pub records: Vec<(Measurement, Verdict)>,
+}
+
+impl Target {
+    /// A relay that was never measured.
+    pub const fn new(relay: Fingerprint) -> Self {
+        Self {
+            relay,
+            last_measured: None,
+            scan: None,
+            records: Vec::new(),
+        }
+    }
+}
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Step {
-    /// Make this measurement, and call [`Scheduler::end`] with what comes of it.
+pub enum Action {
+    /// Make this measurement, with the lease of this run, and call [`Scheduler::end`] with
+    /// its record.
     Start(RunId, Assignment),
     /// This relay cannot be measured; record it.
     Unable {
+        /// The run that this counts as.
+        run: RunId,
         /// The relay, with what is known of it.
         target: TargetFacts,
+        /// The scan that wanted it.
+        scan: Option<ScanId>,
         /// Why.
         kind: FailureKind,
     },
@@ -62,12 +126,16 @@ pub enum Step {
     Done,
 }
 
-/// What a measurement that ended means for its relay.
+/// What a record means for its relay.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Ended {
-    /// What to record.
+pub struct Completion {
+    /// The record, as it is to be kept.
     pub outcome: Outcome,
+    /// What it is worth.
+    pub verdict: Verdict,
+    /// Verdicts of earlier records that are other ones now.
+    pub revised: Vec<(RunId, Verdict)>,
     /// Whether the relay is done with.
     pub settled: bool,
     /// Whether it only had to show that anything works: then it is not to be recorded.
@@ -77,7 +145,7 @@ pub struct Ended {
 /// What changes for a running measurement and for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Correction {
+pub struct Adjustment {
     /// Relays that join it as helpers.
     pub join: Vec<Fingerprint>,
     /// Whether it takes less than was expected, so that others may fit now.
@@ -88,6 +156,7 @@ pub struct Correction {
 #[derive(Clone, Debug)]
 struct Pending {
     target: Fingerprint,
+    scan: Option<ScanId>,
     /// Attempts that failed and count.
     failures: u32,
     /// Whether circuits through it were complete, whatever became of them then.
@@ -102,14 +171,14 @@ struct Pending {
     /// Where in the circuit it is to be measured.
     positions: &'static [Position],
     /// What earlier measurements of this round found.
-    opinions: Opinions,
+    evidence: Evidence,
 }
 
 /// The order of relays: never measured first, then the one measured longest ago.
 /// Among equals first exits, since exits are the scarcest helpers and it is
 /// good to know what they carry; then the one expected to be the fastest,
-/// since what is large is hardest to fit in later.
-type Turn = (u64, bool, Reverse<u64>, Fingerprint);
+/// since what is large is hardest to fit in later. The last is a number of its own.
+type Priority = (u64, bool, Reverse<u64>, u64);
 
 /// What a measurement takes of one helper, in bytes per second.
 #[derive(Clone, Copy, Debug)]
@@ -117,34 +186,37 @@ struct Share {
     helper: Fingerprint,
     /// What is kept free for it.
     reserved: f64,
-    /// What was last seen.
-    load: f64,
+    /// Bytes that it brought.
+    brought: u64,
+    /// When its first byte came, since the measurement's start.
+    flows_since: Option<Duration>,
+    /// Whether it joined while the measurement ran.
+    joined: bool,
+    /// What it had brought, to this measurement and to all, when that was last looked at.
+    seen: (u64, u64),
 }
 
 #[derive(Debug)]
 struct Running {
     assignment: Assignment,
     /// `None` for a control.
-    pending: Option<(Turn, Pending)>,
+    pending: Option<(Priority, Pending)>,
     destination: usize,
-    /// What it is expected to take of target, link and destination, in bytes per second.
+    /// What it is expected to take of the destination, in bytes per second.
     reserved: f64,
-    /// What it was expected to take, and whether its rate is not seen yet.
-    guess: f64,
-    unseen: bool,
-    /// Whether the link holds it back.
-    held: bool,
-    /// Since when, in its own time, nothing has held it back.
-    ramp: Duration,
     /// What it takes of each helper.
     shares: Vec<Share>,
-    /// When its rate was last looked at: since its start, and the bytes then.
-    seen: (Duration, Vec<(Fingerprint, u64)>),
+    /// When its rate was last looked at, since its start.
+    seen: Duration,
+    /// Whether payload was seen.
+    flows: bool,
+    /// What its helpers offered until when, since its start, in bytes per second.
+    offered: Vec<(Duration, f64)>,
 }
 
 /// What a search for helpers found.
 enum Choice {
-    /// These, with the room that each has.
+    /// These, with what each has available.
     Found(HelperChoice, Vec<f64>),
     /// There are some, but they are busy.
     NotNow,
@@ -155,7 +227,7 @@ enum Choice {
 /// Why a relay does not fit now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unfit {
-    /// The link or the destination has no room.
+    /// Enough is in store for the link, or the destination has no room.
     Link,
     /// It helps others.
     Target,
@@ -166,41 +238,9 @@ enum Unfit {
 const SECOND: Duration = Duration::from_secs(1);
 /// How many searches for helpers may fail before something has to end first.
 const SEARCHES: u32 = 8;
-/// What is kept free of what a target is expected to take, where many
+/// What is kept free of what a target is expected to take of a destination, where many
 /// measurements meet: some of them are still opening their circuits.
 const EVEN: f64 = 0.7;
-/// What is kept free beside that for wrong guesses, as a share of the root of
-/// the sum of their squares.
-const GUESSES: f64 = 0.1;
-/// How many measurements may wait for room on the link, their circuits open,
-/// before none begins any more: with some, room is used as soon as there is any.
-const QUEUED: usize = 6;
-
-/// Decides which relay is measured when, through whom, against what.
-///
-/// Times are since the scheduler was made. The same calls in the same order
-/// with the same seed give the same decisions.
-#[derive(Debug)]
-pub struct Scheduler<P> {
-    policy: P,
-    limits: Limits,
-    snapshot: Arc<NetworkSnapshot>,
-    rooms: Rooms,
-    destinations: Destinations,
-    queue: BTreeMap<Turn, Pending>,
-    running: BTreeMap<RunId, Running>,
-    most_reserved: f64,
-    scale: Scale,
-    /// Rates measured: in earlier scans, then in this one.
-    known: HashMap<Fingerprint, f64>,
-    next_id: u64,
-    health: Health,
-    /// When circuits were last begun, to limit their number per second.
-    begun: VecDeque<Duration>,
-    /// Payload of the last day.
-    spent: VecDeque<(Duration, u64)>,
-    rng: StdRng,
-}
 
 impl<P: HelperPolicy> Scheduler<P> {
     /// A scheduler without relays to measure, against `destinations`.
@@ -214,13 +254,15 @@ impl<P: HelperPolicy> Scheduler<P> {
         let per_destination = limits.destination.map(|limit| limit.value() as f64);
         let mut scheduler = Self {
             policy,
-            rooms: Rooms::default(),
+            link: Link::new(limits.link),
+            reservations: Reservations::default(),
             destinations: Destinations::new(destinations, per_destination),
             queue: BTreeMap::new(),
             running: BTreeMap::new(),
-            most_reserved: 0.0,
             scale: Scale::default(),
+            low_default: f64::INFINITY,
             known: HashMap::new(),
+            booking: None,
             next_id: 0,
             health: Health::new(limits.doubt, limits.outage),
             begun: VecDeque::new(),
@@ -236,20 +278,22 @@ impl<P: HelperPolicy> Scheduler<P> {
     /// Goes on in another consensus.
     pub fn set_network(&mut self, snapshot: Arc<NetworkSnapshot>) {
         self.snapshot = snapshot;
-        let (known, scale) = (&self.known, self.scale.get());
-        self.rooms.set_relays(&self.snapshot.relays, |relay| {
-            known.get(&relay.fingerprint).map_or_else(
-                || Expectation::of(relay, scale),
-                |&rate| Expectation::known(rate),
-            )
-        });
+        self.low_default = low_default(&self.snapshot);
+        let (known, scale, most) = (&self.known, &self.scale, self.low_default);
+        self.reservations
+            .set_relays(&self.snapshot.relays, |relay| {
+                known.get(&relay.fingerprint).map_or_else(
+                    || Expectation::of(Promise::of(relay), scale, most),
+                    |&rate| Expectation::known(rate),
+                )
+            });
     }
 
     /// Tells what `relay` was found to carry in an earlier scan, in bytes per second.
     pub fn remember(&mut self, relay: Fingerprint, rate: f64) {
         if rate.is_finite() && rate > 0.0 {
             self.known.insert(relay, rate);
-            self.rooms.expect(&relay, Expectation::known(rate));
+            self.reservations.expect(&relay, Expectation::known(rate));
         }
     }
 
@@ -259,29 +303,65 @@ impl<P: HelperPolicy> Scheduler<P> {
         self.spent.push_back((Duration::ZERO, bytes));
     }
 
-    /// Adds a relay to measure, last measured at `last` (any unit; `None` if never).
-    pub fn add(&mut self, target: Fingerprint, last: Option<u64>) {
-        let relay = self.snapshot.relay(&target);
-        let expected = self.expected_rate(&target);
-        let turn = (
-            last.map_or(0, |last| last.saturating_add(1)),
-            relay.is_none_or(|relay| !relay.flags.exit),
-            Reverse(expected as u64),
-            target,
+    /// Adds a relay to measure. Returns the runs that stand for its earlier records.
+    pub fn add(&mut self, target: Target) -> Vec<RunId> {
+        let relay = target.relay;
+        let previous = self.known.get(&relay).copied();
+        let (mut evidence, mut positions) =
+            (Evidence::new(previous), self.limits.placement.positions());
+        let mut runs = Vec::with_capacity(target.records.len());
+        for (record, verdict) in &target.records {
+            let run = self.next_run();
+            runs.push(run);
+            match verdict {
+                Verdict::Accepted | Verdict::LowerBound(_) => {
+                    let further = self.limits.placement.then(record.attempt.position);
+                    positions = further.unwrap_or(positions);
+                    evidence = Evidence::new(record.rates().next());
+                }
+                _ => evidence.recall(run, record, verdict),
+            }
+        }
+        let priority = (
+            target
+                .last_measured
+                .map_or(0, |last| last.value().saturating_add(1)),
+            !self
+                .snapshot
+                .relay(&relay)
+                .is_some_and(|facts| facts.flags.exit),
+            Reverse(self.expected_rate(&relay) as u64),
+            self.next_run().0,
         );
-        let previous = self.known.get(&target).copied();
         let pending = Pending {
-            target,
+            target: relay,
+            scan: target.scan,
             failures: 0,
             answered: false,
             before: None,
             avoid: Vec::new(),
             not_before: Duration::ZERO,
             unfit_since: None,
-            positions: self.limits.placement.positions(),
-            opinions: Opinions::new(previous),
+            positions,
+            evidence,
         };
-        self.queue.insert(turn, pending);
+        self.queue.insert(priority, pending);
+        runs
+    }
+
+    fn next_run(&mut self) -> RunId {
+        self.next_id += 1;
+        RunId(self.next_id)
+    }
+
+    /// The place on the link of a measurement that was started, whose time begins at `epoch`.
+    pub fn lease(&self, run: RunId, epoch: Instant) -> Lease {
+        self.link.lease(run, epoch)
+    }
+
+    /// The scanner's link.
+    pub const fn link(&self) -> &Link {
+        &self.link
     }
 
     /// The network in which it plans.
@@ -310,22 +390,11 @@ impl<P: HelperPolicy> Scheduler<P> {
         self.running.len()
     }
 
-    /// What running measurements are expected to take of the scanner's link, in
-    /// bytes per second.
-    pub fn reserved(&self) -> f64 {
-        self.running.values().map(|running| running.reserved).sum()
-    }
-
-    /// The most that this ever was.
-    pub fn most_reserved(&self) -> f64 {
-        self.most_reserved
-    }
-
     /// What `relay` is expected to carry, in bytes per second; 0 if it is not
     /// in the network.
     pub fn expected_rate(&self, relay: &Fingerprint) -> f64 {
         let relay = self.snapshot.relay(relay);
-        relay.map_or(0.0, |relay| self.expected(relay).middle())
+        relay.map_or(0.0, |relay| self.expected(relay).middle)
     }
 
     /// How each web server did.
@@ -334,18 +403,19 @@ impl<P: HelperPolicy> Scheduler<P> {
     }
 
     /// What to do next. To be asked again until it says to wait.
-    pub fn next(&mut self, now: Duration) -> Step {
+    pub fn next(&mut self, now: Duration) -> Action {
         if self.is_done() {
-            return Step::Done;
+            return Action::Done;
         }
         if let Some(until) = self.limited(now) {
-            return Step::Wait(Some(until));
+            return Action::Wait(Some(until));
         }
+        self.release_unbacked(now);
         match self.health.state(now) {
             State::Normal => self.next_target(now),
             State::Probing => self.next_control(now),
-            State::Pause(until) => Step::Wait(Some(until)),
-            State::Broken => Step::Broken,
+            State::Pause(until) => Action::Wait(Some(until)),
+            State::Broken => Action::Broken,
         }
     }
 
@@ -375,21 +445,22 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    /// The first relay in turn that fits.
-    fn next_target(&mut self, now: Duration) -> Step {
+    /// The first relay in priority that fits.
+    fn next_target(&mut self, now: Duration) -> Action {
         if self.circuits_left() == 0 {
-            return Step::Wait(None);
+            return Action::Wait(None);
         }
         if let Some(until) = self.destinations.all_down_until(now) {
-            return Step::Wait(Some(until));
+            return Action::Wait(Some(until));
         }
         let idle = self.running.is_empty();
+        let room = self.link.room(now);
         let snapshot = Arc::clone(&self.snapshot);
         let mut wake: Option<Duration> = None;
         let mut searches = 0;
-        let turns: Vec<Turn> = self.queue.keys().copied().collect();
-        for turn in turns {
-            let Some(pending) = self.queue.get(&turn) else {
+        let order: Vec<Priority> = self.queue.keys().copied().collect();
+        for priority in order {
+            let Some(pending) = self.queue.get(&priority) else {
                 continue;
             };
             let (target, not_before) = (pending.target, pending.not_before);
@@ -398,24 +469,28 @@ impl<P: HelperPolicy> Scheduler<P> {
                 continue;
             }
             let Some(relay) = snapshot.relay(&target) else {
-                return self.unable(turn, TargetFacts::new(target), FailureKind::UnknownRelay);
+                let facts = TargetFacts::new(target);
+                return self.unable(priority, facts, FailureKind::UnknownRelay);
             };
             let expected = self.expected(relay);
             let reserved = self.reservation(expected);
-            let destination = if !idle && !self.link_fits(expected) {
-                None
-            } else {
+            let destination = if room
+                .takes((expected.middle + burst(relay, expected)).min(self.link.payload()))
+            {
                 self.destinations.choose(reserved, now, &mut self.rng)
+            } else {
+                None
             };
             let unfit = match destination {
                 None => Unfit::Link,
-                Some(_) if self.rooms.is_taken(&target) => Unfit::Target,
+                Some(_) if self.reservations.is_taken(&target) => Unfit::Target,
                 Some(_) if searches >= SEARCHES => Unfit::Helpers,
                 Some(destination) => {
                     searches += 1;
-                    match self.choose(relay, &turn, expected, destination, idle) {
+                    match self.choose(relay, &priority, expected, destination, idle) {
                         Choice::Found(choice, rooms) => {
-                            let pending = self.queue.remove(&turn).map(|pending| (turn, pending));
+                            let pending = self.queue.remove(&priority);
+                            let pending = pending.map(|pending| (priority, pending));
                             let plan = Plan {
                                 choice,
                                 rooms,
@@ -425,60 +500,65 @@ impl<P: HelperPolicy> Scheduler<P> {
                             return self.start(pending, relay, plan, now);
                         }
                         Choice::Never => {
-                            return self.unable(turn, relay.into(), FailureKind::NoHelper);
+                            return self.unable(priority, relay.into(), FailureKind::NoHelper);
                         }
                         Choice::NotNow => Unfit::Helpers,
                     }
                 }
             };
-            let Some(pending) = self.queue.get_mut(&turn) else {
+            let Some(pending) = self.queue.get_mut(&priority) else {
                 continue;
             };
             let since = *pending.unfit_since.get_or_insert(now);
             let waited = now.saturating_sub(since);
             if unfit == Unfit::Target {
                 if waited >= self.limits.patience / 2 {
-                    self.rooms.claim(&target);
+                    self.reservations.claim(&target);
                 }
-            } else if waited >= self.limits.patience {
-                // It has been overtaken long enough: make room for it.
-                break;
+            } else if unfit == Unfit::Helpers && waited >= self.limits.patience {
+                self.book(priority, relay);
             }
         }
-        Step::Wait(wake)
+        Action::Wait(wake)
+    }
+
+    /// Keeps helpers free for a relay that has been overtaken long enough: one at a time.
+    fn book(&mut self, priority: Priority, relay: &RelayFacts) {
+        if self
+            .booking
+            .is_some_and(|other| self.queue.contains_key(&other))
+        {
+            return;
+        }
+        self.booking = None;
+        let expected = self.expected(relay);
+        let choice = self.choose_for(relay, &priority, expected, 0, Use::Later, &[1.0, 0.7]);
+        if let Choice::Found(choice, _) = choice {
+            self.reservations.book(&choice.helpers);
+            self.booking = Some(priority);
+        }
     }
 
     fn expected(&self, relay: &RelayFacts) -> Expectation {
-        self.rooms
+        self.reservations
             .expectation(&relay.fingerprint)
-            .unwrap_or_else(|| Expectation::of(relay, self.scale.get()))
+            .unwrap_or_else(|| self.promised(relay))
+    }
+
+    fn promised(&self, relay: &RelayFacts) -> Expectation {
+        Expectation::of(Promise::of(relay), &self.scale, self.low_default)
     }
 
     /// What helpers should be able to carry for a target: enough to be faster
     /// than it, and to empty its token bucket.
     fn need(&self, relay: &RelayFacts, expected: Expectation) -> f64 {
-        let middle = expected.middle();
+        let middle = expected.middle.min(self.link.payload());
         (middle * self.limits.headroom).max(middle + burst(relay, expected))
     }
 
-    /// What to keep free of the link and of a destination for a target. Those
-    /// carry many measurements, so that wrong guesses even out.
+    /// What to keep free of a destination for a target.
     fn reservation(&self, expected: Expectation) -> f64 {
-        (expected.middle() * EVEN).min(self.limits.link.value() as f64)
-    }
-
-    /// Whether the link has room for a further target: for what all are
-    /// expected to take, and for wrong guesses, whose squares add up.
-    fn link_fits(&self, expected: Expectation) -> bool {
-        if self.running.values().filter(|one| one.held).count() > QUEUED {
-            return false;
-        }
-        let middle = expected.middle();
-        let unseen = self.running.values().filter(|one| one.unseen);
-        let guesses = unseen.map(|one| one.guess * one.guess);
-        let doubt = (guesses.sum::<f64>() + middle * middle).sqrt();
-        let spare = GUESSES * doubt;
-        self.reserved() + middle * EVEN + spare <= self.limits.link.value() as f64
+        (expected.middle * EVEN).min(self.link.payload())
     }
 
     /// How many circuits may be begun now.
@@ -489,31 +569,64 @@ impl<P: HelperPolicy> Scheduler<P> {
         left.min(per_second.saturating_sub(self.begun.len()))
     }
 
-    fn unable(&mut self, turn: Turn, target: TargetFacts, kind: FailureKind) -> Step {
-        self.rooms.unclaim(&target.fingerprint);
-        self.queue.remove(&turn);
-        Step::Unable { target, kind }
+    fn unable(&mut self, priority: Priority, target: TargetFacts, kind: FailureKind) -> Action {
+        self.reservations.unclaim(&target.fingerprint);
+        let scan = self
+            .queue
+            .remove(&priority)
+            .and_then(|pending| pending.scan);
+        let run = self.next_run();
+        Action::Unable {
+            run,
+            target,
+            scan,
+            kind,
+        }
     }
 
-    /// Helpers for `relay`, and the room that each of them has.
+    /// Helpers for `relay` now, and what each of them has available.
     fn choose(
         &mut self,
         relay: &RelayFacts,
-        turn: &Turn,
+        priority: &Priority,
         expected: Expectation,
         destination: usize,
         idle: bool,
     ) -> Choice {
+        // While others run, more room may come; when none does, this is all there is.
+        let shares: &[f64] = if idle {
+            &[1.0, 0.5, 0.25, 0.1, 0.0]
+        } else {
+            &[1.0]
+        };
+        let usage = if self.booking == Some(*priority) {
+            Use::Booked
+        } else {
+            Use::Now
+        };
+        self.choose_for(relay, priority, expected, destination, usage, shares)
+    }
+
+    /// Helpers that have one of `shares` of what is needed, the first that is to be had.
+    fn choose_for(
+        &mut self,
+        relay: &RelayFacts,
+        priority: &Priority,
+        expected: Expectation,
+        destination: usize,
+        usage: Use,
+        shares: &[f64],
+    ) -> Choice {
         // No more can be had than the fastest possible helpers have together.
-        let attainable = self.rooms.attainable(self.limits.helpers);
+        let attainable = self.reservations.attainable(self.limits.helpers);
         let need = self.need(relay, expected).min(0.9 * attainable);
-        let rooms = &self.rooms;
-        let room = |index: usize| rooms.room(index);
+        let reservations = &self.reservations;
+        let room = |index: usize| reservations.available(index, usage);
         let port = self
             .destinations
             .get(destination)
             .map_or(0, Destination::port);
-        let pending = self.queue.get(turn);
+        let pending = self.queue.get(priority);
         let natural = self.limits.placement.positions();
         let mut request = HelperRequest {
             snapshot: &self.snapshot,
@@ -525,19 +638,14 @@ impl<P: HelperPolicy> Scheduler<P> {
             avoid: pending.map_or(&[], |pending| &pending.avoid),
             most: self.limits.helpers.min(self.circuits_left()),
         };
-        // While others run, more room may come; when none does, this is all there is.
-        let shares: &[f64] = if idle {
-            &[1.0, 0.5, 0.25, 0.1, 0.0]
-        } else {
-            &[1.0]
-        };
         for position in pending.map_or(natural, |pending| pending.positions) {
             request.positions = std::slice::from_ref(position);
             for share in shares {
                 request.need = need * share;
                 if let Some(choice) = self.policy.choose(&request, &mut self.rng) {
                     let helpers = choice.helpers.iter();
-                    let rooms = helpers.map(|id| self.rooms.room_of(id)).collect();
+                    let rooms = helpers.map(|id| self.reservations.available_of(id, usage));
+                    let rooms = rooms.collect();
                     return Choice::Found(choice, rooms);
                 }
             }
@@ -549,7 +657,7 @@ impl<P: HelperPolicy> Scheduler<P> {
                 ..request
             };
             if let Some(choice) = self.policy.choose(&anybody, &mut self.rng) {
-                if !idle {
+                if !self.running.is_empty() {
                     return Choice::NotNow;
                 }
                 // All are set aside or claimed: better one of them than nobody.
@@ -562,11 +670,11 @@ impl<P: HelperPolicy> Scheduler<P> {
 
     fn start(
         &mut self,
-        pending: Option<(Turn, Pending)>,
+        pending: Option<(Priority, Pending)>,
         relay: &RelayFacts,
         plan: Plan,
         now: Duration,
-    ) -> Step {
+    ) -> Action {
         let Plan {
             choice,
             rooms,
@@ -574,33 +682,40 @@ impl<P: HelperPolicy> Scheduler<P> {
             reserved,
         } = plan;
         let Some(url) = self.destinations.get(destination).cloned() else {
-            return Step::Wait(None); // It was chosen among those there are.
+            return Action::Wait(None); // It was chosen among those there are.
         };
         let mut assignment = Assignment::new(relay, choice.position, choice.helpers, url);
         assignment.direction = self.limits.direction;
-        self.rooms.unclaim(&relay.fingerprint);
-        self.rooms.take_target(&relay.fingerprint);
+        self.reservations.unclaim(&relay.fingerprint);
+        self.reservations.take_target(&relay.fingerprint);
         self.destinations.begin(destination, reserved);
+        assignment.scan = pending.as_ref().and_then(|(_, pending)| pending.scan);
         let expected = self.expected(relay);
-        let (guess, wanted) = (expected.middle(), self.need(relay, expected));
+        let id = self.next_run();
+        if pending
+            .as_ref()
+            .is_some_and(|(own, _)| self.booking == Some(*own))
+        {
+            self.booking = None;
+            self.reservations.book(&[]);
+        }
+        // A full token bucket adds to what comes at first.
+        let peak = expected.middle + burst(relay, expected);
+        self.link.open(id, peak, expected.deviation(), now);
+        let wanted = self.need(relay, expected);
         let shares = self.share(&assignment.helpers, &rooms, wanted, now);
         let running = Running {
             assignment: assignment.clone(),
             pending,
             destination,
             reserved,
-            guess,
-            unseen: true,
-            held: false,
-            ramp: Duration::ZERO,
             shares,
-            seen: (Duration::ZERO, Vec::new()),
+            seen: Duration::ZERO,
+            flows: false,
+            offered: Vec::new(),
         };
-        let id = RunId(self.next_id);
-        self.next_id += 1;
         self.running.insert(id, running);
-        self.most_reserved = self.most_reserved.max(self.reserved());
-        Step::Start(id, assignment)
+        Action::Start(id, assignment)
     }
 
     /// Reserves `rate` on `helpers`, in proportion to the room that each has.
@@ -618,10 +733,13 @@ impl<P: HelperPolicy> Scheduler<P> {
             let share = Share {
                 helper: *helper,
                 reserved: (rate * part).min(*room),
-                load: 0.0,
+                brought: 0,
+                flows_since: None,
+                joined: false,
+                seen: (0, self.reservations.total(helper)),
             };
-            self.rooms.help(helper, true);
-            self.rooms.reserve(helper, share.reserved);
+            self.reservations.help(helper, true);
+            self.reservations.reserve(helper, share.reserved);
             self.begun.push_back(now);
             shares.push(share);
         }
@@ -629,17 +747,17 @@ impl<P: HelperPolicy> Scheduler<P> {
     }
 
     /// A fast relay, to see whether anything works.
-    fn next_control(&mut self, now: Duration) -> Step {
+    fn next_control(&mut self, now: Duration) -> Action {
         if self.running.values().any(|one| one.pending.is_none()) {
-            return Step::Wait(None);
+            return Action::Wait(None);
         }
-        let idle = self.running.is_empty();
+        let (idle, room) = (self.running.is_empty(), self.link.room(now));
         let snapshot = Arc::clone(&self.snapshot);
         let mut relays: Vec<&RelayFacts> = snapshot
             .relays
             .iter()
             .filter(|relay| relay.flags.running && !relay.flags.authority)
-            .filter(|relay| !self.rooms.is_taken(&relay.fingerprint))
+            .filter(|relay| !self.reservations.is_taken(&relay.fingerprint))
             .collect();
         relays.sort_by_key(|relay| Reverse(relay.consensus_weight));
         // The fastest tenth, so that it is not always the same few.
@@ -652,12 +770,12 @@ impl<P: HelperPolicy> Scheduler<P> {
             Some((relay, expected, reserved, destination))
         });
         if let Some((relay, expected, reserved, destination)) = found {
-            if !idle && !self.link_fits(expected) {
-                return Step::Wait(None);
+            if !room.takes(expected.middle) {
+                return Action::Wait(None);
             }
-            let turn = (0, false, Reverse(0), relay.fingerprint);
+            let priority = (0, false, Reverse(0), 0);
             if let Choice::Found(choice, rooms) =
-                self.choose(relay, &turn, expected, destination, idle)
+                self.choose(relay, &priority, expected, destination, idle)
             {
                 let plan = Plan {
                     choice,
@@ -673,7 +791,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             return self.next(now);
         }
         // All that could be tried is in use, and will tell.
-        Step::Wait(None)
+        Action::Wait(None)
     }
 }
 

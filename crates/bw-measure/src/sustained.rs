@@ -112,6 +112,17 @@ impl Sustained {
         }
     }
 
+    /// The estimate, if it is of a rate that the relay can sustain.
+    fn sustained(&self, slices: &[Slice]) -> Option<Estimate> {
+        let estimate = self.estimate(slices)?;
+        let bytes = slices.iter().map(|slice| slice.bytes as f64).sum();
+        let seconds = time(slices).as_secs_f64();
+        let is_burst = |bucket: TokenBucket| bucket.is_burst(estimate.rate, bytes, seconds);
+        let counted = &slices[estimate.warm_up..];
+        let fails = self.bucket.is_some_and(is_burst) || self.is_ending(counted, estimate.rate);
+        (!fails).then_some(estimate)
+    }
+
     fn slices_per_batch(&self, slices: &[Slice]) -> usize {
         let length = slices.first().map_or(1, |slice| slice.micros.max(1));
         let batch = self.batch.as_micros() as u64;
@@ -184,36 +195,42 @@ fn truncation(rates: &[f64], most: usize) -> usize {
     best.1
 }
 
+fn time(slices: &[Slice]) -> Duration {
+    Duration::from_micros(slices.iter().map(|slice| slice.micros).sum())
+}
+
 impl Estimator for Sustained {
     fn observe(&mut self, slices: &[Slice]) -> Option<StopReason> {
-        let time =
-            |slices: &[Slice]| Duration::from_micros(slices.iter().map(|slice| slice.micros).sum());
         let limit = (time(slices) >= self.longest).then_some(StopReason::TimeLimit);
         // The rate changes with each slice, the truncation with each batch only.
         if !slices.len().is_multiple_of(self.slices_per_batch(slices)) {
             return limit;
         }
-        let Some(estimate) = self.estimate(slices) else {
+        let Some(estimate) = self.sustained(slices) else {
             return limit;
         };
-        let bytes = slices.iter().map(|slice| slice.bytes as f64).sum();
-        let seconds = time(slices).as_secs_f64();
-        if self
-            .bucket
-            .is_some_and(|bucket| bucket.is_burst(estimate.rate, bytes, seconds))
-        {
-            return limit;
-        }
         let counted = &slices[estimate.warm_up..];
-        let lasted = time(counted);
-        if lasted < self.least || self.is_ending(counted, estimate.rate) {
+        if time(counted) < self.least {
             limit
         } else if estimate.half_width <= self.precision * estimate.rate {
             Some(StopReason::Confident)
-        } else if lasted >= self.enough && self.is_level(counted) {
+        } else if time(counted) >= self.enough && self.is_level(counted) {
             Some(StopReason::TimeLimit)
         } else {
             limit
+        }
+    }
+
+    fn progress(&self, slices: &[Slice]) -> f64 {
+        let Some(estimate) = self.sustained(slices) else {
+            return 0.0;
+        };
+        let counted = &slices[estimate.warm_up..];
+        let shown = time(counted).as_secs_f64() / self.least.as_secs_f64().max(1e-3);
+        if self.is_level(counted) {
+            shown.min(1.0)
+        } else {
+            0.0
         }
     }
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
 use bw_measure::{
-    Assignment, Destination, HelperChoice, HelperPolicy, HelperRequest, Limits, RunId, Scheduler,
-    SpareHelpers, Step,
+    Action, Assignment, Completion, Destination, HelperChoice, HelperPolicy, HelperRequest, Limits,
+    RunId, Scheduler, SpareHelpers, Target,
 };
 use bw_results::{
     Attempt, Blame, Failure, FailureKind, Measurement, NetworkSnapshot, Outcome, PortRanges,
-    RelayFacts, Slice, Stage, StopReason, Timings, Transfer, UnixMillis,
+    RelayFacts, Slice, Stage, StopReason, Timings, Transfer, UnixMillis, Verdict,
 };
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -221,7 +221,7 @@ impl<'a> World<'a> {
     fn add(&mut self) {
         for (number, weight) in self.weights.iter().enumerate() {
             if weight.is_some() && self.added.insert(id(number)) {
-                self.scheduler.add(id(number), None);
+                self.scheduler.add(Target::new(id(number)));
             }
         }
     }
@@ -250,22 +250,20 @@ impl<'a> World<'a> {
         for _ in 0..200_000 {
             let step = self.scheduler.next(self.now);
             self.log.push(format!("{:?} {step:?}", self.now));
-            self.check_link();
             match step {
-                Step::Start(id, assignment) => self.start(id, assignment),
-                Step::Unable { target, kind } => {
+                Action::Start(id, assignment) => self.start(id, assignment),
+                Action::Unable { target, kind, .. } => {
                     let unknown = kind == FailureKind::UnknownRelay;
                     assert_eq!(unknown, !self.is_there(&target.fingerprint), "{kind}");
                     self.settle(target.fingerprint);
                 }
-                Step::Wait(wake) => self.wait(wake),
-                Step::Broken => return false,
-                Step::Done => {
+                Action::Wait(wake) => self.wait(wake),
+                Action::Broken => return false,
+                Action::Done => {
                     assert!(self.running.is_empty());
                     assert_eq!(self.settled, self.added);
                     let mut destinations = self.scheduler.destinations().into_iter();
                     assert!(destinations.all(|one| one.reserved == 0.0));
-                    assert_eq!(self.scheduler.reserved(), 0.0);
                     return true;
                 }
                 other => panic!("{other:?}"),
@@ -276,11 +274,6 @@ impl<'a> World<'a> {
             self.settled.len(),
             self.added.len()
         );
-    }
-
-    fn check_link(&self) {
-        let (reserved, link) = (self.scheduler.reserved(), self.limits.link.value() as f64);
-        assert!(reserved <= link * (1.0 + 1e-9), "{reserved} of {link}");
     }
 
     /// The measurement that has just begun fits at its destination: it has room
@@ -298,6 +291,22 @@ impl<'a> World<'a> {
             reserved <= limit * (1.0 + 1e-9) || there.count() == 1,
             "{reserved} of {limit}"
         );
+    }
+
+    /// Whether a record settles its relay with its rate. A verdict fits its record.
+    fn accept(&self, ended: &Completion) -> bool {
+        let measured = matches!(ended.outcome, Outcome::Measured(_));
+        match ended.verdict {
+            Verdict::Accepted => ended.settled,
+            Verdict::LowerBound(_) | Verdict::Remeasure(_) => {
+                assert!(measured, "{ended:?}");
+                false
+            }
+            _ => {
+                assert!(!measured, "{ended:?}");
+                false
+            }
+        }
     }
 
     fn settle(&mut self, target: Fingerprint) {
@@ -394,7 +403,6 @@ impl<'a> World<'a> {
             self.now = self.now.max(one.ends);
             self.end(one);
         }
-        self.check_link();
     }
 
     fn truth(&self, relay: &Fingerprint) -> f64 {
@@ -405,7 +413,7 @@ impl<'a> World<'a> {
     fn look_at(&mut self, index: usize) {
         let target = self.running[index].assignment.target.fingerprint;
         let truth = self.truth(&target) * self.rng.random_range(0.5..1.5);
-        let (now, held) = (self.now, self.rng.random_bool(0.2));
+        let now = self.now;
         let one = &mut self.running[index];
         let slices = ((now - one.begun).as_millis() / SLICE.as_millis()) as usize;
         let bytes = (truth * SLICE.as_secs_f64()) as u64;
@@ -416,9 +424,7 @@ impl<'a> World<'a> {
             .values_mut()
             .for_each(|sum| *sum += fresh * bytes / circuits);
         let moved: Vec<_> = one.moved.iter().map(|(id, sum)| (*id, *sum)).collect();
-        let correction = self
-            .scheduler
-            .observe(one.id, now, &one.slices, &moved, held);
+        let correction = self.scheduler.observe(one.id, now, &one.slices, &moved);
         self.log.push(format!("{now:?} {correction:?}"));
         self.begin_circuits(&correction.join, target);
         let circuits = self.helpers().count() + correction.join.len();
@@ -453,14 +459,25 @@ impl<'a> World<'a> {
         } else {
             let rate = self.truth(&target) * self.rng.random_range(0.3..1.2);
             let slices = vec![Slice::new(Duration::from_secs(1), rate as u64)];
-            let transfer = Transfer::new(slices, 0, StopReason::Confident);
+            let throttled = self.rng.random_bool(0.2);
+            let transfer = Transfer::new(slices, usize::from(throttled), StopReason::Confident);
             let timings = Timings::default();
             Outcome::Measured(Measurement::new(attempt, wall, timings, vec![transfer]))
         };
-        let held = self.rng.random_bool(0.2);
-        let ended = self.scheduler.end(one.id, self.now, outcome, held);
+        let slices = |outcome: &Outcome| match outcome {
+            Outcome::Measured(measurement) => Some(measurement.transfers.clone()),
+            Outcome::Failed(_) => None,
+        };
+        let before = slices(&outcome);
+        let ended = self.scheduler.end(one.id, self.now, outcome);
+        // A record is a fact: whatever is thought of it, it stays what it was.
+        assert_eq!(slices(&ended.outcome), before);
+        assert_eq!(
+            ended.verdict.gives_rate() && ended.settled,
+            self.accept(&ended)
+        );
         self.log
-            .push(format!("{:?} {target} {}", self.now, ended.settled));
+            .push(format!("{:?} {target} {:?}", self.now, ended.verdict));
         if ended.settled {
             self.settle(target);
         }

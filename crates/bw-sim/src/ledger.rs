@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bw_file::Fingerprint;
-use bw_measure::{Error, Recorder};
-use bw_results::{Blame, FailureKind, NetworkSnapshot, Outcome, Stage};
+use bw_measure::{Completion, Error, Recorder, RunId};
+use bw_results::{Blame, FailureKind, NetworkSnapshot, Outcome, Stage, Verdict};
 
 use crate::{Accuracy, Model, Nature};
 
@@ -15,19 +15,30 @@ use crate::{Accuracy, Model, Nature};
 #[derive(Debug)]
 pub struct Ledger {
     model: Model,
-    entries: Mutex<BTreeMap<Fingerprint, Entry>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<Fingerprint, Entry>,
+    /// The relay and the rate of each record that was not believed.
+    doubted: BTreeMap<RunId, (Fingerprint, Option<f64>)>,
 }
 
 /// What a scan found of one relay.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Its rate in bytes per second, once it has one.
+    /// Its rate in bytes per second, once a record of it was accepted.
     pub rate: Option<f64>,
+    /// What it carries at least, if all that is known is a lower bound.
+    pub lower_bound: Option<f64>,
     /// Why the last attempt that failed did so.
     pub cause: Option<(Stage, FailureKind, Blame)>,
     /// Attempts, failed ones included.
     pub attempts: u32,
+    /// Attempts that the link spoilt.
+    pub throttled: u32,
     /// Payload bytes of all attempts.
     pub bytes: u64,
     /// When it was last settled, since the beginning of the model's time.
@@ -39,28 +50,40 @@ impl Ledger {
     pub fn new(model: &Model) -> Self {
         Self {
             model: model.clone(),
-            entries: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
     /// What was found until now.
     pub fn entries(&self) -> BTreeMap<Fingerprint, Entry> {
-        self.lock().clone()
+        self.lock().entries.clone()
     }
 
     /// How far the rates of relays with a nature that `counts` says yes to are
     /// from what their clients leave. `None` without any.
     pub fn accuracy(&self, counts: impl Fn(&Nature) -> bool) -> Option<Accuracy> {
-        let entries = self.lock();
-        let pairs = entries.iter().filter_map(|(fingerprint, entry)| {
+        let state = self.lock();
+        let pairs = state.entries.iter().filter_map(|(fingerprint, entry)| {
             let relay = self.model.relay(fingerprint)?;
             counts(&relay.nature).then_some((entry.rate?, relay.available()))
         });
         Accuracy::of(pairs)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Fingerprint, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Takes note that a record of `rate` has this verdict.
+    fn judge(&mut self, verdict: &Verdict, rate: Option<f64>) {
+        match verdict {
+            Verdict::Accepted => self.rate = rate,
+            Verdict::LowerBound(_) => self.lower_bound = rate,
+            Verdict::Remeasure(bw_results::Remeasure::Throttled) => self.throttled += 1,
+            _ => {}
+        }
     }
 }
 
@@ -69,23 +92,30 @@ impl Recorder for Ledger {
         Ok(())
     }
 
-    fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error> {
-        let mut entries = self.lock();
-        let target = outcome.attempt().target.fingerprint;
+    fn record(&self, run: RunId, completion: &Completion) -> Result<(), Error> {
+        let mut state = self.lock();
+        let State { entries, doubted } = &mut *state;
+        let target = completion.outcome.attempt().target.fingerprint;
         let entry = entries.entry(target).or_default();
         entry.attempts += 1;
-        match outcome {
+        entry.bytes += completion.outcome.bytes();
+        match &completion.outcome {
             Outcome::Measured(measurement) => {
-                entry.rate = measurement.rates().next();
-                entry.bytes += measurement.bytes();
+                let rate = measurement.rates().next();
+                entry.judge(&completion.verdict, rate);
+                doubted.insert(run, (target, rate));
             }
             Outcome::Failed(failure) => {
                 entry.cause = Some((failure.stage, failure.kind, failure.blame));
-                entry.bytes += failure.bytes;
             }
         }
-        if settled {
+        if completion.settled {
             entry.settled = Some(self.model.elapsed());
+        }
+        for (run, verdict) in &completion.revised {
+            if let Some((target, rate)) = doubted.get(run) {
+                entries.entry(*target).or_default().judge(verdict, *rate);
+            }
         }
         Ok(())
     }

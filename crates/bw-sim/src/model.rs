@@ -320,7 +320,8 @@ impl Observer for Model {
     fn observe(&self, event: &Event<'_>) {
         let (attempt, begins) = match event {
             Event::Attempt(attempt) => (*attempt, true),
-            Event::Ended { outcome, .. } | Event::Control(outcome) => (outcome.attempt(), false),
+            Event::Ended(completion) => (completion.outcome.attempt(), false),
+            Event::Control(outcome) => (outcome.attempt(), false),
             _ => return,
         };
         let mut state = self.inner.lock();

@@ -1,17 +1,17 @@
 //! Rounds of a scan: each relay once, kept in the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bw_file::Fingerprint;
 use bw_measure::tor::TorClient;
 use bw_measure::{
-    Directory, Error, ErrorKind, HttpTransport, Measurer, Pacer, Plan, Recorder, Scheduler,
-    SpareHelpers, WallClock, preferred_direction,
+    Completion, Directory, Error, ErrorKind, HttpTransport, Measurer, Plan, Recorder, RunId,
+    Scheduler, SpareHelpers, Target, WallClock, preferred_direction,
 };
 use bw_results::{
-    Filter, NetworkSnapshot, Outcome, RelayHistory, Scan, ScanId, ScanLock, Store, StoreWriter,
+    Filter, NetworkSnapshot, Outcome, OutcomeId, RelayHistory, Scan, ScanId, ScanLock, Store, StoreWriter,
     TargetFacts, UnixMillis, Verdict,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -50,6 +50,10 @@ struct Inner {
     resume: bool,
     /// When the latest round began.
     begun: Option<Instant>,
+    /// The records of relays that are not settled.
+    runs: HashMap<RunId, (Fingerprint, OutcomeId)>,
+    /// Those of an earlier process that the scheduler does not know yet.
+    recalled: HashMap<Fingerprint, Vec<OutcomeId>>,
     measured: usize,
     failed: usize,
 }
@@ -87,6 +91,8 @@ impl<'a> Rounds<'a> {
                 .map_or_else(|| StdRng::from_rng(&mut rand::rng()), StdRng::seed_from_u64),
             resume: !settings.fresh,
             begun: None,
+            runs: HashMap::new(),
+            recalled: HashMap::new(),
             measured: 0,
             failed: 0,
         };
@@ -133,7 +139,6 @@ impl<'a> Rounds<'a> {
         };
         let network = network?;
         let settings = self.settings;
-        let clock = WallClock::starting_at(SystemTime::now().into());
         let targets = self.lock().begin(settings, &network)?;
         let scheduler = self.scheduler(network, targets)?;
         let mut transport = HttpTransport::new(client.circuits()?, settings.tls.clone());
@@ -141,9 +146,8 @@ impl<'a> Rounds<'a> {
         transport.key.clone_from(&settings.key);
         let estimator = settings.estimator.clone();
         let estimator = move |target: &TargetFacts| estimator.clone().for_target(target);
-        let mut measurer = Measurer::new(transport, estimator, clock);
+        let mut measurer = Measurer::new(transport, estimator, WallClock::system());
         measurer.options = settings.transfer;
-        measurer.pacer = Pacer::new(settings.limits.link);
         let report = bw_measure::scan(
             &directory,
             &measurer,
@@ -176,7 +180,7 @@ impl<'a> Rounds<'a> {
         let mut inner = self.lock();
         let history = inner.read_history(SystemTime::now().into())?;
         let targets = Targets {
-            pending: inner.with_last(relays),
+            pending: inner.with_last(None, relays),
             history,
         };
         drop(inner);
@@ -209,8 +213,10 @@ impl<'a> Rounds<'a> {
                 .rate
                 .inspect(|&rate| scheduler.remember(*relay, rate));
         }
-        for (relay, last) in targets.pending {
-            scheduler.add(relay, last);
+        for target in targets.pending {
+            let relay = target.relay;
+            let runs = scheduler.add(target);
+            inner.recalled(relay, &runs);
         }
         if self.settings.limits.bytes_per_day.is_some() {
             scheduler.remember_spent(inner.spent(SystemTime::now().into())?);
@@ -227,10 +233,16 @@ impl<'a> Rounds<'a> {
     }
 }
 
+/// A scan that was interrupted, with the relays that it has left.
+struct Unfinished {
+    scan: ScanId,
+    pending: Vec<Fingerprint>,
+}
+
 /// Relays to measure, with the time of their last measurement, and what is
 /// known of relays from before.
 struct Targets {
-    pending: Vec<(Fingerprint, Option<u64>)>,
+    pending: Vec<Target>,
     history: BTreeMap<Fingerprint, RelayHistory>,
 }
 
@@ -246,10 +258,38 @@ impl Inner {
             None
         };
         let pending = match resumed {
-            Some((scan, pending)) => self.open_round(scan, pending),
+            Some(scan) => self.resume(scan)?,
             None => self.next_round(settings, network, now)?,
         };
         Ok(Targets { pending, history })
+    }
+
+    /// Goes on with a scan: with what it measured of relays that it did not settle.
+    fn resume(&mut self, unfinished: Unfinished) -> anyhow::Result<Vec<Target>> {
+        let (scan, relays) = (unfinished.scan, unfinished.pending.clone());
+        let records = self.writer.call(move |store| {
+            let records = relays.iter().map(|relay| store.records_of(&scan, relay));
+            records.collect::<bw_results::Result<Vec<_>>>()
+        })?;
+        let mut targets = self.open_round(scan, unfinished.pending);
+        for (target, records) in targets.iter_mut().zip(records) {
+            for record in records {
+                if let Outcome::Measured(measurement) = record.outcome {
+                    target.records.push((measurement, record.verdict));
+                    let ids = self.recalled.entry(target.relay).or_default();
+                    ids.push(record.id);
+                }
+            }
+        }
+        Ok(targets)
+    }
+
+    /// Notes which runs stand for records that are in the store.
+    fn recalled(&mut self, relay: Fingerprint, runs: &[RunId]) {
+        let ids = self.recalled.remove(&relay).unwrap_or_default();
+        for (&run, id) in runs.iter().zip(ids) {
+            self.runs.insert(run, (relay, id));
+        }
     }
 
     /// The scan that was interrupted, with the relays that it has left.
@@ -258,7 +298,7 @@ impl Inner {
         settings: &Settings,
         network: &NetworkSnapshot,
         now: UnixMillis,
-    ) -> anyhow::Result<Option<(ScanId, Vec<Fingerprint>)>> {
+    ) -> anyhow::Result<Option<Unfinished>> {
         let (scanner, parameters) = (settings.scanner.clone(), settings.parameters());
         let network = network.clone();
         let found = self.writer.call(move |store| {
@@ -273,7 +313,8 @@ impl Inner {
             }
             let snapshot = store.put_snapshot(&network)?;
             store.link_snapshot(&scan.id, snapshot)?;
-            Ok(Some((scan.id, pending)))
+            let scan = scan.id;
+            Ok(Some(Unfinished { scan, pending }))
         });
         Ok(found?)
     }
@@ -284,7 +325,7 @@ impl Inner {
         settings: &Settings,
         network: &NetworkSnapshot,
         now: UnixMillis,
-    ) -> anyhow::Result<Vec<(Fingerprint, Option<u64>)>> {
+    ) -> anyhow::Result<Vec<Target>> {
         let mut targets = targets(settings, network);
         targets.sort_unstable();
         targets.dedup();
@@ -320,11 +361,7 @@ impl Inner {
 
     /// Counts a round as one that runs; returns its relays with the time of
     /// their last measurement.
-    fn open_round(
-        &mut self,
-        scan: ScanId,
-        pending: Vec<Fingerprint>,
-    ) -> Vec<(Fingerprint, Option<u64>)> {
+    fn open_round(&mut self, scan: ScanId, pending: Vec<Fingerprint>) -> Vec<Target> {
         self.resume = true;
         self.begun = Some(Instant::now());
         self.open.retain(|round| round.summary.scan != scan);
@@ -333,15 +370,17 @@ impl Inner {
             targets: pending.iter().copied().collect(),
             pending: pending.iter().copied().collect(),
         });
-        self.with_last(pending)
+        self.with_last(Some(scan), pending)
     }
 
-    fn with_last(&self, relays: Vec<Fingerprint>) -> Vec<(Fingerprint, Option<u64>)> {
-        let last = |relay| self.last.get(&relay).map(|last| last.value());
-        relays
-            .into_iter()
-            .map(|relay| (relay, last(relay)))
-            .collect()
+    fn with_last(&self, scan: Option<ScanId>, relays: Vec<Fingerprint>) -> Vec<Target> {
+        let target = |relay| {
+            let mut target = Target::new(relay);
+            target.last_measured = self.last.get(&relay).copied();
+            target.scan = scan;
+            target
+        };
+        relays.into_iter().map(target).collect()
     }
 
     /// Reads what is known of relays from before.
@@ -364,7 +403,7 @@ impl Inner {
         &mut self,
         settings: &Settings,
         network: &NetworkSnapshot,
-    ) -> Result<Vec<Fingerprint>, Error> {
+    ) -> Result<Vec<Target>, Error> {
         let Some(round) = self.open.last_mut().filter(|_| settings.relays.is_empty()) else {
             return Ok(Vec::new());
         };
@@ -378,7 +417,8 @@ impl Inner {
             round.targets.extend(&joined);
             round.pending.extend(&joined);
         }
-        Ok(joined)
+        let scan = round.summary.scan;
+        Ok(self.with_last(Some(scan), joined))
     }
 
     /// Payload bytes of the last day.
@@ -414,37 +454,48 @@ impl Recorder for Rounds<'_> {
             .map_err(not_kept)
     }
 
-    fn record(&self, outcome: &Outcome, settled: bool) -> Result<(), Error> {
-        let target = outcome.attempt().target.fingerprint;
+    fn record(&self, run: RunId, completion: &Completion) -> Result<(), Error> {
+        let (outcome, settled) = (&completion.outcome, completion.settled);
+        let relay = outcome.attempt().target.fingerprint;
         let mut inner = self.lock();
         let inner = &mut *inner;
-        let of = |round: &Round| round.pending.contains(&target);
+        let of = |round: &Round| Some(round.summary.scan) == outcome.attempt().scan;
         let Some(index) = inner.open.iter().position(of) else {
-            return Ok(()); // Every relay that is measured is of some round.
+            return Ok(()); // Every target that the scheduler is given is of a round.
         };
         let round = &mut inner.open[index];
         let scan = round.summary.scan;
-        // Until the scheduler gives verdicts, the facts alone do.
-        let verdict = Verdict::default_of(outcome);
+        let verdict = completion.verdict;
         if verdict.gives_rate() {
-            inner.last.insert(target, outcome.ended());
+            inner.last.insert(relay, outcome.ended());
         }
         round.summary.bytes += outcome.bytes();
         if settled {
-            round.pending.remove(&target);
+            round.pending.remove(&relay);
         }
         let finished = (settled && round.pending.is_empty()).then(|| SystemTime::now().into());
+        let runs = &inner.runs;
+        let revised = completion.revised.iter();
+        let revised: Vec<(OutcomeId, Verdict)> = revised
+            .filter_map(|(run, verdict)| Some((runs.get(run)?.1, *verdict)))
+            .collect();
         let record = outcome.clone();
         inner
             .writer
             .submit(move |store| {
                 store.record(&scan, &record, &verdict, settled)?;
+                for (id, verdict) in &revised {
+                    store.set_verdict(*id, verdict)?;
+                }
                 finished.map_or(Ok(()), |at| store.finish_scan(&scan, at))
             })
             .map_err(not_kept)?;
         if !settled {
+            let id = OutcomeId::new(&self.settings.scanner, outcome);
+            inner.runs.insert(run, (relay, id));
             return Ok(());
         }
+        inner.runs.retain(|_, (other, _)| *other != relay);
         if matches!(outcome, Outcome::Measured(_)) {
             round.summary.measured += 1;
             inner.measured += 1;
@@ -460,16 +511,16 @@ impl Recorder for Rounds<'_> {
         Ok(())
     }
 
-    fn more(
-        &self,
-        snapshot: &NetworkSnapshot,
-        waiting: usize,
-    ) -> Result<Vec<(Fingerprint, Option<u64>)>, Error> {
+    fn recalled(&self, relay: Fingerprint, runs: &[RunId]) {
+        self.lock().recalled(relay, runs);
+    }
+
+    fn more(&self, snapshot: &NetworkSnapshot, waiting: usize) -> Result<Vec<Target>, Error> {
         let due = self.interval.is_some() && waiting == 0 && self.next_in().is_zero();
         let mut inner = self.lock();
         let joined = inner.joined(self.settings, snapshot)?;
         if !joined.is_empty() || !due {
-            return Ok(joined.into_iter().map(|relay| (relay, None)).collect());
+            return Ok(joined);
         }
         // A new one: those that run are not to be continued but finished.
         let now = SystemTime::now().into();

@@ -1,106 +1,136 @@
-//! Correcting what a running measurement was expected to take.
+//! Correcting what a running measurement was expected to take of its helpers.
 
 use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_results::Slice;
 
-use super::{Correction, RunId, Scheduler};
+use super::reservations::{Reservations, Use};
+use super::{Adjustment, RunId, Running, Scheduler, Share};
 use crate::{HelperPolicy, HelperRequest};
 
-/// How much of it before further helpers are asked to join.
+/// How much of what helpers offer may be taken before further ones are asked to join.
 const CROWDED: f64 = 0.7;
 /// Over how long the present rate of a running measurement is taken.
-const RECENT: Duration = Duration::from_millis(400);
+pub(super) const RECENT: Duration = Duration::from_millis(400);
 /// What is kept free of a running measurement's present rate, on its helpers.
 const PRESENT: f64 = 1.15;
-/// What is kept free for them of what they are expected to take.
-const PARKED: f64 = 0.3;
 /// Until then a low rate may be one that only begins, and frees nothing.
 const RAMP: Duration = Duration::from_millis(750);
+
+impl Running {
+    /// Takes note of how many bytes each helper has brought.
+    fn take(
+        &mut self,
+        elapsed: Duration,
+        bytes: &[(Fingerprint, u64)],
+        reservations: &mut Reservations,
+    ) {
+        for share in &mut self.shares {
+            let of = bytes.iter().find(|(id, _)| *id == share.helper);
+            let all = of.map_or(0, |&(_, sum)| sum);
+            reservations.passed(&share.helper, all.saturating_sub(share.brought));
+            share.brought = all;
+            if share.flows_since.is_none() && all > 0 {
+                share.flows_since = Some(elapsed);
+            }
+        }
+    }
+}
+
+impl Share {
+    /// Whether it has come later than others, so that its rate may still grow.
+    fn is_joining(&self, elapsed: Duration) -> bool {
+        self.joined
+            && self
+                .flows_since
+                .is_none_or(|since| elapsed < since + 2 * RAMP)
+    }
+
+    /// What the helper brought, and what it brought to others, in the `seconds` since the last
+    /// time, in bytes per second.
+    fn rates(&mut self, seconds: f64, reservations: &Reservations) -> (f64, f64) {
+        let now = (self.brought, reservations.total(&self.helper));
+        let before = std::mem::replace(&mut self.seen, now);
+        let own = now.0.saturating_sub(before.0);
+        let all = now.1.saturating_sub(before.1);
+        let rate = |bytes: u64| bytes as f64 / seconds;
+        (rate(own), rate(all.saturating_sub(own)))
+    }
+}
 
 impl<P: HelperPolicy> Scheduler<P> {
     /// Looks at a running measurement: at its finished slices, and at how many
     /// bytes each helper has brought. What it takes is reserved instead of what
-    /// was expected, and if its helpers seem to limit it, others are to join. If the
-    /// link holds it back (`held`), that shows nothing.
+    /// was expected, and if its helpers seem to limit it, others are to join.
     pub fn observe(
         &mut self,
         id: RunId,
         now: Duration,
         slices: &[Slice],
         bytes: &[(Fingerprint, u64)],
-        held: bool,
-    ) -> Correction {
-        let mut correction = Correction::default();
+    ) -> Adjustment {
+        let mut adjustment = Adjustment::default();
         let elapsed = Duration::from_micros(slices.iter().map(|slice| slice.micros).sum());
         let Some(running) = self.running.get_mut(&id) else {
-            return correction;
+            return adjustment;
         };
-        running.held = held;
-        if held {
-            // It shows nothing, and does not need all that it will need.
-            running.seen = (elapsed, bytes.to_vec());
-            running.ramp = elapsed;
-            let reserved = running.reserved.min(running.guess * PARKED);
-            self.destinations
-                .reserve(running.destination, reserved - running.reserved);
-            running.reserved = reserved;
-            return correction;
-        }
-        let ramped = elapsed.saturating_sub(running.ramp);
-        let since = elapsed.saturating_sub(running.seen.0);
+        running.flows |= slices.iter().any(|slice| slice.bytes > 0);
+        running.take(elapsed, bytes, &mut self.reservations);
+        let since = elapsed.saturating_sub(running.seen);
         if since < RECENT {
-            return correction;
+            return adjustment;
         }
-        let (_, before) = std::mem::replace(&mut running.seen, (elapsed, bytes.to_vec()));
-        let mut total = 0.0;
-        let mut offered = 0.0;
-        let sum = |list: &[(Fingerprint, u64)], helper| {
-            let of = list.iter().find(|(id, _)| *id == helper);
-            of.map_or(0, |&(_, sum)| sum)
-        };
+        running.seen = elapsed;
+        let (mut total, mut offered) = (0.0, 0.0);
         for share in &mut running.shares {
-            let moved = sum(bytes, share.helper).saturating_sub(sum(&before, share.helper));
-            let rate = moved as f64 / since.as_secs_f64();
+            let (rate, others) = share.rates(since.as_secs_f64(), &self.reservations);
             total += rate;
-            self.rooms.load(&share.helper, rate - share.load);
-            share.load = rate;
+            offered += if share.is_joining(elapsed) {
+                rate
+            } else {
+                self.reservations.offered(&share.helper, rate, others)
+            };
             let present = rate * PRESENT;
-            if ramped >= RAMP || present > share.reserved {
-                correction.freed |= present < share.reserved * 0.9;
-                self.rooms.reserve(&share.helper, present - share.reserved);
+            if elapsed >= RAMP || present > share.reserved {
+                adjustment.freed |= present < share.reserved * 0.9;
+                self.reservations
+                    .reserve(&share.helper, present - share.reserved);
                 share.reserved = present;
             }
-            offered += self.rooms.offered(&share.helper, share.load);
         }
-        let others: f64 = self
-            .running
-            .iter()
-            .filter(|(other, _)| **other != id)
-            .map(|(_, one)| one.reserved)
-            .sum();
-        let Some(running) = self.running.get_mut(&id) else {
-            return correction;
-        };
-        let present = total.min((self.limits.link.value() as f64 - others).max(running.reserved));
-        if ramped >= RAMP || present > running.reserved {
-            correction.freed |= present < running.reserved * 0.9;
+        if elapsed >= RAMP || total > running.reserved {
+            adjustment.freed |= total < running.reserved * 0.9;
             self.destinations
-                .reserve(running.destination, present - running.reserved);
-            running.reserved = present;
-            self.most_reserved = self.most_reserved.max(others + present);
+                .reserve(running.destination, total - running.reserved);
+            running.reserved = total;
         }
-        if ramped >= RAMP {
-            running.unseen = false;
-        }
+        running.offered.push((elapsed, offered));
         // While the path fills, a burst may pass that the target cannot sustain.
         let target = running.assignment.target.fingerprint;
         let crowded = total > CROWDED * offered && !self.is_own_limit(&target, total);
-        if ramped > RECENT * 2 && crowded {
-            correction.join = self.extend(id, total, offered, now);
+        if elapsed > RECENT * 2 && crowded {
+            adjustment.join = self.extend(id, total, offered, now);
         }
-        correction
+        adjustment
+    }
+
+    /// Gives back what measurements reserve that bring nothing: a relay that only claims to be
+    /// fast, or opens slowly, holds nobody up.
+    pub(super) fn release_unbacked(&mut self, now: Duration) {
+        for (&id, running) in &mut self.running {
+            if running.flows || running.reserved == 0.0 || !self.link.is_unbacked(id, now) {
+                continue;
+            }
+            self.destinations
+                .reserve(running.destination, -running.reserved);
+            running.reserved = 0.0;
+            for share in &mut running.shares {
+                self.reservations.reserve(&share.helper, -share.reserved);
+                share.reserved = 0.0;
+                self.reservations.opened(&share.helper, false);
+            }
+        }
     }
 
     /// Further helpers for a running measurement of `rate` whose helpers offer
@@ -110,7 +140,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let Some(running) = self.running.get(&id) else {
             return Vec::new();
         };
-        let free = self.limits.link.value() as f64 - self.reserved();
+        let free = self.link.payload() - self.link.reserved(now);
         let helpers = self.limits.helpers.saturating_sub(running.shares.len());
         let most = helpers.min(self.circuits_left());
         let Some(target) = self.snapshot.relay(&running.assignment.target.fingerprint) else {
@@ -120,9 +150,11 @@ impl<P: HelperPolicy> Scheduler<P> {
             return Vec::new();
         }
         let helping: Vec<Fingerprint> = running.shares.iter().map(|share| share.helper).collect();
-        let (rooms, relays) = (&self.rooms, &self.snapshot.relays);
+        let (reservations, relays) = (&self.reservations, &self.snapshot.relays);
         let room = |index: usize| match relays.get(index) {
-            Some(relay) if !helping.contains(&relay.fingerprint) => rooms.room(index),
+            Some(relay) if !helping.contains(&relay.fingerprint) => {
+                reservations.available(index, Use::Now)
+            }
             _ => 0.0,
         };
         let need = rate * self.limits.headroom - offered;
@@ -139,12 +171,13 @@ impl<P: HelperPolicy> Scheduler<P> {
         let Some(choice) = self.policy.choose(&request, &mut self.rng) else {
             return Vec::new();
         };
-        let rooms: Vec<f64> = choice
+        let available: Vec<f64> = choice
             .helpers
             .iter()
-            .map(|id| self.rooms.room_of(id))
+            .map(|id| self.reservations.available_of(id, Use::Now))
             .collect();
-        let shares = self.share(&choice.helpers, &rooms, need.min(rate).min(free), now);
+        let mut shares = self.share(&choice.helpers, &available, need.min(rate).min(free), now);
+        shares.iter_mut().for_each(|share| share.joined = true);
         if let Some(running) = self.running.get_mut(&id) {
             running.shares.extend(shares);
         }

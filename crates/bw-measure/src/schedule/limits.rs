@@ -12,8 +12,8 @@ use bw_results::{Direction, Position};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The scanner's own link, to be given to [`Pacer`](crate::Pacer) too, which holds
-    /// back what goes beyond the plan. Default 12.5 MB/s (100 Mbit/s).
+    /// What all measurements together may take of the scanner's own link; 0 for no limit.
+    /// Default 12.5 MB/s (100 Mbit/s).
     pub link: BytesPerSecond,
     /// What each destination may be asked for; `None` if only the link limits.
     pub destination: Option<BytesPerSecond>,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_measure::{
-    Assignment, Circuit, Circuits, ContentKey, Destination, HttpTransport, LevelHalf, Measurer,
-    Nonce, PathError, StageTimeouts, Tls, TwoHops, WallClock,
+    Assignment, Circuit, Circuits, ContentKey, Destination, HttpTransport, Lease, LevelHalf,
+    Measurer, Nonce, PathError, StageTimeouts, Tls, TwoHops, WallClock,
 };
 use bw_results::{
     Direction, Failure, Outcome, Position, TargetFacts, Timings, Transfer, UnixMillis,
@@ -66,7 +66,10 @@ pub(crate) async fn measure(
     let target = TargetFacts::new(relay(1));
     let mut assignment = Assignment::new(target, Position::Entry, vec![relay(2)], destination);
     assignment.direction = direction;
-    match measurer.measure(&assignment, &mut (), &()).await {
+    match measurer
+        .measure(&assignment, &Lease::unlimited(), &mut (), &())
+        .await
+    {
         Outcome::Measured(mut measurement) => Ok(measurement.transfers.remove(0)),
         Outcome::Failed(failure) => Err(failure),
     }

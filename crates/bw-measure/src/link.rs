@@ -1,0 +1,561 @@
+//! The scanner's own link: who may begin, who may read, and who must stop.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bw_file::BytesPerSecond;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::RunId;
+
+/// The scanner's own link, shared by all measurements.
+///
+/// Three rules keep all of them together within its rate, and each of them unthrottled:
+///
+/// * *Admission.* A measurement opens its circuits without using the link. Its payload begins
+///   to flow only when the link has room for the rate that it is expected to have.
+/// * *Limit.* A token bucket of a fifth of a second bounds what is read in any case. Its lower
+///   half is for measurements that have begun to show a rate; those that only begin wait.
+///   Reading that it denies is noted in the record: such a slice says nothing of a relay.
+/// * *Correction.* If that lasts, the measurement that exceeds its reservation most is stopped,
+///   and made again later.
+///
+/// Clones are the same link.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Payload bytes per second; infinite without a limit.
+    rate: f64,
+    state: Arc<Mutex<State>>,
+}
+
+/// A measurement's place on the [`Link`], given back when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    link: Link,
+    id: RunId,
+    /// When the link's time begins.
+    epoch: Instant,
+    admitted: Arc<Notify>,
+}
+
+/// The room for further measurements, whose circuits would open now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Whether there is not yet enough in store, of whatever rate.
+    any: bool,
+    /// The rate that would fit at once, in bytes per second.
+    gap: f64,
+}
+
+impl Room {
+    /// Whether circuits should be opened for a rate of `expected`.
+    pub(crate) fn takes(&self, expected: f64) -> bool {
+        self.any || expected <= self.gap
+    }
+}
+
+/// Payload per byte of the link's rate: 498 of each cell's 514 bytes, and 29 bytes of TLS
+/// with each record of up to eight cells, leave 0.96.
+const PAYLOAD: f64 = 0.95;
+/// The seconds of its rate that the token bucket holds beyond its middle, and lacks below it:
+/// tor sends what its own buckets allow in bunches of 100 ms.
+const DEPTH: f64 = 0.1;
+/// The least that is worth reading, in seconds of the rate: permission for less than a cell
+/// reads nothing.
+const QUANTUM: f64 = 0.01;
+/// How long measurements that only begin may find nothing left before one is stopped: a burst
+/// is over by then.
+const PATIENT: Duration = Duration::from_millis(500);
+/// The length of the bins in which each measurement's bytes are counted.
+const BIN: Duration = Duration::from_millis(100);
+/// The bins that make the present rate: tor's bunches even out over four.
+const BINS: usize = 4;
+/// A rate may be one that only begins for so long: slow start over 0.3 s of round trip
+/// needs five doublings for 5 MB/s.
+const RAMP: Duration = Duration::from_millis(750);
+/// After this long a rate counts as what it is although it grows.
+const LONGEST_RAMP: Duration = Duration::from_secs(2);
+/// A rate that grows by more in 0.4 s has only begun.
+const GROWS: f64 = 1.15;
+/// A reservation that no payload backs is given up after this.
+const UNBACKED: Duration = Duration::from_secs(3);
+/// What is kept free for wrong guesses, in standard deviations of all rates not yet seen.
+const CAUTION: f64 = 0.5;
+/// Whoever has this share of the link has the link.
+const WHOLE: f64 = 0.9;
+/// How long a measurement that does not fit may be overtaken by smaller ones.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The share of the link's rate that may wait with open circuits: opening takes about as
+/// long as measuring.
+const AHEAD: f64 = 1.0;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Tokens, in bytes: from -DEPTH to +DEPTH seconds of the rate.
+    level: f64,
+    /// When `level` was right.
+    at: Duration,
+    /// Since when there is nothing left for measurements that only begin.
+    short_since: Option<Duration>,
+    /// In the order in which they were assigned.
+    members: BTreeMap<RunId, Member>,
+    /// The most that was ever reserved.
+    most: f64,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// The rate that it is expected to have, and its standard deviation, in bytes per second.
+    expected: f64,
+    spread: f64,
+    phase: Phase,
+    admitted: Arc<Notify>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Its circuits open since then.
+    Opening(Duration),
+    /// Its circuits are open and wait for room since then.
+    Waiting(Duration),
+    Flowing(Flowing),
+}
+
+#[derive(Debug)]
+struct Flowing {
+    since: Duration,
+    first_byte: Option<Duration>,
+    bytes: u64,
+    /// The present bin's number and bytes, and those of the bins before, the newest first.
+    bin: (u128, u64),
+    bins: VecDeque<u64>,
+    /// How much it has shown of what is enough for a rate, from 0 to 1.
+    progress: f64,
+    stopped: bool,
+}
+
+impl Flowing {
+    fn new(now: Duration) -> Self {
+        Self {
+            since: now,
+            first_byte: None,
+            bytes: 0,
+            bin: (bin_of(now), 0),
+            bins: VecDeque::with_capacity(2 * BINS + 1),
+            progress: 0.0,
+            stopped: false,
+        }
+    }
+
+    fn advance(&mut self, now: Duration) {
+        let bin = bin_of(now);
+        while self.bin.0 < bin {
+            self.bins.push_front(std::mem::take(&mut self.bin.1));
+            self.bins.truncate(2 * BINS);
+            // After a long silence all bins are empty.
+            self.bin.0 = (self.bin.0 + 1).max(bin.saturating_sub(2 * BINS as u128));
+        }
+    }
+
+    fn took(&mut self, now: Duration, bytes: u64) {
+        self.advance(now);
+        self.bin.1 += bytes;
+        self.bytes += bytes;
+        if bytes > 0 {
+            self.first_byte.get_or_insert(now);
+        }
+    }
+
+    fn rate(&self, bins: impl Iterator<Item = usize>) -> f64 {
+        let bytes: u64 = bins.filter_map(|bin| self.bins.get(bin)).sum();
+        bytes as f64 / (BIN.as_secs_f64() * BINS as f64)
+    }
+
+    fn present(&self) -> f64 {
+        self.rate(0..BINS)
+    }
+
+    /// Whether its rate can be taken for what it is.
+    fn is_steady(&self, now: Duration) -> bool {
+        let Some(first) = self.first_byte else {
+            return now >= self.since + UNBACKED;
+        };
+        let flowed = now.saturating_sub(first);
+        let grows = self.present() > GROWS * self.rate(BINS..2 * BINS);
+        flowed >= LONGEST_RAMP || (flowed >= RAMP && !grows)
+    }
+}
+
+fn bin_of(now: Duration) -> u128 {
+    now.as_millis() / BIN.as_millis()
+}
+
+impl Member {
+    /// What it is expected to take of the link, in bytes per second.
+    fn demand(&self, now: Duration) -> f64 {
+        match &self.phase {
+            Phase::Flowing(flow) if flow.stopped => 0.0,
+            Phase::Flowing(flow) if flow.is_steady(now) => flow.present(),
+            Phase::Flowing(flow) => flow.present().max(self.expected),
+            _ => 0.0,
+        }
+    }
+
+    /// What it will take when another one that begins now has its rate: who has shown more
+    /// ends sooner.
+    fn lasting_demand(&self, now: Duration) -> f64 {
+        match &self.phase {
+            Phase::Flowing(flow) => self.demand(now) * (1.0 - flow.progress),
+            _ => 0.0,
+        }
+    }
+
+    /// What it will take when its circuits are open; nothing if they take too long.
+    fn stored(&self, now: Duration) -> f64 {
+        match self.phase {
+            Phase::Opening(since) if now < since + UNBACKED => self.expected,
+            Phase::Waiting(_) => self.expected,
+            _ => 0.0,
+        }
+    }
+
+    /// The variance of what it takes.
+    fn variance(&self, now: Duration) -> f64 {
+        match &self.phase {
+            Phase::Flowing(flow) if !flow.stopped && !flow.is_steady(now) => {
+                self.spread * self.spread
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Whether it has begun to show a rate, which throttling would spoil.
+    fn is_established(&self) -> bool {
+        self.flowing().is_some_and(|flow| flow.progress > 0.0)
+    }
+
+    fn flowing(&self) -> Option<&Flowing> {
+        match &self.phase {
+            Phase::Flowing(flow) if !flow.stopped => Some(flow),
+            _ => None,
+        }
+    }
+}
+
+impl Link {
+    /// A link of `rate`, of which 95 % are for payload; without a limit if that is 0.
+    pub fn new(rate: BytesPerSecond) -> Self {
+        let rate = match rate.value() {
+            0 => f64::INFINITY,
+            rate => PAYLOAD * rate as f64,
+        };
+        Self {
+            rate,
+            state: Arc::default(),
+        }
+    }
+
+    /// Payload bytes per second; infinite without a limit.
+    pub(crate) const fn payload(&self) -> f64 {
+        self.rate
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A measurement begins to open its circuits; it is expected to have a rate of `expected`
+    /// with a standard deviation of `spread`.
+    pub(crate) fn open(&self, id: RunId, expected: f64, spread: f64, now: Duration) {
+        let member = Member {
+            expected: expected.min(self.rate),
+            spread: spread.min(self.rate),
+            phase: Phase::Opening(now),
+            admitted: Arc::default(),
+        };
+        self.lock().members.insert(id, member);
+    }
+
+    /// The place of a measurement that was [opened](Self::open), whose time began at `epoch`.
+    pub(crate) fn lease(&self, id: RunId, epoch: Instant) -> Lease {
+        let admitted = self
+            .lock()
+            .members
+            .get(&id)
+            .map(|one| Arc::clone(&one.admitted));
+        Lease {
+            link: self.clone(),
+            id,
+            epoch,
+            admitted: admitted.unwrap_or_default(),
+        }
+    }
+
+    /// The circuits of a measurement are open: it begins as soon as there is room.
+    pub(crate) fn wait(&self, id: RunId, now: Duration) {
+        let mut state = self.lock();
+        if let Some(member) = state.members.get_mut(&id) {
+            member.phase = Phase::Waiting(now);
+        }
+        state.admit(self.rate, now);
+    }
+
+    /// Whether the payload of a measurement may flow.
+    pub(crate) fn is_admitted(&self, id: RunId) -> bool {
+        let state = self.lock();
+        let member = state.members.get(&id);
+        member.is_none_or(|member| matches!(member.phase, Phase::Flowing(_)))
+    }
+
+    /// Whether a measurement reserves what nothing backs: its circuits take long to open, or no
+    /// payload comes.
+    pub(crate) fn is_unbacked(&self, id: RunId, now: Duration) -> bool {
+        let state = self.lock();
+        let since = state.members.get(&id).and_then(|one| match &one.phase {
+            Phase::Opening(since) => Some(*since),
+            Phase::Flowing(flow) if flow.first_byte.is_none() => Some(flow.since),
+            _ => None,
+        });
+        since.is_some_and(|since| now >= since + UNBACKED)
+    }
+
+    /// A measurement is over.
+    pub(crate) fn end(&self, id: RunId, now: Duration) {
+        let mut state = self.lock();
+        state.members.remove(&id);
+        state.admit(self.rate, now);
+    }
+
+    /// The room for measurements whose circuits would begin to open now.
+    pub(crate) fn room(&self, now: Duration) -> Room {
+        let state = self.lock();
+        let free = self.rate - state.demand(now);
+        let (mut stored, mut fitting) = (0.0, 0.0);
+        for member in state.members.values() {
+            let rate = member.stored(now);
+            stored += rate;
+            if fitting + rate <= free {
+                fitting += rate;
+            }
+        }
+        Room {
+            any: stored < AHEAD * self.rate,
+            gap: free - fitting,
+        }
+    }
+
+    /// What flows is expected to take, in bytes per second.
+    pub(crate) fn reserved(&self, now: Duration) -> f64 {
+        self.lock().demand(now)
+    }
+
+    /// The most that this ever was when a measurement was admitted.
+    pub(crate) fn most_reserved(&self) -> f64 {
+        self.lock().most
+    }
+}
+
+impl Lease {
+    /// The only place on a link that limits nothing.
+    pub fn unlimited() -> Self {
+        let (link, run) = (Link::new(BytesPerSecond::new(0)), RunId(0));
+        link.open(run, 0.0, 0.0, Duration::ZERO);
+        link.lease(run, Instant::now())
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Waits until the link has room, once all circuits are open.
+    pub(crate) async fn admitted(&self) {
+        self.link.wait(self.id, self.now());
+        while !self.link.is_admitted(self.id) {
+            self.admitted.notified().await;
+        }
+    }
+
+    /// How many bytes may be read now, or when to ask again.
+    pub(crate) fn permit(&self) -> Result<u64, Instant> {
+        let rate = self.link.rate;
+        if rate.is_infinite() {
+            return Ok(u64::MAX);
+        }
+        let now = self.now();
+        let mut state = self.link.lock();
+        state.fill(rate, now);
+        let first = state
+            .members
+            .get(&self.id)
+            .is_some_and(Member::is_established);
+        let floor = if first { -DEPTH * rate } else { 0.0 };
+        let missing = QUANTUM - (state.level - floor) / rate;
+        if missing > 0.0 {
+            let wait = Duration::from_secs_f64(missing).max(Duration::from_millis(1));
+            return Err(self.epoch + now + wait);
+        }
+        Ok((state.level - floor) as u64)
+    }
+
+    /// Tells that `bytes` were read.
+    pub(crate) fn took(&self, bytes: u64) {
+        let (rate, now) = (self.link.rate, self.now());
+        let mut state = self.link.lock();
+        if let Some(Phase::Flowing(flow)) = state.phase(self.id) {
+            flow.took(now, bytes);
+        }
+        if rate.is_finite() {
+            state.fill(rate, now);
+            state.level -= bytes as f64;
+        }
+    }
+
+    /// Looks at the link after each slice; `progress` tells how much the measurement has shown of
+    /// what is enough for a rate. What it has to do then.
+    pub(crate) fn look(&self, progress: f64) -> Notice {
+        let (rate, now) = (self.link.rate, self.now());
+        let mut state = self.link.lock();
+        for member in state.members.values_mut() {
+            if let Phase::Flowing(flow) = &mut member.phase {
+                flow.advance(now);
+            }
+        }
+        if let Some(Phase::Flowing(flow)) = state.phase(self.id) {
+            flow.progress = progress;
+        }
+        if rate.is_finite() {
+            state.fill(rate, now);
+            state.correct(rate, now);
+            state.admit(rate, now);
+        }
+        let waits = |one: &Member| matches!(one.phase, Phase::Waiting(_));
+        let is_wanted = state.members.values().any(waits);
+        let others: f64 = state
+            .members
+            .iter()
+            .filter_map(|(&id, one)| (id != self.id).then(|| one.flowing())?)
+            .map(Flowing::present)
+            .sum();
+        Notice {
+            stops: matches!(state.phase(self.id), Some(Phase::Flowing(flow)) if flow.stopped),
+            is_wanted,
+            has_all: others <= (1.0 - WHOLE) * rate,
+        }
+    }
+}
+
+/// What the link tells a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    /// The link cannot carry it: it stops.
+    pub(crate) stops: bool,
+    /// Others wait: it may stop as soon as it has shown enough.
+    pub(crate) is_wanted: bool,
+    /// It has the link to itself.
+    pub(crate) has_all: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.link.end(self.id, self.now());
+    }
+}
+
+impl State {
+    fn phase(&mut self, id: RunId) -> Option<&mut Phase> {
+        self.members.get_mut(&id).map(|member| &mut member.phase)
+    }
+
+    fn demand(&self, now: Duration) -> f64 {
+        self.members.values().map(|one| one.demand(now)).sum()
+    }
+
+    /// Lets all begin that fit now.
+    fn admit(&mut self, rate: f64, now: Duration) {
+        let waiting = self
+            .members
+            .iter()
+            .filter_map(|(&id, one)| match one.phase {
+                Phase::Waiting(since) => Some((id, since)),
+                _ => None,
+            });
+        for (id, since) in waiting.collect::<Vec<_>>() {
+            if self.fits(id, rate, now) {
+                self.begin(id, now);
+            } else if now >= since + PATIENCE {
+                break;
+            }
+        }
+    }
+
+    fn fits(&self, id: RunId, rate: f64, now: Duration) -> bool {
+        let Some(member) = self.members.get(&id) else {
+            return false;
+        };
+        let others = || self.members.values();
+        let demand: f64 = others().map(|one| one.lasting_demand(now)).sum();
+        let variance: f64 = others().map(|one| one.variance(now)).sum();
+        let caution = CAUTION * (variance + member.spread.powi(2)).sqrt();
+        demand + member.expected + caution <= rate || others().all(|one| one.flowing().is_none())
+    }
+
+    fn begin(&mut self, id: RunId, now: Duration) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.phase = Phase::Flowing(Flowing::new(now));
+            member.admitted.notify_one();
+        }
+        self.most = self.most.max(self.demand(now));
+    }
+
+    /// Fills the bucket until now.
+    fn fill(&mut self, rate: f64, now: Duration) {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        self.level = (self.level + passed * rate).min(DEPTH * rate);
+        self.at = self.at.max(now);
+    }
+
+    /// Stops a measurement if more flows than the link carries, and has for some time.
+    fn correct(&mut self, rate: f64, now: Duration) {
+        if self.level >= DEPTH / 2.0 * rate {
+            self.short_since = None;
+        } else if self.level < QUANTUM * rate {
+            let since = *self.short_since.get_or_insert(now);
+            if now >= since + PATIENT
+                && let Some(id) = self.dispensable(now)
+                && let Some(Phase::Flowing(flow)) = self.phase(id)
+            {
+                flow.stopped = true;
+                self.short_since = None;
+            }
+        }
+    }
+
+    /// The measurement to stop: first one that has shown enough; else the one that exceeds
+    /// its reservation most; none if there is only one.
+    fn dispensable(&self, now: Duration) -> Option<RunId> {
+        let flowing: Vec<(RunId, f64, &Flowing)> = self
+            .members
+            .iter()
+            .filter_map(|(&id, one)| Some((id, one.expected, one.flowing()?)))
+            .collect();
+        if flowing.len() < 2 {
+            return None;
+        }
+        let satisfied = flowing.iter().filter(|(.., flow)| flow.progress >= 1.0);
+        let satisfied = satisfied.max_by(|a, b| a.2.present().total_cmp(&b.2.present()));
+        let over = |&&(_, expected, flow): &&(RunId, f64, &Flowing)| flow.present() - expected;
+        let young = |one: &&(RunId, f64, &Flowing)| one.2.progress == 0.0;
+        let exceeding = || {
+            let young = flowing.iter().filter(young);
+            young.max_by(|a, b| over(a).total_cmp(&over(b)))
+        };
+        let cheapest = || flowing.iter().min_by_key(|(.., flow)| flow.bytes);
+        let _ = now;
+        satisfied
+            .or_else(exceeding)
+            .or_else(cheapest)
+            .map(|&(id, ..)| id)
+    }
+}

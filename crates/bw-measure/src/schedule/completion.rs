@@ -1,0 +1,305 @@
+//! What the end of a measurement means for its relay.
+
+use std::time::Duration;
+
+use bw_file::{BytesPerSecond, Fingerprint};
+use bw_results::{Blame, Failure, FailureKind, Measurement, Outcome, Stage, Transfer, Verdict};
+
+use super::capacity::{Expectation, Promise};
+use super::correction::RECENT;
+use super::evidence::{Evidence, Judgement, Record};
+use super::{Completion, Pending, Priority, RunId, Running, SECOND, Scheduler};
+use crate::{HelperPolicy, TokenBucket};
+
+/// How long a relay that failed is left alone at first; doubled each time.
+const BACK_OFF: Duration = Duration::from_secs(2);
+/// How long at most.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+/// How much of what its helpers are expected to carry a target may take before
+/// it seems that they, not it, bound the rate.
+const CEILING: f64 = 0.92;
+/// What a relay is expected to carry whose measurement the link had to stop, as a multiple of
+/// the rate that it had: it may still have grown.
+const GREW: f64 = 1.25;
+
+impl<P: HelperPolicy> Scheduler<P> {
+    /// Takes note of the record of a measurement.
+    pub fn end(&mut self, id: RunId, now: Duration, mut outcome: Outcome) -> Completion {
+        self.link.end(id, now);
+        let Some(running) = self.running.remove(&id) else {
+            return control(outcome);
+        };
+        let bytes = match &mut outcome {
+            Outcome::Measured(measurement) => {
+                measurement.offered = running.offered_while(measurement.transfers.first());
+                measurement.bytes()
+            }
+            Outcome::Failed(failure) => failure.bytes,
+        };
+        self.give_back(&running, &outcome);
+        if self.limits.bytes_per_day.is_some() {
+            self.spent.push_back((now, bytes));
+        }
+        match outcome {
+            Outcome::Measured(measurement) => self.measured(id, running, measurement, now),
+            Outcome::Failed(failure) => self.failed(id, running, failure, now),
+        }
+    }
+
+    /// Frees what a measurement reserved, and remembers how its helpers did.
+    fn give_back(&mut self, running: &Running, outcome: &Outcome) {
+        self.reservations
+            .free_target(&running.assignment.target.fingerprint);
+        self.destinations.end(running.destination, running.reserved);
+        for share in &running.shares {
+            let helper = &share.helper;
+            self.reservations.help(helper, false);
+            self.reservations.reserve(helper, -share.reserved);
+            match outcome {
+                Outcome::Measured(_) => self.reservations.opened(helper, true),
+                Outcome::Failed(failure)
+                    if failure.stage >= Stage::Extend
+                        && matches!(failure.blame, Blame::Helper | Blame::Path) =>
+                {
+                    self.reservations.opened(helper, false);
+                }
+                Outcome::Failed(_) => {}
+            }
+        }
+        let Outcome::Measured(measurement) = outcome else {
+            return;
+        };
+        // A mean over all of the transfer, so that no burst counts for much.
+        let brought: u64 = running.shares.iter().map(|share| share.brought).sum();
+        if let Some(rate) = rate_of(measurement).filter(|_| running.seen >= SECOND) {
+            for share in &running.shares {
+                let part = share.brought as f64 / brought.max(1) as f64;
+                self.reservations.carried(&share.helper, rate * part);
+            }
+        }
+    }
+
+    /// Whether the token bucket of `target` is what limits it to `rate`.
+    pub(super) fn is_own_limit(&self, target: &Fingerprint, rate: f64) -> bool {
+        let descriptor = self
+            .snapshot
+            .relay(target)
+            .and_then(|relay| relay.descriptor);
+        descriptor.is_some_and(|descriptor| TokenBucket::from(&descriptor).explains(rate))
+    }
+
+    /// Who bounded the rate of a measurement, if not its target.
+    fn bound(&self, measurement: &Measurement, rate: f64) -> Option<Blame> {
+        let fact = measurement.transfers.iter().find_map(|one| one.bound);
+        let target = &measurement.attempt.target.fingerprint;
+        let offered = measurement
+            .offered
+            .map_or(f64::INFINITY, |rate| rate.value() as f64);
+        let crowded = rate >= CEILING * offered && !self.is_own_limit(target, rate);
+        fact.or(crowded.then_some(Blame::Helper))
+    }
+
+    fn measured(
+        &mut self,
+        id: RunId,
+        running: Running,
+        measurement: Measurement,
+        now: Duration,
+    ) -> Completion {
+        let target = running.assignment.target.fingerprint;
+        let promise = self.snapshot.relay(&target).and_then(Promise::of);
+        let rate = rate_of(&measurement);
+        self.health.worked();
+        let Some((priority, mut pending)) = running.pending else {
+            return control(Outcome::Measured(measurement));
+        };
+        let promised = promise.map_or(0.0, |promise| promise.low * self.scale.ratio());
+        let judgement = match rate {
+            Some(rate) => {
+                let record = Record {
+                    run: id,
+                    rate,
+                    helpers: measurement.attempt.helpers.clone(),
+                    bound: self.bound(&measurement, rate),
+                };
+                pending.evidence.judge(record, promised)
+            }
+            None => pending.evidence.throttle(),
+        };
+        let counts = judgement.value.filter(|_| judgement.verdict.gives_rate());
+        let ratio = counts.and_then(|rate| Some(rate / promise?.middle()));
+        self.destinations
+            .succeeded(running.destination, now, measurement.bytes(), ratio);
+        if let Some(rate) = counts {
+            self.scale.add(promise, rate);
+        }
+        for helper in &judgement.slow {
+            self.reservations.strike(helper);
+        }
+        let settled = match judgement.value {
+            Some(rate) => {
+                self.remember(target, rate);
+                self.go_on(priority, pending, &measurement, rate)
+            }
+            None => {
+                self.expect_more(&measurement, &judgement);
+                if !matches!(judgement.verdict, Verdict::Remeasure(reason) if reason == bw_results::Remeasure::Throttled)
+                {
+                    pending.avoid.extend(&measurement.attempt.helpers);
+                }
+                pending.unfit_since = None;
+                self.queue.insert(priority, pending);
+                false
+            }
+        };
+        Completion {
+            outcome: Outcome::Measured(measurement),
+            verdict: judgement.verdict,
+            revised: judgement.revised,
+            settled,
+            is_control: false,
+        }
+    }
+
+    /// After a value in one position: whether that was all.
+    fn go_on(
+        &mut self,
+        priority: Priority,
+        mut pending: Pending,
+        measurement: &Measurement,
+        rate: f64,
+    ) -> bool {
+        let further = self.limits.placement.then(measurement.attempt.position);
+        if let Some(positions) = further {
+            pending.positions = positions;
+            pending.unfit_since = None;
+            pending.evidence = Evidence::new(Some(rate));
+            self.queue.insert(priority, pending);
+        }
+        further.is_none()
+    }
+
+    /// A relay was too fast for its helpers, or for what the link had left.
+    fn expect_more(&mut self, measurement: &Measurement, judgement: &Judgement) {
+        use bw_results::Remeasure::{HelperBound, Throttled};
+        let Verdict::Remeasure(reason) = judgement.verdict else {
+            return;
+        };
+        let target = measurement.attempt.target.fingerprint;
+        let seen = match reason {
+            Throttled => GREW * latest_rate(measurement),
+            HelperBound => GREW * rate_of(measurement).unwrap_or(0.0),
+            _ => return,
+        };
+        if let Some(expected) = self.reservations.expectation(&target) {
+            let middle = expected.middle.max(seen);
+            self.reservations
+                .expect(&target, Expectation { middle, ..expected });
+        }
+    }
+
+    fn failed(
+        &mut self,
+        id: RunId,
+        running: Running,
+        failure: Failure,
+        now: Duration,
+    ) -> Completion {
+        let Some((priority, mut pending)) = running.pending else {
+            self.health.control_failed(Some(&failure), now);
+            return control(Outcome::Failed(failure));
+        };
+        self.health.failed(&failure);
+        // Only what is behind the circuit can be the destination's fault.
+        let excused = failure.stage >= Stage::Begin
+            && self
+                .destinations
+                .failed(running.destination, now, failure.bytes, &mut self.rng);
+        pending.avoid.extend(&failure.attempt.helpers);
+        pending.unfit_since = None;
+        pending.failures += u32::from(!excused);
+        // A helper that has just left the consensus is no reason.
+        let gone = failure.kind == FailureKind::UnknownRelay && failure.blame == Blame::Target;
+        let before = *pending.before.get_or_insert(self.health.count());
+        // It has answered: a relay that clients keep busy is worth more tries.
+        pending.answered |= failure.stage >= Stage::Begin;
+        let times = if pending.answered { 2 } else { 1 };
+        let given_up = pending.failures >= self.limits.attempts.saturating_mul(times);
+        let tells = self.health.tells(before);
+        if given_up && !tells {
+            self.health.doubt();
+        }
+        let settled = gone || (given_up && tells);
+        if !settled {
+            let times = pending.failures.saturating_sub(1).min(10);
+            let back_off = (BACK_OFF * 2_u32.pow(times)).min(LONGEST_BACK_OFF);
+            pending.not_before = now + back_off;
+            self.queue.insert(priority, pending);
+        }
+        let _ = id;
+        Completion {
+            verdict: if excused {
+                Verdict::Excused(Blame::Destination)
+            } else {
+                Verdict::Charged
+            },
+            outcome: Outcome::Failed(failure),
+            revised: Vec::new(),
+            settled,
+            is_control: false,
+        }
+    }
+}
+
+impl Running {
+    /// The least that its helpers offered while the slices came that count.
+    fn offered_while(&self, transfer: Option<&Transfer>) -> Option<BytesPerSecond> {
+        let left_out = &transfer?.slices[..transfer?.warm_up.min(transfer?.slices.len())];
+        let from = Duration::from_micros(left_out.iter().map(|slice| slice.micros).sum());
+        let offered = self
+            .offered
+            .iter()
+            .filter(|&&(until, _)| until > from + RECENT);
+        let least = offered.map(|&(_, rate)| rate).min_by(f64::total_cmp)?;
+        Some(BytesPerSecond::new(least.round() as u64))
+    }
+}
+
+impl Completion {
+    /// A failure that settles its relay, which is charged with it.
+    pub(crate) const fn charged(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            verdict: Verdict::Charged,
+            revised: Vec::new(),
+            settled: true,
+            is_control: false,
+        }
+    }
+}
+
+/// The rate that a measurement found, in bytes per second.
+fn rate_of(measurement: &Measurement) -> Option<f64> {
+    measurement.rates().next()
+}
+
+/// The rate of the last slices that the link did not throttle, in bytes per second.
+fn latest_rate(measurement: &Measurement) -> f64 {
+    /// As many as the link looks at.
+    const SLICES: usize = 8;
+    let slices = measurement.transfers.iter().flat_map(|one| &one.slices);
+    let free: Vec<_> = slices.filter(|one| !one.is_throttled()).copied().collect();
+    let latest = &free[free.len().saturating_sub(SLICES)..];
+    bw_results::Slice::rate_of(latest).unwrap_or(0.0)
+}
+
+/// The end of a measurement that only had to show whether anything works.
+fn control(outcome: Outcome) -> Completion {
+    Completion {
+        verdict: Verdict::default_of(&outcome),
+        outcome,
+        revised: Vec::new(),
+        settled: false,
+        is_control: true,
+    }
+}
