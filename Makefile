@@ -44,11 +44,12 @@ bench-aggregate:
 	/usr/bin/python3 crates/bw-aggregate/benches/against_sbws.py $$worker && \
 	/usr/bin/python3 crates/bw-aggregate/benches/against_sbws.py $$worker --growth --times 3
 
-# One round of sbws and some of bwscan over the same private networks, ten minutes for each.
+# Rounds of bwscan over private networks with known capacities, some also of sbws, two hours;
+# with BENCH=--all every combination of link, distance, limit, burst and load.
 bench-scan:
 	scripts/setup.sh bench
 	cargo build --locked --release -p bw-cli
-	/usr/bin/python3 scripts/bench_scan.py --bwscan "$(CURDIR)/target/release/bwscan" --seeds 7
+	/usr/bin/python3 scripts/bench_scan.py --bwscan "$(CURDIR)/target/release/bwscan" $(BENCH)
 
 clean:
 	cargo clean

@@ -695,4 +695,14 @@ mod tests {
         }
         assert!(parse("bwscan scan --relay not+a+relay").is_err());
     }
+
+    #[test]
+    fn a_distance_is_a_time_or_two() {
+        let millis = Duration::from_millis;
+        assert_eq!(parse_delays("30ms"), Ok(millis(30)..=millis(30)));
+        assert_eq!(parse_delays("10ms..1s"), Ok(millis(10)..=millis(1000)));
+        for wrong in ["", "30", "10ms..", "10ms...60ms"] {
+            assert!(parse_delays(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -710,6 +710,38 @@ mod tests {
     }
 
     #[test]
+    fn distances_and_limits_come_from_the_seed_and_from_the_relay() {
+        let rates = MIN_RATE..=BytesPerSecond::new(1_000_000);
+        let near = RelaySpec::middle("near", MIN_RATE).delay(Duration::ZERO);
+        let millis = Duration::from_millis;
+        let plan = |seed| {
+            let builder = Plan::builder().seeded(Seeded::new(1, 30, 10, rates.clone()));
+            let builder = builder.relay(near.clone().limit(Limit::Node));
+            let builder = builder.delay(millis(10)..=millis(60), seed);
+            builder.mixed_limits(seed).build().unwrap()
+        };
+        let (plan, same, other) = (plan(1), plan(1), plan(2));
+        assert_eq!(plan.relays, same.relays);
+        assert_ne!(plan.relays, other.relays);
+        assert!(plan.has_lines());
+        let by_line = |relay: &&RelaySpec| relay.limit == Some(Limit::Line);
+        for relay in &plan.relays {
+            let far = relay.delay.is_some_and(|delay| delay >= millis(10));
+            let plain = relay.role == Role::Authority || relay.nickname == "near";
+            assert_eq!(far, !plain, "{relay:?}");
+            assert_eq!(relay.has_line(), !plain);
+            assert!(relay.delay <= Some(millis(60)));
+        }
+        let lines = plan.relays.iter().filter(by_line).count();
+        assert!((10..30).contains(&lines), "{lines} of 40");
+        let line = plan.relays.iter().find(by_line).unwrap();
+        assert!(plan.burst(line).value().abs_diff(line.rate.value() / 50) <= 1);
+        assert_eq!((plan.options.or_port, plan.inner_port()), (5000, 5001));
+        let ports = Plan::builder().ports(1, 3).build().unwrap();
+        assert_eq!(ports.inner_port(), 5);
+    }
+
+    #[test]
     fn the_draws_of_a_seed_never_change() {
         // A demo is repeated from its seed: a new version must draw the same.
         assert_eq!(rates(&seeded(7))[3..6], [129_039, 220_918, 2_723_656]);
@@ -793,6 +825,16 @@ mod tests {
         assert!(refusal(plan().relay(starved)).contains("burst"));
         let backwards = Seeded::new(1, 1, 1, rate..=BytesPerSecond::new(100_000));
         assert!(refusal(plan().seeded(backwards)).contains("below the lowest"));
+        let delays = Duration::from_secs(2)..=Duration::from_secs(1);
+        assert!(refusal(plan().delay(delays, 1)).contains("longest delay"));
+        let far = RelaySpec::middle("x", rate).delay(Duration::from_secs(11));
+        assert!(refusal(plan().relay(far)).contains("11s away"));
+        let line = RelaySpec::middle("x", rate).limit(Limit::Line);
+        assert!(refusal(plan().relay(line.clone().burst(rate))).contains("no burst"));
+        let detached = plan().relay(line).lifetime(Lifetime::Detached);
+        assert!(refusal(detached.clone()).contains("needs a command"));
+        let command = LineCommand::new("bwscan", ["testnet", "lines"]);
+        assert!(detached.line_command(command).build().is_ok());
         let crowd = Seeded::new(1, 200, 50, rate..=rate);
         assert!(refusal(plan().seeded(crowd)).contains("at most 250"));
     }

@@ -351,6 +351,24 @@ mod tests {
     }
 
     #[test]
+    fn tor_knows_what_its_relay_shall_know() {
+        let mut node = sample_manifest().nodes.remove(1);
+        assert_eq!(or_ports(&node), "ORPort 127.9.8.2:5000 IPv4Only\n");
+        assert_eq!(
+            limit(&node),
+            "BandwidthRate 1000000\nBandwidthBurst 2000000\n"
+        );
+        (node.inner_port, node.limit) = (Some(5001), Limit::Relay);
+        let ports = "ORPort 127.9.8.2:5000 IPv4Only NoListen\n\
+                     ORPort 127.9.8.2:5001 IPv4Only NoAdvertise\n";
+        assert_eq!(or_ports(&node), ports);
+        let relay = "RelayBandwidthRate 1000000\nRelayBandwidthBurst 2000000\n";
+        assert_eq!(limit(&node), relay);
+        node.limit = Limit::Line;
+        assert_eq!(limit(&node), "");
+    }
+
+    #[test]
     fn authorities_wait_and_then_vote_when_told() {
         let now = at(1_795_209_475);
         let waiting = Timetable::waiting(now);

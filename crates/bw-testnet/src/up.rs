@@ -465,3 +465,33 @@ fn has_reloaded(log: &Path, told_at: u64) -> bool {
 fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(|error| Error::io("writing", path, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_torrc_that_was_read_after_the_signal_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        assert!(!has_reloaded(&log, 0));
+        let add = |text: &str| {
+            let old = std::fs::read_to_string(&log).unwrap_or_default();
+            std::fs::write(&log, old + text).unwrap();
+        };
+        let (signal, read) = (
+            "[notice] Received reload signal (hup). Reloading config.\n",
+            "[notice] Read configuration file \"torrc\".\n",
+        );
+        add(read);
+        add(signal);
+        let told_at = length(&log);
+        // The file was read before it was written anew, and told afterwards.
+        add(read);
+        assert!(!has_reloaded(&log, told_at));
+        add(signal);
+        assert!(!has_reloaded(&log, told_at));
+        add(read);
+        assert!(has_reloaded(&log, told_at));
+    }
+}
