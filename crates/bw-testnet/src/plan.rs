@@ -636,12 +636,10 @@ impl Plan {
                 by_line || self.burst(relay) >= relay.rate,
                 format!("the burst of {name} is below its rate"),
             )?;
+            let delay = relay.delay.unwrap_or_default();
             check(
-                relay.delay.is_none_or(|delay| delay <= LONGEST_DELAY),
-                format!(
-                    "{name} is {:?} away: at most {LONGEST_DELAY:?}",
-                    relay.delay
-                ),
+                delay <= LONGEST_DELAY,
+                format!("{name} is {delay:?} away: at most {LONGEST_DELAY:?}"),
             )?;
             check(
                 relay.rate.value() <= i32::MAX as u64
