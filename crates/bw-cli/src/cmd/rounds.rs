@@ -11,8 +11,8 @@ use bw_measure::{
     Scheduler, SpareHelpers, Target, WallClock, preferred_direction,
 };
 use bw_results::{
-    Filter, NetworkSnapshot, Outcome, OutcomeId, RelayHistory, Scan, ScanId, ScanLock, Store, StoreWriter,
-    TargetFacts, UnixMillis, Verdict,
+    Filter, NetworkSnapshot, Outcome, OutcomeId, RelayHistory, Scan, ScanId, ScanLock, Store,
+    StoreWriter, TargetFacts, UnixMillis, Verdict,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
