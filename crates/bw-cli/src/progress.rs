@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bw_file::Fingerprint;
 use bw_measure::{Completion, Event, Observer};
-use bw_results::{Attempt, Measurement, Outcome, ScanId, Verdict};
+use bw_results::{Attempt, Measurement, Outcome, ScanId, ScanSummary, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use crate::outcome_json::OutcomeLine;
-use crate::text::{kilobytes, print, print_json_line, size};
+use crate::text::{format_utc, kilobytes, print, print_json_line, size};
 
 /// How a scan is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,8 @@ pub(crate) struct Progress {
     state: Mutex<State>,
 }
 
-/// What came of a round, as far as it was made by this process.
+/// What came of a round; of one that was interrupted, what earlier processes did
+/// is included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RoundSummary {
     pub(crate) scan: ScanId,
@@ -50,6 +51,21 @@ impl RoundSummary {
             bytes: 0,
         }
     }
+
+    /// The round that an earlier process left like this.
+    pub(crate) fn resumed(summary: &ScanSummary) -> Self {
+        let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        Self {
+            scan: summary.scan.id,
+            measured: count(summary.measured),
+            failed: count(summary.failed),
+            bytes: summary.bytes,
+        }
+    }
+
+    fn done(&self) -> usize {
+        self.measured + self.failed
+    }
 }
 
 #[derive(Default)]
@@ -57,11 +73,58 @@ struct State {
     targets: u64,
     done: u64,
     failed: u64,
+    /// Relays of a resumed round that were done before, until it starts.
+    before: u64,
+    /// Relays done since the estimate of the time left began, and when that was.
+    since: Option<(u64, Instant)>,
     /// Bytes of the attempts under way, each by its target.
     running: HashMap<Fingerprint, u64>,
     /// Bytes since the rate was last shown, and when that was.
     recent: u64,
     shown: Option<Instant>,
+}
+
+impl State {
+    /// The relays of one more round, or of more in a round that runs.
+    fn add(&mut self, targets: u64) {
+        let before = std::mem::take(&mut self.before);
+        if self.done == self.targets {
+            *self = Self::default();
+        }
+        self.done += before;
+        self.targets += before + targets;
+        self.since = Some((self.done, Instant::now()));
+    }
+
+    /// How long the rest takes at the pace so far.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let (done, begin) = self.since?;
+        let pace = now.saturating_duration_since(begin).as_secs_f64()
+            / self.done.checked_sub(done).filter(|&count| count > 0)? as f64;
+        Duration::try_from_secs_f64(pace * self.targets.saturating_sub(self.done) as f64).ok()
+    }
+
+    /// What is beside the bar, at most 47 columns for less than 1000 circuits
+    /// and failures.
+    fn status(&self, now: Instant, bytes_per_second: f64) -> String {
+        let left = self.left(now).map_or("unknown".to_owned(), short);
+        format!(
+            "left: {left}, {} open, {}/s, {} failed",
+            self.running.len(),
+            size(bytes_per_second as u64),
+            self.failed,
+        )
+    }
+}
+
+/// `12s`, `3m20s` or `2h05m`.
+fn short(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
 }
 
 impl Progress {
@@ -91,6 +154,49 @@ impl Progress {
             let _ = writeln!(std::io::stderr(), "{text}");
         } else {
             self.bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Tells that a round goes on, of which earlier processes did a part.
+    pub(crate) fn resumed(&self, round: &RoundSummary, left: usize) {
+        let (done, id) = (round.done(), round.scan.to_string());
+        self.lock().before = done as u64;
+        if matches!(self.style, Style::Json) {
+            // A reader that went away must not stop a scan.
+            let _ = print_json_line(&json!({
+                "event": "resumed",
+                "scan": round.scan,
+                "measured": round.measured,
+                "failed": round.failed,
+                "left": left,
+                "bytes": round.bytes,
+            }));
+        }
+        self.note(&format!(
+            "resuming scan {}: {done} of {} relays are done",
+            id.get(..8).unwrap_or(&id),
+            done + left
+        ));
+    }
+
+    /// Tells that the next round begins in `time`.
+    pub(crate) fn waits(&self, time: Duration) {
+        let at = format_utc((SystemTime::now() + time).into(), "%H:%M:%S");
+        if !time.is_zero() {
+            self.note(&format!("waiting for the next round at {at} UTC"));
+            self.bar.set_message(format!("next round at {at} UTC"));
+        }
+    }
+
+    /// A line for people, above the bar if there is one.
+    fn note(&self, text: &str) {
+        if self.style != Style::Human {
+            return;
+        }
+        if self.bar.is_hidden() {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        } else {
+            self.bar.println(text);
         }
     }
 
@@ -138,19 +244,16 @@ impl Progress {
             let _ = print_json_line(&json!({ "event": "started", "targets": targets }));
         }
         let mut state = self.lock();
-        if state.done == state.targets {
-            *state = State::default();
-            self.bar.reset_eta();
-        }
-        state.targets += targets as u64;
+        state.add(targets as u64);
         self.bar.set_length(state.targets);
         self.bar.set_position(state.done);
         // A fixed template: it cannot be wrong at run time only.
-        if let Ok(style) = ProgressStyle::with_template(
-            "{elapsed_precise} [{bar:30}] {pos}/{len} relays, {eta} left  {msg}",
-        ) {
+        if let Ok(style) =
+            ProgressStyle::with_template("{elapsed_precise} [{bar:8}] {pos}/{len} {wide_msg}")
+        {
             self.bar.set_style(style.progress_chars("=> "));
         }
+        self.bar.set_message(state.status(Instant::now(), 0.0));
     }
 
     fn attempt(&self, attempt: &Attempt) {
@@ -167,10 +270,8 @@ impl Progress {
             .shown
             .map_or(0.0, |shown| shown.elapsed().as_secs_f64());
         if seconds >= 1.0 {
-            let rate = kilobytes(state.recent as f64 / seconds);
-            let (running, failed) = (state.running.len(), state.failed);
-            self.bar
-                .set_message(format!("{running} at a time, {rate} kB/s, {failed} failed"));
+            let rate = state.recent as f64 / seconds;
+            self.bar.set_message(state.status(Instant::now(), rate));
             (state.recent, state.shown) = (0, Some(Instant::now()));
         }
     }
@@ -265,5 +366,59 @@ impl Observer for Progress {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bar's own columns: time, brackets, `10000/10000` and spaces.
+    const BAR: usize = 8 + 1 + 10 + 1 + 11 + 1;
+
+    #[test]
+    fn a_line_fits_eighty_columns_and_begins_with_an_unknown_time() {
+        let mut state = State::default();
+        state.add(10_000);
+        let begin = Instant::now();
+        for number in 0..100 {
+            state
+                .running
+                .insert(Fingerprint::from_bytes([number; 20]), 0);
+        }
+        state.failed = 999;
+        let text = state.status(begin, 0.0);
+        assert!(text.starts_with("left: unknown, 100 open, "), "{text}");
+        for rate in [0.0, 999_900.0, 12_500_000.0, 125_000_000.0] {
+            let text = state.status(begin, rate);
+            assert!(BAR + text.len() <= 80, "{text}");
+        }
+        state.done = 5_000;
+        let text = state.status(begin + Duration::from_secs(1800), 1e6);
+        assert!(
+            text.starts_with("left: 30m0") || text.starts_with("left: 29m59s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn rounds_are_counted_one_by_one() {
+        let mut state = State {
+            before: 70,
+            ..State::default()
+        };
+        state.add(30);
+        assert_eq!((state.done, state.targets), (70, 100));
+        // What was done before tells nothing of the pace.
+        assert_eq!(state.left(Instant::now() + Duration::from_secs(9)), None);
+        state.done += 30;
+        state.add(100);
+        assert_eq!((state.done, state.targets), (0, 100));
+    }
+
+    #[test]
+    fn times_are_short() {
+        let text = |seconds| short(Duration::from_secs(seconds));
+        assert_eq!([text(12), text(200), text(7500)], ["12s", "3m20s", "2h05m"]);
     }
 }

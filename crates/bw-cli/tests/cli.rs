@@ -34,7 +34,7 @@ fn without_a_destination_it_says_how_to_get_one() {
 #[test]
 fn wrong_values_name_their_option() {
     for (arguments, named) in [
-        (&["scan", "--relay", "12345"][..], "--relay"),
+        (&["scan", "--relay", "12+45"][..], "--relay"),
         (&["scan", "-d", "ftp://x/"], "ftp"),
         (
             &["scan", "-d", DESTINATION, "-p", "3", "-c", "4"],
@@ -133,10 +133,14 @@ fn no_network() {
         ed = "A".repeat(43),
     );
     std::fs::write(&config, text).unwrap();
+    // A label of 64 letters cannot be resolved, and that takes no server.
+    let wrong = format!("https://{}.example/1GiB", "a".repeat(64));
     let (code, text) = refusal(&[
         "scan",
         "-d",
         DESTINATION,
+        "-d",
+        &wrong,
         "--data-dir",
         directory.path().to_str().unwrap(),
         "--tor-config",
@@ -146,6 +150,7 @@ fn no_network() {
     ]);
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("the Tor network cannot be reached"), "{text}");
+    assert!(text.contains("cannot resolve the name aaaa"), "{text}");
 }
 
 #[test]
@@ -736,10 +741,33 @@ fn a_relay_is_explained_by_whatever_name() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(text, explain("192.0.2.7"));
-    assert_eq!(text, explain(&"07".repeat(20)));
+    for name in [&"07".repeat(20)[..], "$07070707", "070707070707"] {
+        assert_eq!(text, explain(name));
+    }
+    let verdict = text.lines().nth(1).unwrap();
+    assert_eq!(
+        verdict,
+        "Low because its rate was 0.40 of the mean; place 32 of 39; nothing failed recently."
+    );
+    // The arithmetic can be followed with the digits that are shown.
+    let scaled = text.lines().find(|line| line.starts_with("scaled"));
+    let numbers: Vec<f64> = scaled
+        .unwrap()
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    assert!((numbers[0] * numbers[1] - numbers[2]).abs() < 1.0, "{text}");
+    assert!(
+        numbers[0].to_string().len() >= 3 && text.contains("= 0.40"),
+        "{text}"
+    );
     let failed = explain("r39");
     assert!(failed.contains("NO  measured at least once"), "{failed}");
-    assert!(failed.contains("1 of 1 attempts failed"), "{failed}");
+    let verdict = failed.lines().nth(1).unwrap();
+    assert!(
+        verdict.starts_with("No weight: ") && verdict.contains("1 of 1 attempts failed"),
+        "{failed}"
+    );
     // Nothing was tried in the days that count, though long before.
     let days = [
         "--days",

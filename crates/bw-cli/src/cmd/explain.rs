@@ -1,5 +1,7 @@
 //! `bwscan explain`: why a relay has its weight, or none.
 
+mod sentence;
+
 use std::ops::ControlFlow;
 
 use bw_aggregate::{Answer, Explanation, LowerBoundSteps, RelayAggregate, Taken, Use};
@@ -153,6 +155,9 @@ fn print_text(
         nickname => format!(" {nickname}"),
     };
     print(format!("{}{name}", aggregate.fingerprint))?;
+    if let Some(sentence) = sentence(scaling, aggregate, attempts) {
+        print(format!("{sentence}\n"))?;
+    }
     print_attempts(attempts)?;
     print("")?;
     for check in aggregate.checks() {
@@ -186,6 +191,33 @@ fn print_text(
         ))?;
     }
     Ok(())
+}
+
+/// The verdict in one sentence.
+fn sentence(scaling: &Scaling, aggregate: &RelayAggregate, attempts: &[Attempt]) -> Option<String> {
+    let fingerprint = &aggregate.fingerprint;
+    let answer = scaling.scaled.relay(fingerprint).map(|relay| relay.answer);
+    let steps = match answer {
+        Some(Answer::Weight(steps)) => steps,
+        Some(Answer::Excluded(reason)) => return Some(format!("No weight: {reason}.")),
+        None => return Some(format!("No weight: {}.", aggregate.verdict.err()?)),
+    };
+    let standing = scaling.scaled.standing(fingerprint)?;
+    let uses_promise = scaling.scaled.network.method == bw_aggregate::Method::Torflow;
+    let verdict = sentence::Verdict {
+        rank: standing.rank,
+        of: standing.of,
+        relative: standing.share * standing.of as f64,
+        ratio: steps.ratio,
+        promised: uses_promise.then_some(steps.advertised.value() / 1000),
+        is_limited: steps.is_limited,
+        failed: attempts
+            .iter()
+            .filter(|attempt| attempt.r#use == Use::Failed)
+            .count(),
+        attempts: attempts.len(),
+    };
+    Some(verdict.to_string())
 }
 
 fn print_attempts(attempts: &[Attempt]) -> anyhow::Result<()> {
@@ -279,7 +311,7 @@ fn print_steps(
     line(
         "mean over the network's mean",
         format!(
-            "{} / {:.0} = {:.4}",
+            "{} / {:.2} = {:.8}",
             statistics.mean.value(),
             network.mean,
             steps.stream_ratio
@@ -288,7 +320,7 @@ fn print_steps(
     line(
         "filtered mean over the network's",
         format!(
-            "{} / {:.0} = {:.4}",
+            "{} / {:.2} = {:.8}",
             statistics.filtered.value(),
             network.filtered_mean,
             steps.filtered_ratio
@@ -316,13 +348,13 @@ fn print_steps(
             format!("{value:.0} B/s")
         }
         (None, bw_aggregate::Method::Torflow) => format!(
-            "{:.4} x {} = {value:.0} B/s",
+            "{:.8} x {} = {value:.0} B/s",
             steps.ratio,
             steps.advertised.value(),
         ),
         (None, bw_aggregate::Method::TorflowPid) => format!("{value:.0} B/s"),
         (None, _) => format!(
-            "{} x {:.4} = {value:.0} B/s",
+            "{} x {:.8} = {value:.0} B/s",
             statistics.median.value(),
             network.factor,
         ),

@@ -140,6 +140,7 @@ impl<'a> Rounds<'a> {
         let network = network?;
         let settings = self.settings;
         let targets = self.lock().begin(settings, &network)?;
+        self.tell_resumed();
         let scheduler = self.scheduler(network, targets)?;
         let mut transport = HttpTransport::new(client.circuits()?, settings.tls.clone());
         transport.timeouts = settings.timeouts;
@@ -192,6 +193,17 @@ impl<'a> Rounds<'a> {
         Ok(Plan::of(scheduler, Duration::from_secs(1), transfer))
     }
 
+    /// Tells of the round that goes on, if it is not a new one.
+    fn tell_resumed(&self) {
+        let inner = self.lock();
+        let Some(round) = inner.open.last() else {
+            return;
+        };
+        if round.summary.measured + round.summary.failed > 0 {
+            self.progress.resumed(&round.summary, round.pending.len());
+        }
+    }
+
     fn scheduler(
         &self,
         network: std::sync::Arc<NetworkSnapshot>,
@@ -237,6 +249,8 @@ impl<'a> Rounds<'a> {
 struct Unfinished {
     scan: ScanId,
     pending: Vec<Fingerprint>,
+    /// What was done of it.
+    summary: Option<RoundSummary>,
 }
 
 /// Relays to measure, with the time of their last measurement, and what is
@@ -272,6 +286,9 @@ impl Inner {
             records.collect::<bw_results::Result<Vec<_>>>()
         })?;
         let mut targets = self.open_round(scan, unfinished.pending);
+        if let (Some(round), Some(summary)) = (self.open.last_mut(), unfinished.summary) {
+            round.summary = summary;
+        }
         for (target, records) in targets.iter_mut().zip(records) {
             for record in records {
                 if let Outcome::Measured(measurement) = record.outcome {
@@ -314,7 +331,14 @@ impl Inner {
             let snapshot = store.put_snapshot(&network)?;
             store.link_snapshot(&scan.id, snapshot)?;
             let scan = scan.id;
-            Ok(Some(Unfinished { scan, pending }))
+            let scans = store.scans()?;
+            let summary = scans.iter().find(|one| one.scan.id == scan);
+            let summary = summary.map(RoundSummary::resumed);
+            Ok(Some(Unfinished {
+                scan,
+                pending,
+                summary,
+            }))
         });
         Ok(found?)
     }

@@ -259,6 +259,7 @@ async fn scan(
 ) -> anyhow::Result<Exit> {
     let interval = args.continuous.then_some(args.interval);
     let mut rounds = Rounds::open(&settings, interval, args.dry_run, progress)?;
+    warn_of_unknown_names(&settings.destinations);
     let Some(client) = cancel
         .run_until_cancelled(bootstrap(&settings, progress))
         .await
@@ -300,7 +301,29 @@ async fn scan(
                 Exit::Success
             });
         }
+        progress.waits(rounds.next_in());
         sleep(rounds.next_in(), cancel).await;
+    }
+}
+
+/// Warns within seconds of a destination's name that this machine cannot
+/// resolve, while the network is being reached. Exits resolve it themselves, so
+/// that this is no error.
+fn warn_of_unknown_names(destinations: &[Destination]) {
+    for destination in destinations {
+        let (name, port) = (destination.server_name().to_owned(), destination.port());
+        tokio::spawn(async move {
+            if tokio::net::lookup_host((name.as_str(), port))
+                .await
+                .is_err()
+            {
+                let text = format!(
+                    "this machine cannot resolve the name {name}; exits will not either if it \
+                     is wrong"
+                );
+                super::generate::warn(&text);
+            }
+        });
     }
 }
 

@@ -123,6 +123,9 @@ impl<'a> Files<'a> {
         let text = text
             .rsplit_once("load configuration: ")
             .map_or(&*text, |(_, cause)| cause);
+        let text = text
+            .strip_prefix("Config semantically incorrect: ")
+            .unwrap_or(text);
         // "… for key "default.tor_network.authorities" in …", with our own section.
         let key = text
             .split_once("for key \"default.")
@@ -228,8 +231,11 @@ mod tests {
             said.contains("arti.toml:2:3: unknown key channel.padings"),
             "{said}"
         );
-        let said = refusal("[tor_network]\nfallback_caches = [ { rsa = 'x' } ]\n");
-        assert!(said.contains("arti.toml:2:"), "{said}");
+        let said = refusal("[tor_network]\nauthorities = { v3ident = [] }\n");
+        assert!(
+            said.contains("arti.toml:2:17: unknown key tor_network.authorities.v3ident"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,0 +1,145 @@
+//! The verdict on a relay in one sentence.
+
+/// Below and above these shares of the relays, a weight is low or high.
+const THIRDS: (f64, f64) = (1.0 / 3.0, 2.0 / 3.0);
+
+/// The facts of a relay with a weight that the sentence is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verdict {
+    /// Its place among the relays with a weight, 1 being the highest weight.
+    pub(super) rank: u64,
+    pub(super) of: u64,
+    /// Its weight over the mean weight.
+    pub(super) relative: f64,
+    /// Its rate over the mean rate.
+    pub(super) ratio: f64,
+    /// Kilobytes per second that its descriptor promises, if the formula uses
+    /// that.
+    pub(super) promised: Option<u64>,
+    /// Whether it was cut to the largest share.
+    pub(super) is_limited: bool,
+    /// Failed attempts that are charged to it, and all attempts, of the days
+    /// that count.
+    pub(super) failed: usize,
+    pub(super) attempts: usize,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self.rank as f64 / self.of.max(1) as f64;
+        let level = match place {
+            place if place > THIRDS.1 => "Low",
+            place if place > THIRDS.0 => "Middling",
+            _ => "High",
+        };
+        write!(
+            f,
+            "{level} because {}; place {} of {}; {}.",
+            self.cause(level),
+            thousands(self.rank),
+            thousands(self.of),
+            failures(self.failed, self.attempts)
+        )
+    }
+}
+
+impl Verdict {
+    fn cause(&self, level: &str) -> String {
+        let rate = format!("its rate was {:.2} of the mean", self.ratio);
+        if self.is_limited {
+            return format!("{rate}; it was cut to the largest share");
+        }
+        let Some(promised) = self.promised else {
+            return rate;
+        };
+        // The weight is the product of both; the one further from the mean
+        // decided.
+        let promise = self.relative / self.ratio;
+        let promises = format!("its descriptor promises {} kB/s", thousands(promised));
+        match level {
+            "Low" if promise < self.ratio => format!("{promises} and {rate}"),
+            "High" if promise > self.ratio => format!("{promises} and {rate}"),
+            "Middling" => format!("{promises} and {rate}"),
+            _ => rate,
+        }
+    }
+}
+
+fn failures(failed: usize, attempts: usize) -> String {
+    match (failed, attempts) {
+        (_, 0) => "nothing was tried recently".to_owned(),
+        (0, _) => "nothing failed recently".to_owned(),
+        _ => format!(
+            "{} of {} attempts failed recently",
+            thousands(failed as u64),
+            thousands(attempts as u64)
+        ),
+    }
+}
+
+/// `4,367`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERDICT: Verdict = Verdict {
+        rank: 6_367,
+        of: 7_371,
+        relative: 0.2,
+        ratio: 0.25,
+        promised: Some(12_000),
+        is_limited: false,
+        failed: 0,
+        attempts: 9,
+    };
+
+    #[test]
+    fn the_decisive_cause_is_named() {
+        let text = VERDICT.to_string();
+        assert_eq!(
+            text,
+            "Low because its rate was 0.25 of the mean; place 6,367 of 7,371; \
+             nothing failed recently."
+        );
+        let slow = Verdict {
+            relative: 0.02,
+            promised: Some(120),
+            ratio: 0.98,
+            failed: 3,
+            ..VERDICT
+        };
+        let text = slow.to_string();
+        assert!(text.starts_with("Low because its descriptor promises 120 kB/s and its rate"));
+        assert!(text.contains("3 of 9 attempts failed"), "{text}");
+        let fast = Verdict {
+            rank: 1,
+            relative: 300.0,
+            ratio: 1.2,
+            is_limited: true,
+            ..VERDICT
+        };
+        assert!(
+            fast.to_string()
+                .starts_with("High because its rate was 1.20")
+        );
+        assert!(fast.to_string().contains("cut to the largest share"));
+    }
+
+    #[test]
+    fn numbers_have_separators() {
+        let texts = [0, 999, 1000, 7_371, 1_234_567].map(thousands);
+        assert_eq!(texts, ["0", "999", "1,000", "7,371", "1,234,567"]);
+    }
+}
