@@ -19,23 +19,22 @@ for program in debootstrap unshare chroot git rustc; do
     command -v "$program" >/dev/null || refuse "$program is missing; please install it"
 done
 
-# In namespaces of its own: mounts and processes end with this script.
+# In namespaces of its own: mounts and processes end with the inner script, so
+# that nothing is mounted any more when a temporary folder is removed.
 if [ "${FRESH_MACHINE:-}" != inside ]; then
-    export FRESH_MACHINE=inside
-    exec unshare --mount --pid --fork --kill-child "$source/scripts/fresh_machine.sh" "$@"
+    if [ $# -eq 0 ]; then
+        temporary=$(mktemp -d)
+        trap 'rm -rf --one-file-system "$temporary"' EXIT
+        set -- "$temporary"
+    fi
+    FRESH_MACHINE=inside unshare --mount --pid --fork --kill-child \
+        "$source/scripts/fresh_machine.sh" "$@"
+    exit
 fi
 
-if [ $# -gt 0 ]; then
-    root=$1
-    shift
-    mkdir -p "$root"
-else
-    root=$(mktemp -d)
-    temporary=$root
-fi
-root=$(cd "$root" && pwd)
-# Never through the mounts into the toolchain of this machine.
-trap '[ -z "${temporary:-}" ] || rm -rf --one-file-system "$temporary"' EXIT
+mkdir -p "$1"
+root=$(cd "$1" && pwd)
+shift
 [ $# -gt 0 ] || set -- demo test
 
 [ -e "$root/etc/debian_version" ] ||
@@ -47,9 +46,10 @@ mount --rbind /dev "$root/dev"
 mount --bind "$(rustc --print sysroot)" "$root/opt/rust"
 mount -o remount,bind,ro "$root/opt/rust"
 
-if [ ! -d "$root/root/bwscan" ]; then
-    git clone --quiet --no-hardlinks "$source" "$root/root/bwscan"
-fi
+# A folder of an earlier run gets the commit of now; what was built stays.
+[ -d "$root/root/bwscan" ] || git init --quiet "$root/root/bwscan"
+git -C "$root/root/bwscan" fetch --quiet "$source" HEAD
+git -C "$root/root/bwscan" checkout --quiet --force --detach FETCH_HEAD
 for target in "$@"; do
     echo "fresh_machine: make $target"
     env -i HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 \
