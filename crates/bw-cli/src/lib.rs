@@ -8,6 +8,7 @@ mod examples;
 mod exit;
 mod file;
 mod logging;
+mod moment;
 mod outcome_json;
 mod paths;
 mod progress;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bw_aggregate::{Method, SbwsVersion};
-use bw_file::{CountryCode, DateTime};
+use bw_file::CountryCode;
 use bw_results::UnixMillis;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
@@ -189,7 +189,7 @@ impl FromStr for Param {
 }
 
 fn parse_time(text: &str) -> Result<UnixMillis, String> {
-    let time = DateTime::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+    let time = crate::moment::parse(text)?;
     u64::try_from(time.seconds())
         .map(UnixMillis::from_secs)
         .map_err(|_| "a time before 1970".to_owned())

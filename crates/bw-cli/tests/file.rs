@@ -293,14 +293,14 @@ fn diff() {
     );
     assert!(
         text.lines()
-            .any(|line| line.starts_with(&format!("~ {A} 760"))),
+            .any(|line| line.starts_with(&format!("~ {A} First 760"))),
         "{text}"
     );
     assert_eq!(run_with(&["diff", "-", &after], good().as_bytes()).1, text);
     assert!(text.contains("760 kB/s -> 800 kB/s (x1.05)\n"), "{text}");
     let (_, coloured, _) = run(&["diff", &before, &after, "--color", "always"]);
     assert!(
-        coloured.contains(&format!("\x1b[33m~ {A} 760")),
+        coloured.contains(&format!("\x1b[33m~ {A} First 760")),
         "{coloured}"
     );
     let bare = coloured.replace("\x1b[33m", "").replace("\x1b[0m", "");
@@ -373,20 +373,6 @@ fn digest() {
 }
 
 #[test]
-fn files_of_the_archive_are_judged_without_annotations() {
-    let folder = Folder::new();
-    let plain = folder.file("plain", good());
-    let archived = folder.file("archived", format!("@type bandwidth-file 1.0\n{}", good()));
-    let digest = |path: &str| run(&["digest", path, "--now", NOW]);
-    assert_eq!(digest(&archived), digest(&plain));
-    let (code, text, _) = run(&["check", &archived, "--now", NOW]);
-    assert_eq!(code, 0, "{text}");
-    let previous = ["check", &plain, "--now", NOW, "--previous", "1700000000"];
-    let (_, text, _) = run(&previous);
-    assert!(text.contains("warning[not-newer]"), "{text}");
-}
-
-#[test]
 fn a_timestamp_among_the_relays_is_a_fault() {
     let file = format!("1700000000\n=====\nbw=5 node_id=${A}\n1700000000\nbw=6 node_id=${B}\n");
     let arguments = ["check", "-", "--now", NOW, "--json"];
@@ -398,6 +384,389 @@ fn a_timestamp_among_the_relays_is_a_fault() {
     // Files after one another are counted one by one.
     let (_, text, _) = run_with(&["stats", "-", "--json"], good().repeat(2).as_bytes());
     assert_eq!(json_lines(&text).len(), 2);
+}
+
+/// An archive as CollecTor has it, and one member that is something else.
+fn archive(folder: &Folder) -> String {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, text) in [
+        ("a", format!("@type bandwidth-file 1.0\n{}", good())),
+        (
+            "b",
+            format!("@type bandwidth-file 1.0\n{}", good())
+                .replace("1700000000", "1700003600")
+                .replace("bw=760", "bw=1520"),
+        ),
+        ("notes.txt", "NOTICE: measured 60 %\n".to_owned()),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len().try_into().unwrap());
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    folder.file("archive.tar", tar.into_inner().unwrap())
+}
+
+#[test]
+fn a_nickname_none_is_a_name_like_any_other() {
+    let file = good().replace("First", "None");
+    let (code, text, _) = run_with(&["check", "-", "--now", NOW], file.as_bytes());
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("warning["), "{text}");
+    let (_, text, _) = run_with(&["show", "-", "none", "--json"], file.as_bytes());
+    assert_eq!(json_lines(&text)[0]["nick"], "None");
+}
+
+#[test]
+fn the_verdict_for_a_file_with_annotations_is_tors() {
+    let folder = Folder::new();
+    let file = format!("@type bandwidth-file 1.0\n{}", good());
+    let path = folder.file("collector", &file);
+    let (code, text, _) = run(&["check", &path, "--now", NOW]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("error[tor-refuses-file]"), "{text}");
+    assert!(text.contains("--archived"), "{text}");
+    let (code, text, _) = run(&["check", &path, "--archived"]);
+    assert_eq!(code, 0, "at its own time: {text}");
+    let digest = |arguments: &[&str]| run(&[&["digest", "--now", NOW], arguments].concat()).1;
+    assert_ne!(digest(&[&path]), digest(&[&path, "--archived"]));
+}
+
+#[test]
+fn archived_files_are_judged_at_their_own_time() {
+    let folder = Folder::new();
+    let path = archive(&folder);
+    let (code, text, _) = run(&["check", &path]);
+    assert_eq!(code, 1, "notes.txt is no bandwidth file");
+    for member in ["a", "b"] {
+        let line = format!("{path}:{member}: tor: 0 errors, 0 warnings, 0 notes\n");
+        assert!(text.contains(&line), "{text}");
+    }
+    let (_, text, _) = run(&["check", &path, "--now", "2026-11-20T12:30:00"]);
+    assert!(text.contains("tor-refuses-file"), "{text}");
+}
+
+#[test]
+fn archives_are_looked_at_file_by_file() {
+    let folder = Folder::new();
+    let path = archive(&folder);
+    let (a, b) = (format!("{path}:a"), format!("{path}:b"));
+    // What is no bandwidth file is told and keeps nothing from being read.
+    let told = |errors: &str| {
+        assert!(
+            errors.contains(&format!("{path}:notes.txt is no bandwidth file")),
+            "{errors}"
+        );
+    };
+
+    let (code, text, _) = run(&["digest", &path, "--json"]);
+    assert_eq!(code, 0);
+    let rows = json_lines(&text);
+    assert_eq!(rows.len(), 3);
+    assert_eq!(
+        (&rows[0]["file"], &rows[1]["file"]),
+        (&Value::from(a.as_str()), &Value::from(b.as_str()))
+    );
+    assert_eq!(rows[1]["timestamp"], 1_700_003_600);
+    let plain = folder.file("plain", good());
+    let (_, alone, _) = run(&["digest", &plain, "--now", NOW, "--json"]);
+    assert_eq!(rows[0]["digest"], json_lines(&alone)[0]["digest"]);
+    let (_, text, _) = run(&["digest", &path]);
+    assert!(
+        text.lines()
+            .nth(1)
+            .unwrap()
+            .ends_with(&format!("1700000000  {a}")),
+        "{text}"
+    );
+
+    let (code, text, errors) = run(&["convert", &path, "--to", "csv"]);
+    assert_eq!(code, 2);
+    told(&errors);
+    let rows: Vec<&str> = text.lines().collect();
+    assert_eq!(rows.len(), 5);
+    assert!(rows[0].starts_with("file,timestamp,bw,"), "{text}");
+    assert!(
+        rows[3].starts_with(&format!("{b},1700003600,1520,")),
+        "{text}"
+    );
+    let (_, text, _) = run(&["convert", &path, "--to", "jsonl"]);
+    let rows = json_lines(&text);
+    assert_eq!(
+        (&rows[3]["file"], &rows[3]["nick"]),
+        (&Value::from(b.as_str()), &"Second".into())
+    );
+
+    let (code, text, errors) = run(&["show", &path, "First"]);
+    assert_eq!(code, 2);
+    told(&errors);
+    assert!(
+        text.contains(&format!("{a} (1700000000)\nFirst has 760 kB/s")),
+        "{text}"
+    );
+    let (_, text, _) = run(&["show", &path, "--json"]);
+    assert_eq!(json_lines(&text)[3]["file"], b.as_str());
+
+    let (code, _, errors) = run(&["diff", &path, &plain]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("several files"), "{errors}");
+}
+
+#[test]
+fn what_is_no_bandwidth_file_is_an_error_of_its_own() {
+    let folder = Folder::new();
+    let good_path = folder.file("good", good());
+    let elf = folder.file("elf", b"\x7fELF\x02\x01\x01\0garbage\n\n\xff\xfe");
+    let empty_tar = folder.file("empty.tar", [0; 10_240]);
+    let missing = folder.0.path().join("missing").to_str().unwrap().to_owned();
+    for path in [&elf, &empty_tar, "/dev/null", &missing] {
+        let (code, text, errors) = run(&["stats", path]);
+        assert_eq!((code, text.as_str()), (2, ""), "{path}");
+        assert!(
+            errors.contains(path) && errors.lines().count() == 1,
+            "{errors}"
+        );
+        // The others are read.
+        let (code, text, errors) = run(&["stats", path, &good_path]);
+        assert_eq!((code, text.lines().count()), (2, 1), "{path}: {text}");
+        assert!(errors.contains(path), "{errors}");
+    }
+    let (code, text, _) = run(&["check", &missing, &good_path, "--now", NOW]);
+    assert_eq!(code, 2);
+    assert!(text.contains("tor uses 1 lines"), "{text}");
+}
+
+#[test]
+fn stats_count_relays_once() {
+    let file = format!("{}bw=5 node_id=${A}\n", good());
+    let (_, text, _) = run_with(&["stats", "-"], file.as_bytes());
+    assert!(
+        text.starts_with("-: 2 relays on 3 lines, 1 voted, total 5 kB/s"),
+        "{text}"
+    );
+}
+
+#[test]
+fn times_have_the_same_forms_everywhere() {
+    let folder = Folder::new();
+    let path = folder.file("good", good());
+    for command in ["check", "digest"] {
+        let said = ["1700003600", "2023-11-14T23:13:20", "2023-11-14T23:13:20Z"]
+            .map(|now| run(&[command, &path, "--now", now]));
+        assert_eq!(said[0].0, 0);
+        assert!(said.iter().all(|other| *other == said[0]), "{said:?}");
+    }
+    let (code, text, _) = run(&[
+        "check",
+        &path,
+        "--now",
+        NOW,
+        "--previous",
+        "2023-11-14T22:13:20",
+    ]);
+    assert_eq!(code, 0);
+    assert!(text.contains("warning[not-newer]"), "{text}");
+}
+
+#[test]
+fn a_tor_that_is_not_modelled_is_an_error() {
+    let folder = Folder::new();
+    let path = folder.file("good", good());
+    let (code, _, errors) = run(&["check", &path, "--tor-version", "0.3.4.11"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("0.3.5.1"), "{errors}");
+    assert_eq!(
+        run(&[
+            "check",
+            &path,
+            "--now",
+            NOW,
+            "--tor-version",
+            "0.3.5.1-alpha"
+        ])
+        .0,
+        0
+    );
+}
+
+#[test]
+fn bytes_outside_utf_8_survive_in_json() {
+    let file = [
+        good().as_bytes(),
+        b"bw=3 node_id=$",
+        &[b'C'; 40],
+        b" odd=\xff\\ nick=\xfe\n",
+    ]
+    .concat();
+    let (_, text, _) = run_with(&["convert", "-", "--to", "jsonl"], &file);
+    let relay = &json_lines(&text)[2];
+    assert_eq!(relay["nick"]["invalid"], r"\xfe");
+    assert_eq!(relay["other"][0]["value"], r"\xff\\");
+}
+
+#[test]
+fn show_begins_with_a_verdict() {
+    let folder = Folder::new();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let fresh = good().replace("1700000000", &(now.as_secs() - 30).to_string());
+    let path = folder.file("fresh", fresh);
+    let (_, text, _) = run(&["show", &path]);
+    let sentence =
+        "tor takes it: 1 of 2 relays have a vote, 760 kB/s in all; measured by bwscan, 3";
+    assert!(text.starts_with(sentence), "{text}");
+    let (_, text, _) = run(&["show", &path, "First"]);
+    assert!(
+        text.starts_with("First has 760 kB/s: place 1 of 1, 100.000 % of all.\n"),
+        "{text}"
+    );
+    let (_, text, _) = run(&["show", &path, "0123"]);
+    assert!(
+        text.starts_with("Second has no vote: it was not measured.\n"),
+        "{text}"
+    );
+    let (_, text, _) = run(&["show", &path, "0123", "--json"]);
+    assert_eq!(
+        json_lines(&text)[0]["verdict"],
+        "Second has no vote: it was not measured."
+    );
+    let old = folder.file("old", good());
+    assert!(
+        run(&["show", &old])
+            .1
+            .starts_with("tor refuses it (Bandwidth measurement file stale)")
+    );
+}
+
+#[test]
+fn relays_have_many_names() {
+    let folder = Folder::new();
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let keyed = good().replace(
+        "nick=First",
+        &format!("nick=First master_key_ed25519={key}"),
+    );
+    let path = folder.file("good", keyed);
+    for name in [A, "ABAB", "$abababab", "first", "First", key] {
+        let (code, text, _) = run(&["show", &path, name]);
+        assert_eq!(code, 0, "{name}");
+        assert!(text.contains("nick = First\n"), "{name}: {text}");
+    }
+    assert_eq!(run(&["show", &path, "Third"]).0, 1);
+    let (code, _, errors) = run(&["show", &path, "192.0.2.1"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("--consensus"), "{errors}");
+    let twice = folder.file("twice", good().replace("Second", "First"));
+    let (code, _, errors) = run(&["show", &twice, "First"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains(A) && errors.contains(B), "{errors}");
+}
+
+#[test]
+fn diff_of_the_largest_changes() {
+    let folder = Folder::new();
+    let file = |weights: [u64; 4]| {
+        let mut text = "1700000000\n=====\n".to_owned();
+        for (index, bw) in weights.into_iter().enumerate() {
+            if bw > 0 {
+                text += &format!(
+                    "bw={bw} nick=r{index} node_id=${}\n",
+                    index.to_string().repeat(40)
+                );
+            }
+        }
+        text
+    };
+    let before = folder.file("before", file([100, 100, 100, 0]));
+    let after = folder.file("after", file([110, 50, 500, 7]));
+    let shown = |arguments: &[&str]| {
+        let (code, text, _) = run(&[&["diff", &before, &after], arguments].concat());
+        assert_eq!(code, 1);
+        text
+    };
+    let text = shown(&["--top", "1"]);
+    assert!(
+        text.contains(&format!(
+            "~ {} r2 100 kB/s -> 500 kB/s (x5.00)\n",
+            "2".repeat(40)
+        )),
+        "{text}"
+    );
+    assert!(!text.contains(" r1 ") && text.contains(" r3 "), "{text}");
+    assert!(
+        text.contains("2 relays that differ are not shown\n"),
+        "{text}"
+    );
+    let text = shown(&["--min-factor", "2"]);
+    assert!(
+        text.contains(" r1 ") && text.contains(" r2 ") && !text.contains(" r0 "),
+        "{text}"
+    );
+    assert_eq!(run(&["diff", &before, &after, "--min-factor", "0.5"]).0, 2);
+}
+
+#[test]
+fn history_of_a_relay() {
+    let folder = Folder::new();
+    let archive = archive(&folder);
+    let without = folder.file(
+        "without",
+        "1700001800\n=====\nbw=3 node_id=$CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC\n",
+    );
+    let (code, text, errors) = run(&["history", "First", &archive, &without]);
+    assert_eq!(code, 2, "notes.txt: {errors}");
+    let first = format!(
+        "{A} First is in 2 of 3 files, with a vote in 2: from 760 to 1520 kB/s, median 760."
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], first);
+    // In order of time, not of arguments.
+    assert!(lines[4].contains("not there"), "{text}");
+    assert!(
+        lines[5].starts_with("2023-11-14T23:13:20") && lines[5].contains("x2.00"),
+        "{text}"
+    );
+    assert!(lines[5].contains("1 of 1"), "{text}");
+    let (code, text, _) = run(&["history", "First", &without, "--json"]);
+    assert_eq!(code, 1);
+    assert_eq!(json_lines(&text)[0]["standing"], Value::Null);
+    assert_eq!(run(&["history", "First"]).0, 2);
+}
+
+#[test]
+fn compare_of_several_files() {
+    let folder = Folder::new();
+    let file = |name: &str, a: u64, b: u64| {
+        folder.file(
+            name,
+            format!("1700000000\n=====\nbw={a} nick=First node_id=${A}\nbw={b} node_id=${B}\n"),
+        )
+    };
+    let files = [file("x", 100, 50), file("y", 110, 60), file("z", 1100, 55)];
+    let [x, y, z] = &files;
+    let (code, text, _) = run(&["compare", x, y, z]);
+    assert_eq!(code, 1);
+    let row = text.lines().find(|line| line.starts_with(A)).unwrap();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(
+        words,
+        [A, "First", "100", "110", "1100", "110", "C", "x10.00"]
+    );
+    assert!(!text.contains(B), "{text}");
+    assert!(
+        text.contains("C    2 relays, 0 missing, total 1155 kB/s, 1 outliers high, 0 low: "),
+        "{text}"
+    );
+    let (code, text, _) = run(&["compare", x, y, z, "--all", "--min-factor", "20"]);
+    assert_eq!(code, 0);
+    assert!(text.contains(B), "{text}");
+    let (_, text, _) = run(&["compare", x, y, z, "--json"]);
+    let rows = json_lines(&text);
+    assert_eq!(rows.len(), 4);
+    assert_eq!(rows[3]["outliers"][0]["column"], "C");
+    assert_eq!(rows[3]["median"], 110);
+    assert_eq!(run(&["compare", x]).0, 2);
 }
 
 #[test]
@@ -486,7 +855,7 @@ fn what_cannot_be_read() {
     let path = folder.file("good", good());
     for arguments in [
         &["digest", &path, "--vote", missing][..],
-        &["show", &path, "no-fingerprint"],
+        &["show", &path, "no-name"],
         &["check", &path, "--now", "noon"],
         &["check"],
         &[],

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::document::{Document, timestamp_digits};
+use crate::escape::escaped;
 use crate::identity::{Ed25519Identity, Fingerprint};
 use crate::line::LineKind;
 use crate::relay::RelayLineRef;
 use crate::units::KilobytesPerSecond;
+use crate::value::is_nickname;
 
 /// What a relay has in two files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub struct RelayChange {
     /// Its fingerprint in the first file, where that is another one: the relay
     /// was recognised by its Ed25519 key.
     pub relay_before: Option<Fingerprint>,
+    /// Its nickname in the second file, or in the first if it was lost; `None`
+    /// if the line has none that is legal.
+    pub nick: Option<String>,
     /// Its bandwidth in the first file; `None` if it has none there.
     pub before: Option<KilobytesPerSecond>,
     /// Its bandwidth in the second file; `None` if it has none there.
@@ -38,6 +43,23 @@ impl RelayChange {
         let (before, after) = (self.before?.value(), self.after?.value());
         (before > 0).then(|| float(after) / float(before))
     }
+
+    /// How far the two bandwidths are apart, as a factor of at least 1:
+    /// infinite if a file has no vote for the relay, or a vote of zero where
+    /// the other's is more.
+    pub fn factor(&self) -> f64 {
+        if self.voted_before != self.voted_after {
+            return f64::INFINITY;
+        }
+        match (self.before, self.after) {
+            (before, after) if before == after => 1.0,
+            (Some(before), Some(after)) => {
+                let (before, after) = (float(before.value()), float(after.value()));
+                (before / after).max(after / before)
+            }
+            _ => f64::INFINITY,
+        }
+    }
 }
 
 /// What a key, of the header or of a relay line, says in two files.
@@ -47,9 +69,10 @@ impl RelayChange {
 pub struct KeyChange {
     /// The key; `timestamp` for the first line of the file.
     pub key: String,
-    /// Its value in the first file, bytes outside UTF-8 replaced.
+    /// Its value in the first file; bytes outside UTF-8 are `\xNN`, and a
+    /// backslash is `\\`.
     pub before: Option<String>,
-    /// Its value in the second file, bytes outside UTF-8 replaced.
+    /// Its value in the second file, spelt as in the first.
     pub after: Option<String>,
 }
 
@@ -148,6 +171,7 @@ impl Joined<'_> {
         RelayChange {
             relay: self.relay,
             relay_before: self.relay_before,
+            nick: self.after.or(self.before).and_then(nick),
             before: bandwidth(self.before),
             after: bandwidth(self.after),
             voted_before: voted(self.before),
@@ -155,6 +179,11 @@ impl Joined<'_> {
             keys: Vec::new(),
         }
     }
+}
+
+fn nick(line: RelayLineRef<'_>) -> Option<String> {
+    let nick = line.nick().value()?;
+    is_nickname(nick.as_bytes()).then(|| nick.into_owned())
 }
 
 /// All relays of two documents, by fingerprint.
@@ -225,7 +254,7 @@ fn headers<'a>(document: &'a Document<'_>) -> BTreeMap<&'a [u8], &'a [u8]> {
 }
 
 fn changes(old: &BTreeMap<&[u8], &[u8]>, new: &BTreeMap<&[u8], &[u8]>) -> Vec<KeyChange> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes: &[u8]| escaped(bytes).into_owned();
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
     keys.into_iter()
         .map(|key| (key, old.get(key), new.get(key)))
@@ -308,7 +337,7 @@ impl NetworkComparison {
     clippy::as_conversions,
     reason = "the nearest float is what statistics want"
 )]
-fn float(value: u64) -> f64 {
+pub(crate) fn float(value: u64) -> f64 {
     value as f64
 }
 
@@ -408,7 +437,8 @@ mod tests {
         let change = &diff.changed[0];
         assert_eq!(change.relay, Fingerprint::from_bytes([3; 20]));
         assert_eq!(change.relay_before, Some(Fingerprint::from_bytes([1; 20])));
-        assert_eq!(change.ratio(), Some(2.0));
+        assert_eq!((change.ratio(), change.factor()), (Some(2.0), 2.0));
+        assert_eq!(change.nick.as_deref(), None);
         assert_eq!(NetworkComparison::between(&before, &after).common, 2);
     }
 

@@ -15,58 +15,125 @@ use crate::relay::RelayLineRef;
 /// # Errors
 /// If writing fails.
 pub fn write_csv<W: Write>(document: &Document<'_>, mut writer: W) -> Result<(), Error> {
-    let mut used = [false; RELAY_KEYS.len()];
-    let mut has_other = false;
-    for relay in document.relays() {
-        for pair in relay.pairs() {
-            match column_of(pair.key) {
-                Some(column) => used[column] = true,
-                None => has_other = true,
-            }
+    let columns = Columns::of(document);
+    columns.write_head(&[], &mut writer)?;
+    columns.write_rows(&[], document, &mut writer)
+}
+
+/// Writes the head of a table with the relays of many files, for the rows of
+/// [`write_csv_of`]: `file`, `timestamp`, every known key, `other`.
+///
+/// # Errors
+/// If writing fails.
+pub fn write_csv_head<W: Write>(mut writer: W) -> Result<(), Error> {
+    Columns::all().write_head(&["file", "timestamp"], &mut writer)
+}
+
+/// Writes a row for each relay line of one file among others, below
+/// [`write_csv_head`].
+///
+/// ```
+/// use bw_file::{Document, write_csv_head, write_csv_of};
+///
+/// let mut out = Vec::new();
+/// write_csv_head(&mut out)?;
+/// write_csv_of("first", &Document::parse(b"1700000000\nbw=5 node_id=$00\n"), &mut out)?;
+/// write_csv_of("second", &Document::parse(b"1700003600\nbw=6 node_id=$00\n"), &mut out)?;
+/// let text = String::from_utf8(out).unwrap();
+/// let rows: Vec<&str> = text.lines().collect();
+/// assert!(rows[0].starts_with("file,timestamp,bw,bw_mean,"));
+/// assert!(rows[2].starts_with("second,1700003600,6,"));
+/// # Ok::<(), bw_file::Error>(())
+/// ```
+///
+/// # Errors
+/// If writing fails.
+pub fn write_csv_of<W: Write>(
+    file: &str,
+    document: &Document<'_>,
+    mut writer: W,
+) -> Result<(), Error> {
+    let timestamp = document.timestamp().value();
+    let timestamp = timestamp.map_or_else(String::new, |time| time.to_string());
+    let before = [file.as_bytes(), timestamp.as_bytes()];
+    Columns::all().write_rows(&before, document, &mut writer)
+}
+
+/// The columns of a table after those that it has for all its rows.
+#[derive(Debug)]
+struct Columns {
+    /// Indices of [`RELAY_KEYS`].
+    keys: Vec<usize>,
+    other: bool,
+}
+
+impl Columns {
+    fn all() -> Self {
+        Self {
+            keys: (0..RELAY_KEYS.len()).collect(),
+            other: true,
         }
     }
-    let columns: Vec<usize> = (0..used.len()).filter(|&column| used[column]).collect();
-    let mut head: Vec<&str> = columns
-        .iter()
-        .map(|&column| RELAY_KEYS[column].name)
-        .collect();
-    if has_other {
-        head.push("other");
-    }
-    writeln!(writer, "{}", head.join(","))?;
-    let mut cells: Vec<&[u8]> = Vec::new();
-    for relay in document.relays() {
-        cells.clear();
-        cells.resize(RELAY_KEYS.len(), b"");
-        let mut other = Vec::new();
-        for pair in relay.pairs() {
-            match (column_of(pair.key), pair.value) {
-                (Some(column), Some(value)) => cells[column] = value,
-                _ => {
-                    if !other.is_empty() {
-                        other.push(b' ');
-                    }
-                    other.extend_from_slice(&relay.as_bytes()[pair.offset..pair.end()]);
+
+    /// One for each known key that some line has.
+    fn of(document: &Document<'_>) -> Self {
+        let mut used = [false; RELAY_KEYS.len()];
+        let mut other = false;
+        for relay in document.relays() {
+            for pair in relay.pairs() {
+                match column_of(pair.key) {
+                    Some(column) => used[column] = true,
+                    None => other = true,
                 }
             }
         }
-        let mut row = Vec::new();
-        for (index, &column) in columns.iter().enumerate() {
-            if index > 0 {
-                row.push(b',');
-            }
-            push_cell(cells[column], &mut row);
-        }
-        if has_other {
-            if !columns.is_empty() {
-                row.push(b',');
-            }
-            push_cell(&other, &mut row);
-        }
-        row.push(b'\n');
-        writer.write_all(&row)?;
+        let keys = (0..used.len()).filter(|&column| used[column]).collect();
+        Self { keys, other }
     }
-    Ok(())
+
+    fn write_head(&self, before: &[&str], writer: &mut impl Write) -> Result<(), Error> {
+        let keys = self.keys.iter().map(|&column| RELAY_KEYS[column].name);
+        let other = self.other.then_some("other");
+        let head: Vec<&str> = before.iter().copied().chain(keys).chain(other).collect();
+        writeln!(writer, "{}", head.join(","))?;
+        Ok(())
+    }
+
+    fn write_rows(
+        &self,
+        before: &[&[u8]],
+        document: &Document<'_>,
+        writer: &mut impl Write,
+    ) -> Result<(), Error> {
+        let mut row = Vec::new();
+        for relay in document.relays() {
+            let mut values = [&b""[..]; RELAY_KEYS.len()];
+            let mut other = Vec::new();
+            for pair in relay.pairs() {
+                match (column_of(pair.key), pair.value) {
+                    (Some(column), Some(value)) => values[column] = value,
+                    _ => {
+                        if !other.is_empty() {
+                            other.push(b' ');
+                        }
+                        other.extend_from_slice(&relay.as_bytes()[pair.offset..pair.end()]);
+                    }
+                }
+            }
+            let known = self.keys.iter().map(|&column| values[column]);
+            let other = self.other.then_some(&other[..]);
+            row.clear();
+            for (index, cell) in before.iter().copied().chain(known).chain(other).enumerate() {
+                if index > 0 {
+                    row.push(b',');
+                }
+                push_cell(cell, &mut row);
+            }
+            row.push(b'\n');
+            writer.write_all(&row)?;
+        }
+        Ok(())
+    }
 }
 
 fn column_of(key: &[u8]) -> Option<usize> {
@@ -111,6 +178,37 @@ pub fn write_json_lines<'a, W: Write>(
     for relay in relays {
         serde_json::to_writer(&mut writer, &crate::RelayFields::new(relay))
             .map_err(std::io::Error::from)?;
+        writer.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// As [`write_json_lines`] for the relays of one file among others: each object
+/// begins with `file` and `timestamp`, which is `null` if the file has none.
+///
+/// # Errors
+/// If writing fails.
+#[cfg(feature = "json")]
+pub fn write_json_lines_of<W: Write>(
+    file: &str,
+    document: &Document<'_>,
+    mut writer: W,
+) -> Result<(), Error> {
+    #[derive(serde::Serialize)]
+    struct Row<'a> {
+        file: &'a str,
+        timestamp: Option<crate::UnixTime>,
+        #[serde(flatten)]
+        relay: crate::RelayFields<'a>,
+    }
+    let timestamp = document.timestamp().value();
+    for relay in document.relays() {
+        let row = Row {
+            file,
+            timestamp,
+            relay: crate::RelayFields::new(relay),
+        };
+        serde_json::to_writer(&mut writer, &row).map_err(std::io::Error::from)?;
         writer.write_all(b"\n")?;
     }
     Ok(())

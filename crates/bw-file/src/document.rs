@@ -11,7 +11,7 @@ use crate::line::{
     Classifier, HeaderLine, Line, LineEnding, LineKind, RawLines, classify_in_body, split_ending,
 };
 use crate::relay::{RelayLine, RelayLineRef, check_pair, with_key, with_pair_at, without_key};
-use crate::time::UnixTime;
+use crate::time::{DateTime, UnixTime};
 use crate::value::{Field, FieldValue};
 use crate::version::FormatVersion;
 
@@ -181,6 +181,32 @@ impl<'a> Document<'a> {
         Document {
             lines: self.lines.into_iter().map(Line::into_owned).collect(),
         }
+    }
+
+    /// Whether this can be a bandwidth file at all: the first line that is no
+    /// annotation is a time, or some line has a relay with a bandwidth. What is
+    /// wrong with it is another question.
+    ///
+    /// ```
+    /// use bw_file::Document;
+    ///
+    /// assert!(Document::parse(b"1700000000\n").is_bandwidth_file());
+    /// assert!(!Document::parse(b"\x7fELF").is_bandwidth_file());
+    /// assert!(!Document::parse(b"").is_bandwidth_file());
+    /// ```
+    pub fn is_bandwidth_file(&self) -> bool {
+        let is_usable =
+            |relay: RelayLineRef<'_>| relay.fingerprint().is_some() && relay.bandwidth().is_some();
+        self.timestamp().value().is_some() || self.relays().any(is_usable)
+    }
+
+    /// When the file was made: `file_created`, or the timestamp of a file that
+    /// does not say so.
+    pub fn created(&self) -> Option<UnixTime> {
+        let created = self.header(b"file_created").and_then(DateTime::parse_field);
+        created
+            .map(UnixTime::from)
+            .or_else(|| self.timestamp().value())
     }
 
     /// All lines in order.

@@ -9,6 +9,7 @@ pub mod cookbook;
 mod digest;
 mod document;
 mod error;
+mod escape;
 mod fields;
 mod identity;
 mod keys;
@@ -27,6 +28,7 @@ mod units;
 mod value;
 mod version;
 mod vote;
+mod weights;
 mod writer;
 
 pub use builder::{FileBuilder, KeyOrder, RelayBuilder, Target};
@@ -35,12 +37,13 @@ pub use compare::{Diff, KeyChange, NetworkComparison, RelayChange};
 pub use compression::decompress;
 #[cfg(feature = "archive")]
 pub use compression::{for_each_member, is_archive};
+pub use convert::{JSON_SCHEMA, write_csv, write_csv_head, write_csv_of};
 #[cfg(feature = "json")]
-pub use convert::write_json_lines;
-pub use convert::{JSON_SCHEMA, write_csv};
+pub use convert::{write_json_lines, write_json_lines_of};
 pub use digest::{DigestError, FileDigest};
 pub use document::{Document, Limits, RelayIndex};
 pub use error::{Error, ErrorKind, Limit, Position};
+pub use escape::escaped;
 pub use fields::{HeaderFields, OtherPair, RelayFields};
 pub use identity::{Ed25519Identity, Fingerprint, IdentityError};
 pub use keys::{HEADER_KEYS, KeyInfo, KeyScope, RELAY_KEYS};
@@ -64,4 +67,5 @@ pub use value::{
 };
 pub use version::{FormatVersion, TorVersion, VersionError};
 pub use vote::{VoteLines, VoteMismatch};
+pub use weights::{RelayAcross, Standing, Weights};
 pub use writer::Writer;

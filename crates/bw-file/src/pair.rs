@@ -78,6 +78,16 @@ impl<'a> Iterator for Pairs<'a> {
 
 impl FusedIterator for Pairs<'_> {}
 
+/// The value of the token that begins at the start of `rest`, if its key is
+/// the one given with its `=`; and the rest behind it, without one space.
+#[inline]
+pub(crate) fn expected<'a>(rest: &'a [u8], key_and_equals: &str) -> Option<(&'a [u8], &'a [u8])> {
+    let after = rest.strip_prefix(key_and_equals.as_bytes())?;
+    let length = memchr2(b' ', b'\t', after).unwrap_or(after.len());
+    let (value, rest) = after.split_at(length);
+    Some((value, rest.get(1..).unwrap_or_default()))
+}
+
 /// Whether `at` is where a token of `line` begins.
 fn begins_token(line: &[u8], at: usize) -> bool {
     at == 0 || matches!(line[at - 1], b' ' | b'\t')

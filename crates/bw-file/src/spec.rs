@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use crate::document::{Document, timestamp_digits};
 use crate::error::{Position, wide};
+use crate::escape::escaped;
 use crate::identity::{Ed25519Identity, Fingerprint};
 use crate::keys::{KeyInfo, MISSPELT_KEYS};
 use crate::line::{HeaderLine, Line, LineEnding, LineKind};
@@ -83,7 +84,7 @@ fn column(at: Position, offset: usize) -> Position {
 
 /// A value or key for a message: short, whatever the file has.
 fn shown(raw: &[u8]) -> String {
-    String::from_utf8_lossy(&raw[..raw.len().min(60)]).into_owned()
+    escaped(&raw[..raw.len().min(60)]).into_owned()
 }
 
 impl<'a> Judge<'a> {

@@ -170,8 +170,8 @@ impl UsedLine {
 
 /// What tor makes of a file.
 ///
-/// As JSON (feature `serde`): an object with what the methods give, the header
-/// line with bytes outside UTF-8 replaced.
+/// As JSON (feature `serde`): an object with what the methods give; in the
+/// header line, bytes outside UTF-8 are `\xNN`, and a backslash is `\\`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TorJudgement {
     version: TorVersion,
@@ -451,7 +451,7 @@ impl serde::Serialize for TorJudgement {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
         let (entries, bytes) = self.header_budget();
-        let headers = String::from_utf8_lossy(&self.headers_line()).into_owned();
+        let headers = crate::escape::escaped(&self.headers_line()).into_owned();
         let mut judgement = serializer.serialize_struct("TorJudgement", 11)?;
         judgement.serialize_field("tor_version", &self.version)?;
         judgement.serialize_field("casts_vote", &self.casts_vote())?;

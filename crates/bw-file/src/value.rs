@@ -221,16 +221,20 @@ impl<'de> serde::Deserialize<'de> for CountryCode {
 
 /// Digits only, fitting 64 bits.
 pub(crate) fn parse_unsigned(raw: &[u8]) -> Option<u64> {
-    if raw.is_empty() {
-        return None;
-    }
-    raw.iter().try_fold(0_u64, |value, &byte| {
+    let (mut value, mut are_digits) = (0_u64, true);
+    // Nineteen digits always fit.
+    let (safe, rest) = raw.split_at(raw.len().min(19));
+    for &byte in safe {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+        are_digits &= digit <= 9;
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+    }
+    for &byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        are_digits &= digit <= 9;
+        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    (are_digits && !raw.is_empty()).then_some(value)
 }
 
 fn parse_signed(raw: &[u8]) -> Option<i64> {
@@ -372,13 +376,50 @@ field_value!(
 );
 field_value!(CountryCode, "two upper-case letters", Self::parse, |v| v);
 
+/// Powers of ten that a float has exactly.
+const TENS: [f64; 16] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+
+/// A decimal without exponent and with at most 15 digits, which is what Torflow
+/// and sbws write. Digits and power of ten are exact then, and their quotient is
+/// the nearest float, as for the standard library, in a third of its time.
+fn short_decimal(raw: &[u8]) -> Option<f64> {
+    let (negative, digits) = match raw {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if !(1..=16).contains(&digits.len()) {
+        return None;
+    }
+    let (mut mantissa, mut count, mut point) = (0_i64, 0_usize, None);
+    for &byte in digits {
+        if byte == b'.' && point.is_none() {
+            point = Some(count);
+            continue;
+        }
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        mantissa = mantissa * 10 + i64::from(digit);
+        count += 1;
+    }
+    if !(1..=15).contains(&count) {
+        return None;
+    }
+    #[expect(clippy::as_conversions, reason = "below 10^15, and so without loss")]
+    let value = mantissa as f64 / TENS[count - point.unwrap_or(count)];
+    Some(if negative { -value } else { value })
+}
+
 impl sealed::Sealed for f64 {}
 
 impl FieldValue<'_> for f64 {
     const EXPECTED: &'static str = "a decimal number";
 
     fn parse_field(raw: &[u8]) -> Option<Self> {
-        std::str::from_utf8(raw).ok()?.parse().ok()
+        short_decimal(raw).or_else(|| std::str::from_utf8(raw).ok()?.parse().ok())
     }
 
     fn write_field(&self, out: &mut String) {
@@ -432,10 +473,11 @@ impl<'a> FieldValue<'a> for Cow<'a, str> {
 #[cfg(feature = "serde")]
 mod with_serde {
     use super::{Cow, Field, FieldValue};
+    use crate::escape::{escaped, unescaped};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     /// `null` for `None`, `{"invalid": "text"}` for what is not of the type
-    /// (bytes outside UTF-8 replaced) or not a number of JSON's, else the
+    /// (bytes outside UTF-8 escaped) or not a number of JSON's, else the
     /// value. Absent fields are left out by the structs that hold them.
     #[derive(Serialize, Deserialize)]
     #[serde(untagged)]
@@ -454,7 +496,7 @@ mod with_serde {
                     value.write_field(&mut text);
                     text
                 }
-                Self::Invalid(raw) => String::from_utf8_lossy(raw).into_owned(),
+                Self::Invalid(raw) => escaped(raw).into_owned(),
             };
             Form::<()>::Invalid { invalid }.serialize(serializer)
         }
@@ -464,7 +506,10 @@ mod with_serde {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             Ok(match Option::<Form<T>>::deserialize(deserializer)? {
                 None => Self::WrittenNone,
-                Some(Form::Invalid { invalid }) => Self::Invalid(Cow::Owned(invalid.into_bytes())),
+                Some(Form::Invalid { invalid }) => {
+                    let raw = unescaped(&invalid);
+                    Self::Invalid(Cow::Owned(raw.unwrap_or_else(|| invalid.into_bytes())))
+                }
                 Some(Form::Value(value)) => Self::Value(value),
             })
         }
@@ -499,6 +544,14 @@ mod tests {
         assert_eq!(f64::parse_field(b"inf"), Some(f64::INFINITY));
         assert!(f64::parse_field(b"nan").is_some_and(f64::is_nan));
         assert_eq!(f64::parse_field(b"0x10"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn decimals_are_read_as_the_standard_library_does(text in "-?[0-9]{0,17}\\.?[0-9]{0,17}") {
+            let (ours, theirs) = (f64::parse_field(text.as_bytes()), text.parse::<f64>().ok());
+            proptest::prop_assert_eq!(ours.map(f64::to_bits), theirs.map(f64::to_bits));
+        }
     }
 
     #[test]

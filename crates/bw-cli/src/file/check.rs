@@ -1,117 +1,219 @@
 //! `bwscan file check`.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bw_file::{
-    Boundary, FormatVersion, LintContext, Report, Severity, TorJudge, TorJudgement, TorVersion,
-    UnixTime, lint, spec,
+    Boundary, Document, FormatVersion, LineKind, LintContext, Report, Severity, TorJudge,
+    TorJudgement, TorVersion, UnixTime, lint, spec,
 };
 use clap::Args;
 use serde::Serialize;
 
 use super::Output;
-use super::input::for_each_document;
+use super::input::{Input, Reading, for_each_input};
 use super::style::paint;
+use crate::moment;
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     /// Files to check; `-` for standard input.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// The time to judge by, in Unix seconds; now by default.
-    #[arg(long, value_name = "SECONDS")]
-    now: Option<i64>,
-    /// The timestamp of the file before, in Unix seconds, which this one must
-    /// be newer than.
-    #[arg(long, value_name = "SECONDS")]
-    previous: Option<i64>,
-    /// The version of the format to judge by; the declared one by default.
+    #[command(flatten)]
+    time: TimeArgs,
+    /// The time of the file before, which this one must be newer than.
+    #[arg(long, value_parser = moment::parse, value_name = "TIME")]
+    previous: Option<UnixTime>,
+    /// The version of the format to judge by [default: the declared one].
     #[arg(long, value_name = "VERSION")]
     spec_version: Option<FormatVersion>,
-    /// The tor to judge as.
-    #[arg(long, value_name = "VERSION")]
+    /// The tor to judge as, from 0.3.5.1 [default: 0.4.9.11].
+    #[arg(long, value_parser = parse_tor_version, value_name = "VERSION")]
     tor_version: Option<TorVersion>,
-    /// Shows notes too.
+    /// Show notes too.
     #[arg(long)]
     notes: bool,
+}
+
+/// When files are judged, and as what.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct TimeArgs {
+    /// The time to judge by, 2026-11-20T12:30:00 in UTC or Unix seconds
+    /// [default: now, in archives the time at which each file was made].
+    #[arg(long, value_parser = moment::parse, value_name = "TIME")]
+    now: Option<UnixTime>,
+    /// Judge files from CollecTor: without their `@` lines, which tor would refuse,
+    /// and at the time at which they were made. In tar archives all files are judged so.
+    #[arg(long)]
+    archived: bool,
+}
+
+impl TimeArgs {
+    /// How files are read: outside of archives, all bytes are one file, as they are for tor.
+    pub(super) fn reading(self) -> Reading {
+        let boundary = if self.archived {
+            Boundary::Annotation
+        } else {
+            Boundary::None
+        };
+        Reading {
+            boundary,
+            anything: true,
+        }
+    }
+
+    /// The time by which a file is judged.
+    pub(super) fn of(self, input: &Input<'_>) -> UnixTime {
+        let made = input.document.created().filter(|_| self.is_archived(input));
+        self.now
+            .or(made)
+            .unwrap_or_else(|| SystemTime::now().into())
+    }
+
+    /// What tor makes of a file.
+    pub(super) fn judge(self, input: &Input<'_>, version: TorVersion) -> TorJudgement {
+        let judge = TorJudge::new(self.of(input)).version(version);
+        let bytes = input.document.to_bytes();
+        if self.is_archived(input) {
+            judge.judge_archived(&bytes)
+        } else {
+            judge.judge(&bytes)
+        }
+    }
+
+    fn is_archived(self, input: &Input<'_>) -> bool {
+        self.archived || input.archived
+    }
+}
+
+/// A version that [`TorJudge`] models.
+fn parse_tor_version(text: &str) -> Result<TorVersion, String> {
+    let version: TorVersion = text
+        .parse()
+        .map_err(|error: bw_file::VersionError| error.to_string())?;
+    if version.longest_line().is_some() {
+        let oldest = TorVersion::OLDEST_JUDGED;
+        return Err(format!(
+            "tor before {oldest} cuts lines into pieces, which is not modelled"
+        ));
+    }
+    Ok(version)
 }
 
 #[derive(Serialize)]
 struct Checked<'a> {
     file: &'a str,
+    timestamp: Option<UnixTime>,
     spec: &'a Report,
     tor: &'a Report,
     lint: &'a Report,
     judgement: &'a TorJudgement,
 }
 
-/// The time now, in Unix seconds.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
+pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> anyhow::Result<bool> {
+    let version = args.tor_version.clone().unwrap_or(TorVersion::CHECKED);
+    let mut well = true;
+    for_each_input(&args.paths, args.time.reading(), |input| {
+        let document = input.document;
+        let mut context = LintContext::at(args.time.of(input));
+        context.previous = args.previous;
+        let verdict = args.time.judge(input, version.clone());
+        let reports = Reports {
+            spec: spec(document, args.spec_version),
+            tor: verdict.report(document),
+            lint: lint(document, context),
+        };
+        well &= reports.are_well();
+        if output.json {
+            return output.json_line(&Checked {
+                file: input.name,
+                timestamp: document.timestamp().value(),
+                spec: &reports.spec,
+                tor: &reports.tor,
+                lint: &reports.lint,
+                judgement: &verdict,
+            });
+        }
+        reports.show(input, args.notes, output)?;
+        show_verdict(&verdict, input, output)
+    })?;
+    Ok(well)
 }
 
-pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> anyhow::Result<bool> {
-    let now = UnixTime::new(args.now.unwrap_or_else(now));
-    let judge = TorJudge::new(now).version(args.tor_version.clone().unwrap_or(TorVersion::CHECKED));
-    let mut context = LintContext::at(now);
-    context.previous = args.previous.map(UnixTime::new);
-    let mut well = true;
-    for path in &args.paths {
-        // A timestamp among the relays is a fault of the file, not another file.
-        for_each_document(path, Boundary::Annotation, |name, document| {
-            let verdict = judge.judge_archived(&document.to_bytes());
-            let spec = spec(document, args.spec_version);
-            let tor = verdict.report(document);
-            let lint = lint(document, context);
-            let reports = [("spec", &spec), ("tor", &tor), ("lint", &lint)];
-            well &= reports
-                .iter()
-                .all(|(_, report)| report.is_clean_of(Severity::Error));
-            if output.json {
-                return output.json_line(&Checked {
-                    file: name,
-                    spec: &spec,
-                    tor: &tor,
-                    lint: &lint,
-                    judgement: &verdict,
-                });
-            }
-            for (judgement, report) in reports {
-                writeln!(
-                    output.out,
-                    "{name}: {judgement}: {} errors, {} warnings, {} notes",
-                    report.count(Severity::Error),
-                    report.count(Severity::Warning),
-                    report.count(Severity::Note)
-                )?;
-                let mut hidden = false;
-                for line in report.display(document).to_string().lines() {
-                    // The lines below a diagnostic belong to it.
-                    if !line.starts_with(' ') {
-                        hidden = !args.notes && line.contains(": note[");
-                    }
-                    if !hidden {
-                        writeln!(output.out, "{}", paint(line, output.color))?;
-                    }
-                }
-            }
+/// What the three judgements found.
+struct Reports {
+    spec: Report,
+    tor: Report,
+    lint: Report,
+}
+
+impl Reports {
+    fn named(&self) -> [(&'static str, &Report); 3] {
+        [
+            ("spec", &self.spec),
+            ("tor", &self.tor),
+            ("lint", &self.lint),
+        ]
+    }
+
+    fn are_well(&self) -> bool {
+        let is_well = |(_, report): (_, &Report)| report.is_clean_of(Severity::Error);
+        self.named().into_iter().all(is_well)
+    }
+
+    fn show(&self, input: &Input<'_>, notes: bool, output: &mut Output<'_>) -> anyhow::Result<()> {
+        let name = input.name;
+        for (judgement, report) in self.named() {
             writeln!(
                 output.out,
-                "{name}: tor uses {} lines, skips {} for vote=0{}",
-                verdict.used().len(),
-                verdict.skipped(),
-                if verdict.casts_vote() {
-                    ""
-                } else {
-                    ", and casts no vote"
-                }
+                "{name}: {judgement}: {} errors, {} warnings, {} notes",
+                report.count(Severity::Error),
+                report.count(Severity::Warning),
+                report.count(Severity::Note)
             )?;
-            Ok(())
-        })?;
+            let mut hidden = false;
+            for line in report.display(input.document).to_string().lines() {
+                // The lines below a diagnostic belong to it.
+                if !line.starts_with(' ') {
+                    hidden = !notes && line.contains(": note[");
+                }
+                if !hidden {
+                    writeln!(output.out, "{}", paint(line, output.color))?;
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(well)
+}
+
+fn show_verdict(
+    verdict: &TorJudgement,
+    input: &Input<'_>,
+    output: &mut Output<'_>,
+) -> anyhow::Result<()> {
+    let name = input.name;
+    if verdict.refused() && begins_with_annotation(input.document) {
+        writeln!(
+            output.out,
+            "{name}: the @ lines are the archive's: --archived judges the file without them"
+        )?;
+    }
+    writeln!(
+        output.out,
+        "{name}: tor uses {} lines, skips {} for vote=0{}",
+        verdict.used().len(),
+        verdict.skipped(),
+        if verdict.casts_vote() {
+            ""
+        } else {
+            ", and casts no vote"
+        }
+    )?;
+    Ok(())
+}
+
+fn begins_with_annotation(document: &Document<'_>) -> bool {
+    let first = document.lines().first();
+    first.is_some_and(|line| line.kind() == LineKind::Annotation)
 }

@@ -1,97 +1,213 @@
-//! `bwscan file diff`.
+//! `bwscan file compare`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use bw_file::{Diff, Document, KeyChange, KilobytesPerSecond, NetworkComparison, RelayChange};
+use anyhow::ensure;
+use bw_file::{Document, Fingerprint, KilobytesPerSecond, RelayAcross, UnixTime, Weights};
 use clap::Args;
 use serde::Serialize;
 
 use super::Output;
 use super::input::read_one;
-use super::style::{paint_change, printable};
+use super::style::{factor, grouped, printable};
 
 #[derive(Args, Debug)]
-pub(super) struct DiffArgs {
-    /// The first file.
-    before: PathBuf,
-    /// The second file.
-    after: PathBuf,
-    /// Compares all keys of each relay, not only what authorities use.
+pub(super) struct CompareArgs {
+    /// The files: two or more.
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How far from the median of all files a weight is an outlier.
+    #[arg(long, default_value = "2", value_parser = factor, value_name = "FACTOR")]
+    min_factor: f64,
+    /// Show only so many relays: those with the farthest outliers.
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Show the relays without outliers too.
     #[arg(long)]
-    keys: bool,
+    all: bool,
+}
+
+/// A file as a whole beside the others.
+#[derive(Serialize)]
+struct Summary {
+    column: String,
+    file: PathBuf,
+    timestamp: Option<UnixTime>,
+    relays: usize,
+    /// Relays of the other files that it has no vote for.
+    missing: usize,
+    total: KilobytesPerSecond,
+    high: usize,
+    low: usize,
 }
 
 #[derive(Serialize)]
-struct Compared<'a> {
-    diff: &'a Diff,
-    network: NetworkComparison,
+struct Row<'a> {
+    nick: Option<&'a str>,
+    #[serde(flatten)]
+    relay: &'a RelayAcross,
+    outliers: Vec<Outlier>,
 }
 
-pub(super) fn run(args: &DiffArgs, output: &mut Output<'_>) -> anyhow::Result<bool> {
-    let (before, after) = (read_one(&args.before)?, read_one(&args.after)?);
-    let (before, after) = (Document::parse(&before), Document::parse(&after));
-    let compare = if args.keys {
-        Diff::of_all_keys
-    } else {
-        Diff::between
-    };
-    let diff = compare(&before, &after);
-    let network = NetworkComparison::between(&before, &after);
+#[derive(Serialize)]
+struct Outlier {
+    column: String,
+    factor: f64,
+}
+
+/// True if there is no outlier.
+pub(super) fn run(args: &CompareArgs, output: &mut Output<'_>) -> anyhow::Result<bool> {
+    let standard_inputs = args.files.iter().filter(|file| file.as_os_str() == "-");
+    ensure!(
+        standard_inputs.count() < 2,
+        "standard input is one file only"
+    );
+    let (mut weights, mut times, mut nicks) = (Vec::new(), Vec::new(), HashMap::new());
+    for path in &args.files {
+        let document = read_one(path)?;
+        weights.push(Weights::of(&document));
+        times.push(document.timestamp().value());
+        nicks.extend(nicknames(&document));
+    }
+    let mut across = Weights::across(&weights);
+    let summaries = summaries(args, &weights, &times, &across);
+    let outliers = across
+        .iter()
+        .filter(|relay| relay.spread() >= args.min_factor)
+        .count();
+    if !args.all {
+        across.retain(|relay| relay.spread() >= args.min_factor);
+    }
+    across.sort_by(|a, b| b.spread().total_cmp(&a.spread()));
+    across.truncate(args.top.unwrap_or(usize::MAX));
+    let rows: Vec<Row<'_>> = across
+        .iter()
+        .map(|relay| Row {
+            nick: nicks.get(&relay.relay).map(String::as_str),
+            relay,
+            outliers: outliers_of(relay, args.min_factor),
+        })
+        .collect();
     if output.json {
-        output.json_line(&Compared {
-            diff: &diff,
-            network,
-        })?;
-        return Ok(diff.is_empty());
+        for summary in &summaries {
+            output.json_line(summary)?;
+        }
+        for row in &rows {
+            output.json_line(row)?;
+        }
+    } else {
+        show(&summaries, &rows, outliers, args, output)?;
     }
-    for change in &diff.headers {
-        writeln!(output.out, "header {}", shown_key(change))?;
+    Ok(outliers == 0)
+}
+
+fn nicknames(document: &Document<'_>) -> impl Iterator<Item = (Fingerprint, String)> {
+    document.relays().filter_map(|line| {
+        let nick = line.nick().value()?;
+        Some((line.fingerprint()?, nick.into_owned()))
+    })
+}
+
+/// `A` to `Z`, then `A1` to `Z1` and so on.
+fn column(index: usize) -> String {
+    let letter = char::from(b'A' + u8::try_from(index % 26).unwrap_or(0));
+    match index / 26 {
+        0 => letter.to_string(),
+        round => format!("{letter}{round}"),
     }
-    for (sign, changes) in [('-', &diff.lost), ('+', &diff.gained), ('~', &diff.changed)] {
-        for change in changes {
-            let line = format!("{sign} {}", shown_relay(change));
-            writeln!(output.out, "{}", paint_change(&line, sign, output.color))?;
-            for key in &change.keys {
-                writeln!(output.out, "    {}", shown_key(key))?;
-            }
+}
+
+fn outliers_of(relay: &RelayAcross, least: f64) -> Vec<Outlier> {
+    let factors = relay.factors().into_iter().enumerate();
+    factors
+        .filter_map(|(index, factor)| Some((index, factor?)))
+        .filter(|(_, factor)| *factor >= least || *factor * least <= 1.0)
+        .map(|(index, factor)| Outlier {
+            column: column(index),
+            factor,
+        })
+        .collect()
+}
+
+fn summaries(
+    args: &CompareArgs,
+    weights: &[Weights],
+    times: &[Option<UnixTime>],
+    across: &[RelayAcross],
+) -> Vec<Summary> {
+    let (mut high, mut low) = (vec![0; weights.len()], vec![0; weights.len()]);
+    for relay in across {
+        for (index, factor) in relay.factors().into_iter().enumerate() {
+            let factor = factor.unwrap_or(1.0);
+            high[index] += usize::from(factor >= args.min_factor);
+            low[index] += usize::from(factor * args.min_factor <= 1.0);
         }
     }
-    let number =
-        |value: Option<f64>| value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.4}"));
+    let files = args.files.iter().zip(weights).zip(times).enumerate();
+    files
+        .map(|(index, ((file, weights), timestamp))| Summary {
+            column: column(index),
+            file: file.clone(),
+            timestamp: *timestamp,
+            relays: weights.relays(),
+            missing: across.len() - weights.relays(),
+            total: weights.total(),
+            high: high[index],
+            low: low[index],
+        })
+        .collect()
+}
+
+fn show(
+    summaries: &[Summary],
+    rows: &[Row<'_>],
+    outliers: usize,
+    args: &CompareArgs,
+    output: &mut Output<'_>,
+) -> anyhow::Result<()> {
     writeln!(
         output.out,
-        "{} relays in both; total {} -> {}; rank correlation {}; total variation {}",
-        network.common,
-        network.total_before,
-        network.total_after,
-        number(network.rank_correlation),
-        number(network.total_variation)
+        "{} relays have a weight that is {} times its median, or that part of it.\n",
+        grouped(outliers),
+        args.min_factor
     )?;
-    Ok(diff.is_empty())
-}
-
-const NONE: &str = "-";
-
-fn shown_key(change: &KeyChange) -> String {
-    let value =
-        |value: &Option<String>| value.as_deref().map_or_else(|| NONE.to_owned(), printable);
-    let (before, after) = (value(&change.before), value(&change.after));
-    format!("{}: {before} -> {after}", printable(&change.key))
-}
-
-fn shown_relay(change: &RelayChange) -> String {
-    let shown = |bw: Option<KilobytesPerSecond>, voted: bool| match bw {
-        Some(bw) if voted => bw.to_string(),
-        Some(bw) => format!("{bw} (vote=0)"),
-        None => NONE.to_owned(),
-    };
-    let before = shown(change.before, change.voted_before);
-    let after = shown(change.after, change.voted_after);
-    let old_name = change
-        .relay_before
-        .map_or_else(String::new, |old| format!(" (was {old})"));
-    let ratio = change
-        .ratio()
-        .map_or_else(String::new, |ratio| format!(" (x{ratio:.2})"));
-    format!("{}{old_name} {before} -> {after}{ratio}", change.relay)
+    for summary in summaries {
+        writeln!(
+            output.out,
+            "{:3}  {} relays, {} missing, total {}, {} outliers high, {} low: {}",
+            summary.column,
+            grouped(summary.relays),
+            grouped(summary.missing),
+            summary.total,
+            grouped(summary.high),
+            grouped(summary.low),
+            summary.file.display()
+        )?;
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    write!(output.out, "\n{:40}  {:19}", "relay (kB/s)", "nick")?;
+    for summary in summaries {
+        write!(output.out, "  {:>9}", summary.column)?;
+    }
+    writeln!(output.out, "  {:>9}  outliers", "median")?;
+    for row in rows {
+        let relay = row.relay;
+        let nick = printable(row.nick.unwrap_or_default());
+        write!(output.out, "{:40}  {nick:19}", relay.relay)?;
+        for weight in &relay.weights {
+            let weight = weight.map_or_else(|| "-".to_owned(), |weight| weight.value().to_string());
+            write!(output.out, "  {weight:>9}")?;
+        }
+        let outliers: Vec<String> = row
+            .outliers
+            .iter()
+            .map(|outlier| format!("{} x{:.2}", outlier.column, outlier.factor))
+            .collect();
+        let (median, outliers) = (relay.median.value(), outliers.join(", "));
+        writeln!(output.out, "  {median:>9}  {outliers}")?;
+    }
+    Ok(())
 }

@@ -5,10 +5,16 @@
 
 mod check;
 mod compare;
+mod convert;
+mod diff;
 mod digest;
+mod history;
 mod input;
+mod relay_name;
+mod show;
+mod stats;
 mod style;
-mod table;
+mod verdict;
 
 use std::io::Write;
 
@@ -20,17 +26,17 @@ use crate::exit::{UsageError, is_broken_pipe};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  all is well: no errors, no differences, the relay is there
+  0  all is well: no errors, no differences, no outliers, the relay is there
   1  the files were read, and something is wrong, different or not there
   2  a file or an argument cannot be read";
 
-/// Looks at bandwidth files: plain, compressed, or archives of them.
+/// Look at bandwidth files: plain, compressed, or archives of them.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct FileArgs {
     #[command(subcommand)]
     command: FileCommand,
-    /// Writes JSON instead of text.
+    /// Write JSON instead of text.
     #[arg(long, global = true)]
     json: bool,
     /// When to colour the output; NO_COLOR is respected.
@@ -40,18 +46,22 @@ pub(crate) struct FileArgs {
 
 #[derive(Subcommand, Debug)]
 enum FileCommand {
-    /// Judges files by the specification, as tor does, and for plausibility.
+    /// Judge files by the specification, as tor does, and for plausibility.
     Check(check::CheckArgs),
-    /// Shows the header and the relays, or one relay.
-    Show(table::ShowArgs),
-    /// Tells how two files differ.
-    Diff(compare::DiffArgs),
-    /// Shows what a vote says of a file, or checks a vote against it.
+    /// Show the header and the relays, or one relay, after a verdict in one sentence.
+    Show(show::ShowArgs),
+    /// Tell how two files differ.
+    Diff(diff::DiffArgs),
+    /// Show what several files say of one relay, in order of time.
+    History(history::HistoryArgs),
+    /// Compare the weights of several files, relay by relay, with their median.
+    Compare(compare::CompareArgs),
+    /// Show what a vote says of a file, or check a vote against it.
     Digest(digest::DigestArgs),
-    /// Writes the relays as CSV or JSON Lines.
-    Convert(table::ConvertArgs),
-    /// Counts relays and bandwidth, one line for each file.
-    Stats(table::StatsArgs),
+    /// Write the relays as CSV or JSON Lines.
+    Convert(convert::ConvertArgs),
+    /// Count relays and bandwidth, one line for each file.
+    Stats(stats::StatsArgs),
 }
 
 /// How a command writes.
@@ -73,11 +83,13 @@ pub(crate) fn run(args: FileArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
     };
     let result = match args.command {
         FileCommand::Check(args) => check::run(&args, &mut output),
-        FileCommand::Show(args) => table::show(&args, &mut output),
-        FileCommand::Diff(args) => compare::run(&args, &mut output),
+        FileCommand::Show(args) => show::run(&args, &mut output),
+        FileCommand::Diff(args) => diff::run(&args, &mut output),
+        FileCommand::History(args) => history::run(&args, &mut output),
+        FileCommand::Compare(args) => compare::run(&args, &mut output),
         FileCommand::Digest(args) => digest::run(&args, &mut output),
-        FileCommand::Convert(args) => table::convert(&args, &mut output),
-        FileCommand::Stats(args) => table::stats(&args, &mut output),
+        FileCommand::Convert(args) => convert::run(&args, &mut output),
+        FileCommand::Stats(args) => stats::run(&args, &mut output),
     };
     result.map_err(unreadable)
 }

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use bw_file::Severity;
+use bw_file::{DateTime, Severity, UnixTime};
 use clap::ValueEnum;
 
 /// When to colour the output.
@@ -67,4 +67,41 @@ pub(super) fn printable(text: &str) -> String {
             escaped.into_iter().flatten().chain(plain)
         })
         .collect()
+}
+
+/// A factor that an option takes: 1 or more.
+pub(super) fn factor(text: &str) -> Result<f64, &'static str> {
+    text.parse()
+        .ok()
+        .filter(|factor: &f64| factor.is_finite() && *factor >= 1.0)
+        .ok_or("a number of 1 or more expected")
+}
+
+/// `2023-11-14T22:13:20`, or the bare number where that cannot be spelt.
+pub(super) fn time(time: UnixTime) -> String {
+    DateTime::new(time).map_or_else(|| time.to_string(), |time| time.to_string())
+}
+
+/// A number with commas: `7,371`.
+pub(super) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + 6);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands() {
+        let shown = [0, 999, 1000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
 }

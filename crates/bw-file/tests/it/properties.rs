@@ -163,6 +163,20 @@ proptest! {
         prop_assert_eq!(verdict.used().len(), voted);
     }
 
+    /// JSON has every byte of every pair, UTF-8 or not.
+    #[test]
+    fn json_loses_no_byte(bytes in bytes(), key in "[a-z]{1,9}", value in proptest::collection::vec(0x80_u8.., 1..9)) {
+        let line = [b"bw=1 node_id=x software=\\ ", key.as_bytes(), b"=", &value, b"\n"].concat();
+        let file = [&b"1700000000\n"[..], &bytes, b"\n=====\n", &line].concat();
+        let document = Document::parse(&file);
+        for relay in document.relays() {
+            let fields = RelayFields::new(relay);
+            let json = serde_json::to_string(&fields).unwrap();
+            let back: RelayFields<'_> = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(back, fields);
+        }
+    }
+
     #[test]
     fn edits_commute_with_parsing(bytes in bytes(), key in "[a-z_]{1,8}", value in "[!-~]{1,8}") {
         let mut document = Document::parse(&bytes);

@@ -4,7 +4,7 @@
 use bw_file::{
     Code, Diff, Document, HEADER_KEYS, HeaderFields, JSON_SCHEMA, KeyInfo, LintContext,
     NetworkComparison, RELAY_KEYS, RelayFields, Severity, TorJudge, TorWarningKind, UnixTime, lint,
-    spec,
+    spec, write_json_lines_of,
 };
 use serde_json::{Value, json};
 
@@ -39,11 +39,12 @@ fn check(definition: &str, value: &Value) {
 #[test]
 fn the_schema_has_every_key() {
     let schema = schema();
-    for (definition, keys) in [("relay", RELAY_KEYS), ("header", HEADER_KEYS)] {
+    for (definition, keys, more) in [("relay", RELAY_KEYS, 3), ("header", HEADER_KEYS, 1)] {
         let properties = schema["$defs"][definition]["properties"]
             .as_object()
             .unwrap();
-        assert_eq!(properties.len(), keys.len() + 1, "and `other`");
+        // `other`, and of relays `file` and `timestamp`.
+        assert_eq!(properties.len(), keys.len() + more);
         for KeyInfo { name, meaning, .. } in keys {
             assert_eq!(properties[*name]["description"], *meaning, "{name}");
         }
@@ -55,6 +56,7 @@ fn what_is_written_agrees_with_the_schema() {
     let document = Document::parse(FILE);
     let other = Document::parse(b"1\nbw=5 node_id=$ABABABABABABABABABABABABABABABABABABABAB\n");
     let header = serde_json::to_value(HeaderFields::new(&document)).unwrap();
+    assert_eq!(header["software"], json!({"invalid": "sb\\xffws"}));
     assert_eq!(header["mu"], json!({"invalid": "None"}));
     check("header", &header);
     for relay in document.relays() {
@@ -62,6 +64,19 @@ fn what_is_written_agrees_with_the_schema() {
             "relay",
             &serde_json::to_value(RelayFields::new(relay)).unwrap(),
         );
+    }
+    let mut rows = Vec::new();
+    write_json_lines_of("archive:a", &document, &mut rows).unwrap();
+    for row in rows
+        .split(|&byte| byte == b'\n')
+        .filter(|row| !row.is_empty())
+    {
+        let row: Value = serde_json::from_slice(row).unwrap();
+        assert_eq!(
+            (&row["file"], &row["timestamp"]),
+            (&json!("archive:a"), &json!(1_700_000_000))
+        );
+        check("relay", &row);
     }
     let now = UnixTime::new(1_800_000_000);
     for report in [
