@@ -214,7 +214,8 @@ fn relay_line(relay: &ScaledRelay, scaled: &Scaled) -> Result<RelayBuilder, Erro
             None => RelayBuilder::unmeasured_relay(aggregate.fingerprint),
         },
     };
-    if !aggregate.nickname.is_empty() {
+    // What a relay calls itself never stops the file of the others.
+    if bw_file::is_nickname(aggregate.nickname.as_bytes()) {
         line.nick(&aggregate.nickname);
     }
     if let Some(identity) = aggregate.ed25519 {

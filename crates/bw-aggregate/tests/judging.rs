@@ -56,6 +56,26 @@ fn file(scaled: &Scaled) -> PreviousFile {
     PreviousFile::parse(&file.build().unwrap())
 }
 
+/// Whatever relays call themselves, the others have their weights.
+#[test]
+fn no_nickname_stops_a_file() {
+    let mut network = network(5);
+    for (relay, name) in network
+        .relays
+        .iter_mut()
+        .zip(["None", "a b", "é\u{1b}[2J", "", "x=\ny"])
+    {
+        relay.nickname = name.to_owned();
+    }
+    let scaled = scaled(&network, &[1_000_000; 5], 60);
+    let file = scaled.to_bandwidth_file(&FileFacts::new("x", "0")).unwrap();
+    let bytes = file.build().unwrap();
+    assert_eq!(PreviousFile::parse(&bytes).relays.len(), 5);
+    let text = String::from_utf8(bytes).unwrap();
+    assert_eq!(text.matches(" nick=").count(), 1);
+    assert!(text.contains(" nick=None "), "{text}");
+}
+
 fn problems(scaled: &Scaled, previous: Option<&PreviousFile>) -> Vec<String> {
     let now = UnixMillis::from_secs(NOW);
     let sanity = scaled.sanity(previous, now, &SanityLimits::default());

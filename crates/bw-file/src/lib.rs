@@ -64,6 +64,7 @@ pub use tor::{
 pub use units::{BytesPerSecond, KilobytesPerSecond};
 pub use value::{
     CountryCode, CountryCodeError, Field, FieldValue, Milliseconds, Percent, PythonBool, Seconds,
+    is_nickname,
 };
 pub use version::{FormatVersion, TorVersion, VersionError};
 pub use vote::{VoteLines, VoteMismatch};

@@ -251,8 +251,13 @@ pub(crate) fn is_value(raw: &[u8]) -> bool {
 }
 
 /// Whether the bytes can be a relay's nickname: 1 to 19 letters and digits
-/// (dir-spec).
-pub(crate) fn is_nickname(raw: &[u8]) -> bool {
+/// (dir-spec), `None` among them.
+///
+/// ```
+/// assert!(bw_file::is_nickname(b"None"));
+/// assert!(!bw_file::is_nickname(b"not one"));
+/// ```
+pub fn is_nickname(raw: &[u8]) -> bool {
     (1..=19).contains(&raw.len()) && raw.iter().all(u8::is_ascii_alphanumeric)
 }
 
