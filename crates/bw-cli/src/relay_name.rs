@@ -75,28 +75,50 @@ impl RelayName {
                  address {self}"
             ))),
             _ => {
-                let list: Vec<String> = found
+                let found = found
                     .iter()
-                    .take(LISTED)
-                    .map(|relay| format!("{} {}", relay.fingerprint, relay.nickname))
-                    .collect();
-                let more = if found.len() > LISTED { ", …" } else { "" };
-                Err(UsageError(format!(
-                    "{} relays are called {self}; give the fingerprint: {}{more}",
-                    found.len(),
-                    list.join(", ")
-                )))
+                    .map(|relay| (relay.fingerprint, &*relay.nickname));
+                Err(self.is_of_several(&found.collect::<Vec<_>>()))
             }
         }
     }
 
-    fn is_of(&self, relay: &RelayFacts) -> bool {
+    /// The error if all these are called so.
+    pub(crate) fn is_of_several(&self, found: &[(Fingerprint, &str)]) -> UsageError {
+        let list: Vec<String> = found
+            .iter()
+            .take(LISTED)
+            .map(|(fingerprint, nickname)| format!("{fingerprint} {nickname}"))
+            .collect();
+        let more = if found.len() > LISTED { ", …" } else { "" };
+        UsageError(format!(
+            "{} relays are called {self}; give the fingerprint: {}{more}",
+            found.len(),
+            list.join(", ")
+        ))
+    }
+
+    /// The Ed25519 key, if the name is one.
+    pub(crate) fn ed25519(&self) -> Option<Ed25519Identity> {
+        self.ed25519
+    }
+
+    /// The address, if the name is one.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// Whether this is a relay's nickname or the beginning of its fingerprint.
+    pub(crate) fn is_short_for(&self, fingerprint: Fingerprint, nickname: &str) -> bool {
         let is_short = is_beginning(&self.text) && {
-            let fingerprint = relay.fingerprint.to_string();
+            let fingerprint = fingerprint.to_string();
             fingerprint.starts_with(&self.text.to_ascii_uppercase())
         };
-        is_short
-            || relay.nickname.eq_ignore_ascii_case(&self.text)
+        is_short || nickname.eq_ignore_ascii_case(&self.text)
+    }
+
+    fn is_of(&self, relay: &RelayFacts) -> bool {
+        self.is_short_for(relay.fingerprint, &relay.nickname)
             || (self.ed25519.is_some() && relay.ed25519 == self.ed25519)
             || (self.address.is_some() && relay.address == self.address)
     }

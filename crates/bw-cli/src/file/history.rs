@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::Output;
 use super::input::{Reading, for_each_input};
-use super::relay_name::{RelayArgs, RelayName};
+use super::relay_name::{RelayArgs, find};
 use super::style::{grouped, printable, time};
+use crate::relay_name::RelayName;
 
 #[derive(Args, Debug)]
 pub(super) struct HistoryArgs {
@@ -65,7 +66,7 @@ pub(super) fn run(args: &HistoryArgs, output: &mut Output<'_>) -> anyhow::Result
         let document = input.document;
         let line = match known {
             Some(relay) => document.index().by_fingerprint(&relay),
-            None => args.relay.find(document, network.as_ref())?,
+            None => find(&args.relay, document, network.as_ref())?,
         };
         let row = Row::new(input.name, document, line);
         known = known.or(row.relay);

@@ -1,15 +1,16 @@
-//! What users call a relay.
+//! Relays of a bandwidth file by the names that users give them.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::bail;
-use bw_file::{Document, Ed25519Identity, Fingerprint};
+use bw_file::Document;
 use bw_results::NetworkSnapshot;
 use clap::Args;
 
-/// The relay that a command is about.
+use super::style::printable;
+use crate::relay_name::RelayName;
+
+/// What helps to find a relay.
 #[derive(Args, Debug)]
 pub(super) struct RelayArgs {
     /// A consensus that tells the addresses of relays, and the nicknames that
@@ -31,135 +32,52 @@ impl RelayArgs {
     }
 }
 
-/// A fingerprint, its beginning, an Ed25519 key, a nickname, or an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RelayName {
-    text: String,
-    kind: Kind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    Fingerprint(Fingerprint),
-    Identity(Ed25519Identity),
-    Address(IpAddr),
-    /// The beginning of a fingerprint, in upper case, or a nickname, or either.
-    Short {
-        digits: bool,
-        nickname: bool,
-    },
-}
-
-/// So many digits of a fingerprint must be given.
-const LEAST_DIGITS: usize = 4;
-
-impl FromStr for RelayName {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let unmarked = text.strip_prefix('$').unwrap_or(text);
-        let kind = if let Ok(fingerprint) = text.parse() {
-            Kind::Fingerprint(fingerprint)
-        } else if let Ok(identity) = text.parse() {
-            Kind::Identity(identity)
-        } else if let Ok(address) = text.trim_matches(['[', ']']).parse() {
-            Kind::Address(address)
-        } else {
-            let is_hex = unmarked.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let digits = is_hex && (LEAST_DIGITS..40).contains(&unmarked.len());
-            let nickname = (1..=19).contains(&text.len())
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            if !digits && !nickname {
-                return Err(
-                    "a fingerprint or at least 4 digits of one, an Ed25519 key, a nickname or \
-                     an address expected",
-                );
-            }
-            Kind::Short { digits, nickname }
-        };
-        Ok(Self {
-            text: unmarked.to_owned(),
-            kind,
-        })
+/// The index of the relay's line in a file; none if it is not there.
+///
+/// # Errors
+/// If several relays of the file are called so, or an address cannot be looked up.
+pub(super) fn find(
+    name: &RelayName,
+    document: &Document<'_>,
+    network: Option<&NetworkSnapshot>,
+) -> anyhow::Result<Option<usize>> {
+    let index = document.index();
+    if let Some(fingerprint) = name.fingerprint() {
+        return Ok(index.by_fingerprint(&fingerprint));
     }
-}
-
-impl RelayName {
-    /// The index of the relay's line in a file; none if it is not there.
-    ///
-    /// # Errors
-    /// If several relays are called so, or an address cannot be looked up.
-    pub(super) fn find(
-        &self,
-        document: &Document<'_>,
-        network: Option<&NetworkSnapshot>,
-    ) -> anyhow::Result<Option<usize>> {
-        let index = document.index();
-        match &self.kind {
-            Kind::Fingerprint(fingerprint) => Ok(index.by_fingerprint(fingerprint)),
-            Kind::Identity(identity) => Ok(index.by_identity(identity)),
-            Kind::Address(address) => {
-                let Some(network) = network else {
-                    bail!("bandwidth files have no addresses: tell them with --consensus FILE");
-                };
-                let at = network
-                    .relays
-                    .iter()
-                    .filter(|relay| relay.address == Some(*address));
-                self.only(at.map(|relay| relay.fingerprint), document)
-            }
-            Kind::Short { digits, nickname } => {
-                let begins = |relay: Fingerprint| {
-                    *digits
-                        && relay
-                            .to_string()
-                            .starts_with(&self.text.to_ascii_uppercase())
-                };
-                let is_called = |name: &str| *nickname && name.eq_ignore_ascii_case(&self.text);
-                let in_file = document.relays().filter_map(|line| {
-                    let relay = line.fingerprint()?;
-                    let name = line.nick().value().unwrap_or_default();
-                    (begins(relay) || is_called(&name)).then_some(relay)
-                });
-                let known = network.map_or(&[][..], |network| &network.relays);
-                let in_network = known
-                    .iter()
-                    .filter(|relay| is_called(&relay.nickname))
-                    .map(|relay| relay.fingerprint);
-                self.only(in_file.chain(in_network), document)
-            }
+    if let Some(identity) = name.ed25519() {
+        return Ok(index.by_identity(&identity));
+    }
+    if name.address().is_some() && network.is_none() {
+        bail!("bandwidth files have no addresses: tell them with --consensus FILE");
+    }
+    let mut found = Vec::new();
+    for line in document.relays() {
+        let Some(relay) = line.fingerprint() else {
+            continue;
+        };
+        let nickname = line.nick().value().unwrap_or_default();
+        let facts = network.and_then(|network| network.relay(&relay));
+        let is_there =
+            name.address().is_some() && facts.is_some_and(|facts| facts.address == name.address());
+        if is_there
+            || name.is_short_for(relay, &nickname)
+            || facts.is_some_and(|facts| name.is_short_for(relay, &facts.nickname))
+        {
+            found.push((relay, printable(&nickname)));
         }
     }
-
-    /// The line of the only one of these relays that is in the file.
-    fn only(
-        &self,
-        relays: impl Iterator<Item = Fingerprint>,
-        document: &Document<'_>,
-    ) -> anyhow::Result<Option<usize>> {
-        let index = document.index();
-        let mut relays: Vec<Fingerprint> = relays
-            .filter(|relay| index.by_fingerprint(relay).is_some())
-            .collect();
-        relays.sort_unstable();
-        relays.dedup();
-        match &relays[..] {
-            [] => Ok(None),
-            [only] => Ok(index.by_fingerprint(only)),
-            several => {
-                let shown: Vec<String> = several.iter().take(5).map(|id| id.to_string()).collect();
-                let more = if several.len() > shown.len() {
-                    ", ..."
-                } else {
-                    ""
-                };
-                bail!(
-                    "{} relays are {}: say which by its fingerprint: {}{more}",
-                    several.len(),
-                    self.text,
-                    shown.join(", ")
-                )
-            }
+    found.sort();
+    found.dedup_by_key(|(relay, _)| *relay);
+    match &found[..] {
+        [] => Ok(None),
+        [(only, _)] => Ok(index.by_fingerprint(only)),
+        several => {
+            let several: Vec<_> = several
+                .iter()
+                .map(|(relay, nick)| (*relay, &**nick))
+                .collect();
+            Err(name.is_of_several(&several).into())
         }
     }
 }
@@ -176,21 +94,20 @@ mod tests {
 
     fn find(name: &str) -> Result<Option<u64>, String> {
         let document = Document::parse(FILE.as_bytes());
-        let name: RelayName = name.parse()?;
-        let line = name
-            .find(&document, None)
-            .map_err(|error| error.to_string())?;
-        Ok(line
-            .and_then(|line| document.relay(line)?.bandwidth())
+        let line =
+            super::find(&name.parse()?, &document, None).map_err(|error| error.to_string())?;
+        let relay = line.and_then(|line| document.relay(line));
+        Ok(relay
+            .and_then(|relay| relay.bandwidth())
             .map(|bw| bw.value()))
     }
 
     #[test]
     fn names_of_all_kinds() {
         for (name, bw) in [
-            ("ABCE", 2),
-            ("$ABCD", 1),
-            ("abce0000", 2),
+            ("ABCE0000", 2),
+            ("$ABCD000000", 1),
+            ("abcd", 3),
             ("none", 4),
             ("$1111111111111111111111111111111111111111", 4),
         ] {
@@ -198,7 +115,7 @@ mod tests {
         }
         assert_eq!(find("nobody"), Ok(None));
         assert_eq!(find(&"F".repeat(40)), Ok(None));
-        for name in ["$ABC", "no-nick", "", "x\u{1b}"] {
+        for name in ["no-nick", "", "x\u{1b}"] {
             assert!(find(name).is_err(), "{name}");
         }
     }
@@ -231,7 +148,9 @@ mod tests {
         let document = Document::parse(FILE.as_bytes());
         for name in ["192.0.2.1", "other"] {
             let name: RelayName = name.parse().unwrap();
-            let line = name.find(&document, Some(&network)).unwrap().unwrap();
+            let line = super::find(&name, &document, Some(&network))
+                .unwrap()
+                .unwrap();
             assert_eq!(
                 document.relay(line).unwrap().bandwidth().unwrap().value(),
                 2

@@ -12,9 +12,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::input::{Input, Reading, for_each_input};
-use super::relay_name::{RelayArgs, RelayName};
+use super::relay_name::{RelayArgs, find};
 use super::style::printable;
 use super::{Output, verdict};
+use crate::relay_name::RelayName;
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
@@ -72,7 +73,7 @@ fn show_relay(
     output: &mut Output<'_>,
 ) -> anyhow::Result<bool> {
     let document = input.document;
-    let line = name.find(document, network)?;
+    let line = find(name, document, network)?;
     let Some(line) = line.and_then(|line| document.relay(line)) else {
         return Ok(false);
     };
