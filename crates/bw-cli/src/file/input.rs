@@ -16,7 +16,8 @@ use crate::exit::{is_broken_pipe, text};
 pub(super) struct Reading {
     /// Where files end that follow each other outside of archives.
     pub(super) boundary: Boundary,
-    /// Whether what is no bandwidth file is looked at too.
+    /// Whether what is no bandwidth file is looked at too; members of archives
+    /// never are.
     pub(super) anything: bool,
 }
 
@@ -141,11 +142,7 @@ fn for_each_document(
         for_each_member(source, |name, content| -> Result<(), Stop> {
             members += 1;
             let name = format!("{shown}:{}", printable(name));
-            let in_archive = Reading {
-                boundary: Boundary::Annotation,
-                ..reading
-            };
-            match for_each_after_another(content, in_archive, &name, true, visit) {
+            match for_each_after_another(content, Reading::SEVERAL, &name, true, visit) {
                 Err(Stop::Unreadable(error)) if error.is::<NoBandwidthFile>() => {
                     left_out += 1;
                     tell(&error).map_err(Stop::Visitor)
