@@ -732,7 +732,68 @@ fn any_outcomes() -> impl Strategy<Value = Vec<Outcome>> {
     })
 }
 
+/// 200 relays of 1 to 4 MB/s, and three measurements of each.
+fn usual() -> (NetworkSnapshot, Vec<Outcome>) {
+    let relays: Vec<_> = (0..200)
+        .map(|n| relay(n, 1_000_000 + n * 15_000, 1 << 30, 1 << 30))
+        .collect();
+    let outcomes = relays.iter().flat_map(|relay| {
+        let observed = relay.descriptor.unwrap().observed.value();
+        (1..=3).map(move |age| measured(relay, observed * (19 + age) / 20, 1_000_000, age * 3_600))
+    });
+    (network(relays.clone()), outcomes.collect())
+}
+
 proptest! {
+    /// Whatever one record says: it neither stops the file, nor moves what the
+    /// other relays get by more than 2 %, in a network of 200.
+    #[test]
+    fn one_record_moves_no_other_relay(
+        number in 0..200_u64,
+        (bytes, micros) in (any_bandwidth(), prop_oneof![Just(0), Just(1), 1..10_000_000_u64, any::<u64>()]),
+        (observed, rate) in (any_bandwidth(), any_bandwidth()),
+        ended in prop_oneof![NOW * 1_000 - 9_000_000..NOW * 1_000, any::<u64>()],
+        success in any::<bool>(),
+    ) {
+        let (network, mut outcomes) = usual();
+        let mut options = AggregateOptions::default();
+        options.until = Some(UnixMillis::from_secs(NOW + 3_600));
+        options.since = Some(UnixMillis::from_secs(NOW - 28 * 86_400));
+        let made = |outcomes: &[Outcome]| {
+            scale(&aggregates_with(options.clone(), &network, outcomes), &ScaleOptions::default())
+        };
+        let before = made(&outcomes);
+        let target = relay(number, observed, rate, rate);
+        let mut hostile = if success {
+            measured(&target, bytes, micros, 0)
+        } else {
+            failed(&target, Stage::Extend, FailureKind::Timeout, 0)
+        };
+        match &mut hostile {
+            Outcome::Measured(measurement) => measurement.ended = UnixMillis::new(ended),
+            Outcome::Failed(failure) => failure.ended = UnixMillis::new(ended),
+        }
+        outcomes.push(hostile);
+        let after = made(&outcomes);
+        for (before, after) in before.relays.iter().zip(&after.relays) {
+            let (Answer::Weight(one), Answer::Weight(other)) = (before.answer, after.answer) else {
+                panic!("all have a weight: {after:?}")
+            };
+            let factor = other.limited / one.limited;
+            let is_target = after.aggregate.fingerprint == target.fingerprint;
+            prop_assert!(is_target || (factor - 1.0).abs() < 0.02, "{factor}");
+        }
+        let facts = FileFacts::new("x", "0");
+        let published = before.to_bandwidth_file(&facts).unwrap().build().unwrap();
+        prop_assert!(after.to_bandwidth_file(&facts).unwrap().build().is_ok());
+        let mut limits = SanityLimits::default();
+        // Those of the made-up consensus mean nothing.
+        limits.max_total_against_consensus = f64::INFINITY;
+        let previous = PreviousFile::parse(&published);
+        let sanity = after.sanity(Some(&previous), UnixMillis::from_secs(NOW), &limits);
+        prop_assert!(sanity.is_fit(), "{:?}", sanity.problems);
+    }
+
     #[test]
     fn the_order_of_outcomes_makes_no_difference(
         relays in any_relays(),

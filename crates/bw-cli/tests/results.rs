@@ -102,12 +102,16 @@ fn line(number: u16, round: u16) -> Value {
 
 /// The home of an sbws that has measured each relay three times today.
 fn write_home(place: &Place) {
+    write_home_of(place, HONEST + HOSTILE);
+}
+
+fn write_home_of(place: &Place, relays: u16) {
     let (mut lines, mut consensus, mut descriptors) = (String::new(), String::new(), String::new());
     consensus.push_str(
         "network-status-version 3\nvote-status consensus\nvalid-after 2026-11-20 12:00:00\n\
          fresh-until 2026-11-20 13:00:00\nvalid-until 2026-11-20 15:00:00\n",
     );
-    for number in 0..HONEST + HOSTILE {
+    for number in 0..relays {
         for round in 0..3 {
             writeln!(lines, "{}", line(number, round)).unwrap();
         }
@@ -315,20 +319,87 @@ fn every_hostile_value_at_once_moves_no_honest_weight() {
     assert!(code == 0 && !list.contains('\u{1b}'), "{list}");
 }
 
-#[test]
-fn what_bwscan_writes_gives_no_warning_and_has_its_keys() {
-    let place = Place::new();
-    write_home(&place);
-    place.import("data");
-    assert_eq!(place.generate("data", &[]).0, 0);
+/// That `file check` has nothing to say of the latest file.
+fn check(place: &Place, what: &str) {
     let file = place.text("data/v3bw/latest.v3bw");
     let (code, out, text) = place.run(&["file", "check", "--now", "1795177800", &file]);
-    assert_eq!(code, 0, "{out}{text}");
-    assert_eq!(out.matches(" 0 errors, 0 warnings").count(), 3, "{out}");
-    // The consensus tells no Ed25519 identities: they are those of the descriptors.
+    assert_eq!(code, 0, "{what}: {out}{text}");
+    assert_eq!(
+        out.matches(" 0 errors, 0 warnings").count(),
+        3,
+        "{what}: {out}"
+    );
+}
+
+#[test]
+fn what_bwscan_writes_gives_no_warning() {
+    // So few that a twentieth of the whole is less than an equal share.
+    for relays in [3, 13, HONEST] {
+        let place = Place::new();
+        write_home_of(&place, relays);
+        place.import("data");
+        for scale in ["torflow", "torflow-pid", "sbws", "linear", "raw"] {
+            let (code, _, text) = place.generate("data", &["--scale", scale, "--force"]);
+            assert_eq!(code, 0, "{text}");
+            check(&place, scale);
+        }
+        let few = ["--min-measurements", "9", "--force"];
+        assert_eq!(place.generate("data", &few).0, 1);
+        check(&place, "nothing to vote with");
+    }
+}
+
+#[test]
+fn a_relay_that_left_the_consensus_keeps_the_state_of_the_controller() {
+    let place = Place::new();
+    write_home_of(&place, 30);
+    place.import("data");
+    let pid = ["--scale", "torflow-pid"];
+    assert_eq!(place.generate("data", &pid).0, 0);
+    let state = |file: &[u8]| {
+        let document = Document::parse(file);
+        let line = document
+            .relays()
+            .find(|line| line.fingerprint() == Some(fingerprint(4)));
+        let line = line.unwrap();
+        assert!(line.pid_bw().value().is_some());
+        (
+            line.bandwidth(),
+            line.pid_bw().value(),
+            line.pid_error().value(),
+            line.is_voted(),
+        )
+    };
+    let (weight, bw, error, voted) = state(&place.latest("data"));
+    assert!(voted);
+    let text = std::fs::read_to_string(place.path("sbws/tor/cached-consensus")).unwrap();
+    let entry = text.find("r r4 ").unwrap()..text.find("r r5 ").unwrap();
+    let consensus = place.text("consensus");
+    std::fs::write(
+        &consensus,
+        text[..entry.start].to_owned() + &text[entry.end..],
+    )
+    .unwrap();
+    let descriptors = place.text("sbws/tor/cached-descriptors");
+    let without = ["--consensus", &consensus, "--descriptors", &descriptors];
+    for _ in 0..2 {
+        let (code, _, text) = place.generate("data", &[&pid[..], &without].concat());
+        assert_eq!(code, 0, "{text}");
+        assert_eq!(state(&place.latest("data")), (weight, bw, error, false));
+        check(&place, "with a relay that is away");
+    }
+    assert_eq!(place.generate("data", &pid).0, 0);
+    assert_eq!(state(&place.latest("data")), (weight, bw, error, true));
+}
+
+#[test]
+fn lines_have_the_identities_of_cached_descriptors() {
+    let place = Place::new();
+    write_home_of(&place, 30);
+    place.import("data");
+    assert_eq!(place.generate("data", &[]).0, 0);
     let file = place.latest("data");
-    let document = Document::parse(&file);
-    for line in document.relays() {
+    for line in Document::parse(&file).relays() {
         let relay = line.fingerprint().unwrap();
         let number = u16::from_be_bytes([relay.as_bytes()[0], relay.as_bytes()[1]]);
         assert_eq!(line.identity(), Some(key(number)));
