@@ -119,7 +119,7 @@ impl fmt::Display for Reason {
             ),
             Self::Implausible { limit, basis } => write!(
                 f,
-                "all its rates are beyond {} B/s, the most that {} lets believe",
+                "all its rates are beyond {} B/s, the most that is believed by {}",
                 limit.value(),
                 basis.as_str()
             ),

@@ -224,7 +224,7 @@ fn every_reason() {
     assert!(
         implausible
             .to_string()
-            .contains("2000000 B/s, the most that its descriptor"),
+            .contains("2000000 B/s, the most that is believed by its descriptor"),
         "{implausible}"
     );
     assert_eq!(reason(&scaled, &relays[7]), Reason::NoDescriptor);

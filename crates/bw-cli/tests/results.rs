@@ -315,6 +315,11 @@ fn every_hostile_value_at_once_moves_no_honest_weight() {
     std::fs::remove_file(place.path("hostile/v3bw/latest.v3bw")).unwrap();
     let (code, _, text) = place.generate("hostile", &["--scale", "torflow-pid"]);
     assert_eq!((code, text.as_str()), (0, ""));
+    let (relay, data) = (fingerprint(HONEST).to_string(), place.text("hostile"));
+    let (code, out, text) = place.run(&["explain", &relay, "--now", NOW, "--data-dir", &data]);
+    assert_eq!(code, 0, "{text}");
+    let said = "the most that is believed by its other measurements";
+    assert!(out.contains(said), "{out}");
     let (code, list, _) = place.run(&["list", "--data-dir", &place.text("hostile")]);
     assert!(code == 0 && !list.contains('\u{1b}'), "{list}");
 }

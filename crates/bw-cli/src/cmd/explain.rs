@@ -74,7 +74,7 @@ impl Attempt {
             Use::Remeasured => format!("measured again: {reason}"),
             Use::Failed => "failed".to_owned(),
             Use::Excused => format!("failed, through the {reason}'s fault"),
-            Use::NoRate => "left out: no usable rate".to_owned(),
+            Use::NoRate => "left out: no rate that is believed".to_owned(),
             Use::AheadOfClock => "left out: dated ahead of the clock".to_owned(),
             Use::TooClose => "left out: too close to the others".to_owned(),
             Use::TooFew => "left out: too few of them".to_owned(),
@@ -294,6 +294,18 @@ fn print_steps(
             line(&format!("mean of {count} rates"), statistics.mean)?;
             line("median", statistics.median)?;
             line("mean of those not below the mean", statistics.filtered)?;
+            if aggregate.counts.implausible_rates > 0 {
+                let limit = aggregate.rate_limit;
+                line(
+                    "rates left out",
+                    format!(
+                        "{} beyond {:.0} B/s, the most that is believed by {}",
+                        aggregate.counts.implausible_rates,
+                        limit.rate,
+                        limit.basis.as_str()
+                    ),
+                )?;
+            }
             if let Some(bound) = &aggregate.lower_bound
                 && aggregate
                     .rates
