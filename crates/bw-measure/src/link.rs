@@ -81,6 +81,10 @@ const LONGEST_RAMP: Duration = Duration::from_secs(2);
 const GROWS: f64 = 1.15;
 /// A reservation that no payload backs is given up after this.
 const UNBACKED: Duration = Duration::from_secs(3);
+/// Whoever takes this share of the link is sampled shorter while others wait.
+const LARGE: f64 = 0.2;
+/// How much of what is otherwise enough is enough then: 0.6 s.
+const SHORT_SAMPLE: f64 = 0.6;
 /// What is kept free for wrong guesses, in standard deviations of all rates not yet seen.
 const CAUTION: f64 = 0.5;
 /// Whoever has this share of the link has the link.
@@ -432,6 +436,8 @@ impl Lease {
         }
         let waits = |one: &Member| matches!(one.phase, Phase::Waiting(_));
         let is_wanted = state.members.values().any(waits);
+        let own = state.members.get(&self.id).and_then(Member::flowing);
+        let is_large = own.is_some_and(|flow| flow.present() >= LARGE * rate);
         let others: f64 = state
             .members
             .iter()
@@ -440,19 +446,19 @@ impl Lease {
             .sum();
         Notice {
             stops: matches!(state.phase(self.id), Some(Phase::Flowing(flow)) if flow.stopped),
-            is_wanted,
+            enough: is_wanted.then_some(if is_large { SHORT_SAMPLE } else { 1.0 }),
             has_all: others <= (1.0 - WHOLE) * rate,
         }
     }
 }
 
 /// What the link tells a measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Notice {
     /// The link cannot carry it: it stops.
     pub(crate) stops: bool,
-    /// Others wait: it may stop as soon as it has shown enough.
-    pub(crate) is_wanted: bool,
+    /// Others wait: it stops as soon as it has shown this share of what is enough.
+    pub(crate) enough: Option<f64>,
     /// It has the link to itself.
     pub(crate) has_all: bool,
 }

@@ -241,6 +241,20 @@ const SEARCHES: u32 = 8;
 /// What is kept free of what a target is expected to take of a destination, where many
 /// measurements meet: some of them are still opening their circuits.
 const EVEN: f64 = 0.7;
+/// The rate for which one circuit is trusted, in bytes per second: over 160 ms of round trip
+/// tor's congestion window let one alone carry 1.5 MB/s after two seconds, 3 MB/s after six.
+const PER_CIRCUIT: f64 = 1_500_000.0;
+/// So many circuits side by side find a faster relay's rate; more cost more than they tell.
+const SIDE_BY_SIDE: f64 = 3.0;
+
+/// Over how many circuits, at least, helpers that carry `need` together are to be spread.
+fn circuits(need: f64, disputed: bool) -> f64 {
+    if disputed {
+        SIDE_BY_SIDE
+    } else {
+        (need / PER_CIRCUIT).ceil().clamp(1.0, SIDE_BY_SIDE)
+    }
+}
 
 impl<P: HelperPolicy> Scheduler<P> {
     /// A scheduler without relays to measure, against `destinations`.
@@ -621,12 +635,14 @@ impl<P: HelperPolicy> Scheduler<P> {
         let attainable = self.reservations.attainable(self.limits.helpers);
         let need = self.need(relay, expected).min(0.9 * attainable);
         let reservations = &self.reservations;
-        let room = |index: usize| reservations.available(index, usage);
+        let pending = self.queue.get(priority);
+        let disputed = pending.is_some_and(|pending| pending.evidence.is_disputed());
+        let circuits = circuits(need, disputed);
+        let room = |index: usize| reservations.available(index, usage).min(need / circuits);
         let port = self
             .destinations
             .get(destination)
             .map_or(0, Destination::port);
-        let pending = self.queue.get(priority);
         let natural = self.limits.placement.positions();
         let mut request = HelperRequest {
             snapshot: &self.snapshot,

@@ -25,7 +25,7 @@ const SETTLING: usize = 10;
 const WITHHELD: Duration = Duration::from_millis(1500);
 /// A flow of which something waits to be read for so long brings what is queued, not what the
 /// path carries.
-const QUEUED: Duration = Duration::from_millis(200);
+const QUEUED: Duration = Duration::from_millis(500);
 /// How many of the longest silences a transfer may last in all.
 const STALLS: u32 = 3;
 
@@ -390,7 +390,8 @@ where
         if let Some(stop) = stop.flatten() {
             return Some(Ending::of(stop, self.run));
         }
-        if self.suffices && (notice.stops || notice.is_wanted) {
+        let wanted = notice.enough.is_some_and(|enough| progress >= enough);
+        if wanted || (self.suffices && notice.stops) {
             return Some(Ending::of(StopReason::TimeLimit, self.run));
         }
         let longest = self.measurer.options.stall * STALLS;

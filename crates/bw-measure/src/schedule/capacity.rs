@@ -38,6 +38,14 @@ const KNOWN: f64 = 0.15;
 /// How far a rate may be from what a relay says of itself and nobody measured.
 const CLAIMED: f64 = 1.0;
 
+/// How far it may be from what relays typically carry, if nothing is said of it.
+pub(super) const UNKNOWN: f64 = 1.2;
+
+/// A first measurement is doubted that is so many standard deviations below what is promised.
+const UNLIKELY: f64 = 2.5;
+/// Below this share of what is promised it is doubted even where promises are worth little.
+const POOR: f64 = 0.4;
+
 /// What consensus and descriptor promise of a relay, in bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Promise {
@@ -83,7 +91,7 @@ impl Expectation {
             return Self {
                 low: middle / 2.0,
                 middle,
-                spread: CLAIMED,
+                spread: UNKNOWN,
             };
         };
         let factor = scale.ratio();
@@ -171,6 +179,11 @@ impl Scale {
     /// What measurements find for each byte that is promised.
     pub(super) fn ratio(&self) -> f64 {
         self.ratios.median(Self::RATIO.ln()).exp()
+    }
+
+    /// Below which share of what is promised a relay's first measurement is doubted.
+    pub(super) fn poor(&self) -> f64 {
+        (-UNLIKELY * self.spread()).exp().max(POOR)
     }
 
     fn spread(&self) -> f64 {

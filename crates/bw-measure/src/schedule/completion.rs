@@ -113,7 +113,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         let Some((priority, mut pending)) = running.pending else {
             return control(Outcome::Measured(measurement));
         };
-        let promised = promise.map_or(0.0, |promise| promise.low * self.scale.ratio());
+        let least = self.scale.ratio() * self.scale.poor();
+        let least = promise.map_or(0.0, |promise| promise.low * least);
         let judgement = match rate {
             Some(rate) => {
                 let record = Record {
@@ -122,7 +123,7 @@ impl<P: HelperPolicy> Scheduler<P> {
                     helpers: measurement.attempt.helpers.clone(),
                     bound: self.bound(&measurement, rate),
                 };
-                pending.evidence.judge(record, promised)
+                pending.evidence.judge(record, least)
             }
             None => pending.evidence.throttle(),
         };

@@ -10,9 +10,6 @@ use crate::RunId;
 const ROSE: f64 = 2.0;
 /// By which factor it may be below: a helper that wants to harm its rivals has to stay within.
 const FELL: f64 = 4.0 / 3.0;
-/// Below which share of what consensus and descriptor promise at least a relay's first
-/// measurement is doubted.
-const POOR: f64 = 0.4;
 /// How near, as a factor, two measurements confirm each other.
 const AGREE: f64 = 1.25;
 /// How many measurements there are at most before the middle one is taken.
@@ -98,9 +95,14 @@ impl Evidence {
         }
     }
 
-    /// Judges a further record; consensus and descriptor promise `promised` at least.
-    pub(super) fn judge(&mut self, record: Record, promised: f64) -> Judgement {
-        let reason = self.doubt(&record, promised);
+    /// Whether something contradicts what was known: other helpers, and more of them, decide.
+    pub(super) fn is_disputed(&self) -> bool {
+        self.records.iter().any(|one| one.bound.is_none())
+    }
+
+    /// Judges a further record; a first one below `least` is doubted.
+    pub(super) fn judge(&mut self, record: Record, least: f64) -> Judgement {
+        let reason = self.doubt(&record, least);
         let is_links = record.bound == Some(Blame::Scanner);
         let newest = self.records.len();
         self.records.push(record);
@@ -128,7 +130,7 @@ impl Evidence {
     }
 
     /// Why a record is not believed.
-    fn doubt(&self, record: &Record, promised: f64) -> Option<Remeasure> {
+    fn doubt(&self, record: &Record, least: f64) -> Option<Remeasure> {
         match record.bound {
             Some(Blame::Destination) => return Some(Remeasure::DestinationBound),
             Some(_) => return Some(Remeasure::HelperBound),
@@ -139,7 +141,7 @@ impl Evidence {
         let doubtful = self.records.iter().any(carries_more)
             || match self.previous {
                 Some(previous) => rate > previous * ROSE || rate * FELL < previous,
-                None => rate < promised * POOR,
+                None => rate < least,
             };
         let mut free = self.records.iter().filter(|one| one.bound.is_none());
         let confirmed = free.any(|one| near(one.rate, rate));
@@ -193,7 +195,7 @@ mod tests {
         for (run, &rate) in (1..).zip(rates) {
             assert_eq!(value, None, "decided before the last");
             let bound = (rate >= ceiling).then_some(Blame::Helper);
-            let judgement = evidence.judge(record(run, rate, bound), 100.0);
+            let judgement = evidence.judge(record(run, rate, bound), 40.0);
             verdicts.push(judgement.verdict);
             for (RunId(run), verdict) in judgement.revised {
                 verdicts[run as usize - 1] = verdict;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bw_file::Fingerprint;
 use bw_results::RelayFacts;
 
-use super::capacity::Expectation;
+use super::capacity::{Expectation, UNKNOWN};
 
 /// The budget of one relay.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,8 @@ struct Budget {
     reserved: f64,
     /// In how many running measurements it helps.
     helping: u32,
+    /// The most that it was seen to carry as a helper, in bytes per second.
+    seen: f64,
     /// Bytes that passed through it as a helper.
     total: u64,
     /// It is being measured: nobody else may use it.
@@ -73,7 +75,7 @@ pub(super) enum Use {
 }
 
 /// From which share of what it is expected to carry a helper counts as full.
-const FULL: f64 = 0.9;
+const FULL: f64 = 0.8;
 /// From which share of an even part of it a measurement has its part: circuits differ.
 const FAIR: f64 = 0.7;
 /// How often a helper may slow a measurement before it is set aside.
@@ -119,6 +121,7 @@ impl Reservations {
                 expected: expect(relay),
                 reserved: 0.0,
                 helping: 0,
+                seen: 0.0,
                 total: 0,
                 target: false,
                 claimed: false,
@@ -272,6 +275,10 @@ impl Reservations {
         let Some(budget) = self.get(helper) else {
             return 0.0;
         };
+        if budget.expected.spread >= UNKNOWN {
+            // All that counts is what it was seen to carry.
+            return (budget.seen - others).max(rate);
+        }
         let carries = budget.expected.middle;
         let is_full = rate + others >= FULL * carries;
         let has_share = rate * f64::from(budget.helping.max(1)) >= FAIR * carries;
@@ -300,6 +307,9 @@ impl Reservations {
 
     /// Notes that `helper` carried `rate`, maybe not all that it can.
     pub(super) fn carried(&mut self, helper: &Fingerprint, rate: f64) {
+        if let Some(budget) = self.get_mut(helper) {
+            budget.seen = budget.seen.max(rate);
+        }
         if let Some(expected) = self.expectation(helper)
             && rate > expected.low
         {
