@@ -644,7 +644,9 @@ mod tests {
     fn help_tells_what_to_do() {
         use clap::CommandFactory;
         let program = Args::command();
-        for command in all(&program) {
+        let commands = program.get_subcommands();
+        let commands = commands.filter(|one| one.get_name() != "file");
+        for command in commands.flat_map(all).chain([&program]) {
             let arguments = command.get_arguments().filter_map(clap::Arg::get_help);
             for help in arguments.chain(command.get_about()) {
                 let help = help.to_string();
