@@ -136,17 +136,32 @@ impl Store {
     /// # Errors
     /// If the store fails. An unknown scan has no outcomes.
     pub fn records_of(&self, scan: &ScanId, relay: &Fingerprint) -> Result<Vec<Record>> {
-        let filter = Filter::all().scans([*scan]).relay(*relay);
-        let mut records = Vec::new();
-        let _ = self.for_each_outcome(&filter, |stored| {
-            records.push(Record {
-                id: stored.id,
-                outcome: stored.value,
-                verdict: stored.verdict,
-            });
-            ControlFlow::<()>::Continue(())
-        })?;
-        Ok(records)
+        self.read(|connection| {
+            // Not through `for_each_row`, which looks all scans and relays up: a
+            // scan asks for thousands of relays one by one.
+            let mut statement = connection.prepare_cached(
+                "SELECT outcome.identity, data, verdict, verdict_reason
+                 FROM outcome JOIN outcome_record USING (id)
+                 WHERE scan = (SELECT id FROM scan WHERE identity = ?1)
+                    AND relay = (SELECT id FROM relay WHERE fingerprint = ?2)
+                 ORDER BY outcome.id",
+            )?;
+            let mut rows = statement.query([scan.as_bytes().as_slice(), relay.as_bytes()])?;
+            let mut codec = None;
+            let mut records = Vec::new();
+            while let Some(row) = rows.next()? {
+                let codec = match &mut codec {
+                    Some(codec) => codec,
+                    none => none.insert(OutcomeCodec::new()?),
+                };
+                records.push(Record {
+                    id: OutcomeId::from_bytes(row.get(0)?),
+                    outcome: codec.decode(bytes(row, 1)?)?,
+                    verdict: read_verdict(row, 2)?,
+                });
+            }
+            Ok(records)
+        })
     }
 
     /// Shows each selected outcome to `visit`, with its raw samples, in the
@@ -310,7 +325,7 @@ fn for_each_row<T, B>(
     while let Some(row) = rows.next()? {
         let (scan, scanner) = scans.get(&row.get(1)?).ok_or_else(missing)?;
         let fingerprint = relays.get(&row.get(2)?).ok_or_else(missing)?;
-        let verdict = read_verdict(row)?;
+        let verdict = read_verdict(row, 3)?;
         let stored = Stored {
             id: OutcomeId::from_bytes(row.get(0)?),
             scan: *scan,
@@ -350,10 +365,14 @@ fn optional_bytes<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<Optio
     Ok(row.get_ref(column)?.as_blob_or_null()?)
 }
 
-fn read_verdict(row: &Row<'_>) -> Result<Verdict, Fault> {
-    let kind = row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?;
+/// The verdict whose kind is in `column`, and its reason in the next one.
+fn read_verdict(row: &Row<'_>, column: usize) -> Result<Verdict, Fault> {
+    let kind = row
+        .get_ref(column)?
+        .as_str()
+        .map_err(rusqlite::Error::from)?;
     let reason = row
-        .get_ref(4)?
+        .get_ref(column + 1)?
         .as_str_or_null()
         .map_err(rusqlite::Error::from)?;
     Verdict::from_names(kind, reason).ok_or_else(|| {
