@@ -1,6 +1,8 @@
 //! A web server for destinations: ranges of a large file that exists nowhere.
 
+mod patient;
 mod receive;
+mod seats;
 mod send;
 mod throttle;
 
@@ -24,12 +26,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::patient::Patient;
 use self::receive::{Reception, drain};
+use self::seats::{Seat, Seats};
 use self::send::{Source, send};
 use self::throttle::Throttle;
 
@@ -38,10 +41,15 @@ const CHUNK: usize = 64 << 10;
 /// Random bytes that the file repeats, shifted: enough that no relay or exit
 /// on the way could compress it.
 const BLOCK: usize = 4 << 20;
-/// As many connections more than are served are told so; further ones are closed.
-const REFUSED: usize = 256;
-/// How long a client may take to shake hands and to send a request.
+/// How long a client may take to shake hands, and then to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same if it is only to be told that there is no place.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest head of a request, and what is read of a body at a time, in bytes.
+const BUFFER: usize = 16 << 10;
+/// What the system keeps of an answer beyond what is on its way to the client, in bytes, so
+/// that it shows soon whether the client takes it.
+const UNSENT: u32 = 128 << 10;
 /// When a client that was refused may come back, in seconds.
 const RETRY_SECONDS: &str = "5";
 
@@ -55,6 +63,8 @@ pub(crate) struct FileServer {
     key: Option<ContentKey>,
     throttle: Throttle,
     connections: usize,
+    /// Of one client.
+    connections_of_one: usize,
 }
 
 impl FileServer {
@@ -69,6 +79,7 @@ impl FileServer {
             key: None,
             throttle: Throttle::default(),
             connections: 1024,
+            connections_of_one: usize::MAX,
         }
     }
 
@@ -85,9 +96,10 @@ impl FileServer {
         self
     }
 
-    /// At most so many connections at a time.
-    pub(crate) fn with_connections(mut self, connections: usize) -> Self {
-        self.connections = connections.min(Semaphore::MAX_PERMITS);
+    /// At most so many connections at a time, and so many of them of one client.
+    pub(crate) fn with_connections(mut self, connections: usize, of_one: usize) -> Self {
+        self.connections = connections;
+        self.connections_of_one = of_one;
         self
     }
 
@@ -98,8 +110,7 @@ impl FileServer {
         tls: Option<TlsAcceptor>,
         cancel: CancellationToken,
     ) {
-        let slots = Arc::new(Semaphore::new(self.connections));
-        let refused = Arc::new(Semaphore::new(REFUSED));
+        let seats = Seats::new(self.connections, self.connections_of_one);
         loop {
             let accepted = tokio::select! {
                 () = cancel.cancelled() => return,
@@ -113,54 +124,61 @@ impl FileServer {
                     continue;
                 }
             };
-            let (slot, busy) = match Arc::clone(&slots).try_acquire_owned() {
-                Ok(slot) => (slot, false),
-                Err(_) => match Arc::clone(&refused).try_acquire_owned() {
-                    Ok(slot) => (slot, true),
-                    Err(_) => continue,
-                },
+            let Some(seat) = seats.take(peer.ip()) else {
+                continue;
             };
-            let _ = stream.set_nodelay(true);
+            tune(&stream);
             let (server, tls, cancel) = (self.clone(), tls.clone(), cancel.clone());
             tokio::spawn(async move {
-                let _slot = slot;
-                let work = async {
-                    match tls {
-                        None => server.connection(stream, peer, busy).await,
-                        Some(tls) => {
-                            match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-                                Ok(Ok(stream)) => server.connection(stream, peer, busy).await,
-                                Ok(Err(error)) => tracing::debug!("{peer}: TLS: {error}"),
-                                Err(_) => tracing::debug!("{peer}: TLS: too slow"),
-                            }
-                        }
-                    }
-                };
-                cancel.run_until_cancelled(work).await;
+                let work = server.client(stream, peer, &seat, tls);
+                let work = seat.activity.gives_way.run_until_cancelled(work);
+                if let Some(None) = cancel.run_until_cancelled(work).await {
+                    tracing::info!("{peer}: closed, as nothing moved and others need the place");
+                }
             });
         }
     }
 
-    async fn connection<S>(self, stream: S, peer: SocketAddr, busy: bool)
+    /// Serves one client.
+    async fn client(
+        self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        seat: &Seat,
+        tls: Option<TlsAcceptor>,
+    ) {
+        let stream = Patient::new(stream, Arc::clone(&seat.activity));
+        let Some(tls) = tls else {
+            return self.connection(stream, peer, seat.is_served).await;
+        };
+        match tokio::time::timeout(head_timeout(seat.is_served), tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.connection(stream, peer, seat.is_served).await,
+            Ok(Err(error)) => tracing::debug!("{peer}: TLS: {error}"),
+            Err(_) => tracing::debug!("{peer}: TLS: too slow"),
+        }
+    }
+
+    async fn connection<S>(self, stream: S, peer: SocketAddr, is_served: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(move |request: Request<Incoming>| {
             let (method, uri) = (request.method().clone(), request.uri().clone());
-            let response = if busy {
+            let response = if is_served {
+                self.answer(request)
+            } else {
                 let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, request);
                 set(&mut response, RETRY_AFTER, RETRY_SECONDS);
                 response
-            } else {
-                self.answer(request)
             };
             tracing::info!("{peer} {method} {uri} {}", response.status().as_u16());
             async move { Ok::<_, Infallible>(response) }
         });
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .keep_alive(!busy)
+            .header_read_timeout(head_timeout(is_served))
+            .max_buf_size(BUFFER)
+            .keep_alive(is_served)
             .serve_connection(TokioIo::new(stream), service)
             .await;
         if let Err(error) = served {
@@ -293,6 +311,23 @@ impl FileServer {
             Requested::Unsatisfiable
         }
     }
+}
+
+/// How long a client may take for a head, and before for a handshake.
+const fn head_timeout(is_served: bool) -> Duration {
+    if is_served {
+        HEAD_TIMEOUT
+    } else {
+        REFUSAL_TIMEOUT
+    }
+}
+
+/// Lets answers go out at once, and no more of them wait in the system than must.
+fn tune(stream: &TcpStream) {
+    // A connection that is already broken shows that later.
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
 }
 
 enum Requested {
@@ -518,10 +553,10 @@ mod tests {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = FileServer::new(10).with_connections(1);
+        let server = FileServer::new(10).with_connections(1, 1);
         tokio::spawn(server.serve(listener, None, CancellationToken::new()));
         let ask = async |request: &str| {
-            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut answer = vec![0; 4096];
             let length = stream.read(&mut answer).await.unwrap();
@@ -546,5 +581,58 @@ mod tests {
                 break;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn clients_that_do_not_read_give_way_and_no_head_is_endless() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = FileServer::new(1 << 30).with_connections(4, 4);
+        tokio::spawn(server.serve(listener, None, CancellationToken::new()));
+        let connect = async |request: &[u8]| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request).await.unwrap();
+            stream
+        };
+        let get = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+        let mut silent = Vec::new();
+        for _ in 0..4 {
+            let mut stream = connect(get).await;
+            // It is served, and then reads no more.
+            assert_eq!(stream.read_u8().await.unwrap(), b'H');
+            silent.push(stream);
+        }
+        // All places are taken, but not for long.
+        let begin = tokio::time::Instant::now();
+        loop {
+            let mut answer = [0; 12];
+            let mut stream = connect(get).await;
+            stream.read_exact(&mut answer).await.unwrap();
+            if &answer == b"HTTP/1.1 200" {
+                break;
+            }
+            assert_eq!(&answer, b"HTTP/1.1 503");
+            assert!(begin.elapsed() < Duration::from_secs(20), "nobody gave way");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        drop(silent);
+
+        let mut stream = connect(b"GET / HTTP/1.1\r\n").await;
+        let endless = async {
+            let mut sent = 0_u64;
+            while stream
+                .write_all(b"x: yyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n")
+                .await
+                .is_ok()
+            {
+                sent += 32;
+                tokio::task::yield_now().await;
+            }
+            sent
+        };
+        let sent = tokio::time::timeout(Duration::from_secs(20), endless).await;
+        // What the system takes of it is not ours.
+        assert!(sent.unwrap() < 16 << 20);
     }
 }

@@ -47,6 +47,8 @@ pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
         .as_deref()
         .map(ContentKey::from_file)
         .transpose()?;
+    let half = args.connections.div_ceil(2);
+    let of_one = args.connections_per_client.unwrap_or(half);
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -59,7 +61,7 @@ pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     FileServer::new(args.size.as_u64())
         .with_key(key)
         .with_rate(rate)
-        .with_connections(args.connections)
+        .with_connections(args.connections, of_one)
         .serve(listener, tls, cancel)
         .await;
     Ok(Exit::Success)

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::patient::Patience;
 use super::throttle::Throttle;
 
 /// No two receipts are closer than this, but for the last.
@@ -20,8 +21,6 @@ const CLOSEST: Duration = Duration::from_millis(25);
 const WORTH: u64 = 32 << 10;
 /// No byte waits longer for its receipt.
 const SLOWEST: Duration = Duration::from_millis(100);
-/// The longest silence of a client.
-const IDLE: Duration = Duration::from_secs(30);
 /// How long a client that was refused may go on sending.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -42,6 +41,7 @@ pub(super) struct Reception<B> {
     /// What was confirmed last, and when; at first nothing was.
     said: Option<u64>,
     said_at: Instant,
+    patience: Patience,
     over: bool,
 }
 
@@ -67,6 +67,7 @@ where
             begin: Instant::now(),
             said: None,
             said_at: Instant::now(),
+            patience: Patience::new(),
             over: false,
         }
     }
@@ -92,14 +93,25 @@ where
         };
         loop {
             if self.unread.is_empty() {
-                let patience = if self.count > said { SLOWEST } else { IDLE };
+                let began = Instant::now();
+                let silence = began + self.patience.left();
+                let due = (self.count > said).then(|| self.said_at + SLOWEST);
+                let until = due.unwrap_or(silence).min(silence);
                 let frame = tokio::select! {
                     frame = self.body.frame() => frame,
-                    () = sleep_until(self.said_at + patience) => {
-                        // Silence, or a receipt that is due.
-                        return (self.count > said).then(|| self.confirm());
+                    () = sleep_until(until) => {
+                        self.patience.waited(began.elapsed(), 0);
+                        if due.is_none() || self.patience.left().is_zero() {
+                            return None;
+                        }
+                        return Some(self.confirm());
                     }
                 };
+                let bytes = frame
+                    .as_ref()
+                    .and_then(|frame| frame.as_ref().ok()?.data_ref());
+                let bytes = bytes.map_or(0, Bytes::len) as u64;
+                self.patience.waited(began.elapsed(), bytes);
                 match frame {
                     Some(Ok(frame)) => self.unread = frame.into_data().unwrap_or_default(),
                     Some(Err(_)) => return None,
@@ -151,4 +163,39 @@ where
 async fn linger<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = timeout(LINGER, rest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For how long an upload lasts whose client sends `bytes` each `pause`; an hour if it
+    /// is not given up.
+    async fn lasts(bytes: usize, pause: Duration) -> Duration {
+        let pieces = unfold((), move |()| async move {
+            tokio::time::sleep(pause).await;
+            let piece = Bytes::from(vec![7; bytes]);
+            Some((Ok::<_, Infallible>(Frame::data(piece)), ()))
+        });
+        let body = StreamBody::new(Box::pin(pieces));
+        let receipts = Receipts::new(None);
+        let reception = Reception::new(body, u64::MAX, None, receipts, Throttle::default());
+        let mut answer = reception.into_body();
+        let begin = Instant::now();
+        let all = async { while answer.frame().await.is_some() {} };
+        let _ = timeout(Duration::from_secs(3600), all).await;
+        begin.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_slowly_is_waited_for_and_who_hardly_sends_is_not() {
+        let secs = Duration::from_secs;
+        assert_eq!(lasts(3000, secs(5)).await, secs(3600), "600 B/s");
+        let drips = lasts(1, secs(29)).await;
+        assert!(drips <= secs(31), "a byte each 29 s: {drips:?}");
+        let slow = lasts(100, secs(1)).await;
+        assert!((secs(30)..secs(60)).contains(&slow), "100 B/s: {slow:?}");
+        let never = lasts(1, secs(7200)).await;
+        assert_eq!(never, secs(30));
+    }
 }
