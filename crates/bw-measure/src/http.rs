@@ -10,6 +10,7 @@ mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bw_results::{FailureKind, Stage, Timings};
 use hyper::StatusCode;
@@ -83,20 +84,26 @@ where
         order: &Order<'_>,
         timings: &mut Timings,
     ) -> Result<Self::Flow, PathError> {
+        let opening = Instant::now();
         let circuit = self.circuits.build(path, &self.timeouts, timings).await?;
         let destination = order.destination;
         let begin = Instant::now();
         let stream = circuit
-            .connect(destination.host(), destination.port(), &self.timeouts)
+            .connect(
+                destination.host(),
+                destination.port(),
+                &self.timeouts.left(opening),
+            )
             .await?;
         timings.begin = Some(begin.elapsed());
         let stream = Watched::new(stream);
         let waiting = stream.waiting();
         let stream = if destination.is_tls() {
             let begin = Instant::now();
-            let stream = timeout(self.timeouts.tls, self.tls.connect(destination, stream))
+            let limit = self.timeouts.left(opening).tls;
+            let stream = timeout(limit, self.tls.connect(destination, stream))
                 .await
-                .map_err(|_| tls_timeout(&self.timeouts))?
+                .map_err(|_| tls_timeout(limit))?
                 .map_err(|error| tls_problem(&error))?;
             timings.tls = Some(begin.elapsed());
             Either::Right(stream)
@@ -151,12 +158,12 @@ fn advice(status: StatusCode) -> &'static str {
     }
 }
 
-fn tls_timeout(timeouts: &StageTimeouts) -> PathError {
+fn tls_timeout(limit: Duration) -> PathError {
     PathError::new(
         Stage::Tls,
         FailureKind::Timeout,
         Fault::Destination,
-        format!("no handshake within {} s", timeouts.tls.as_secs_f64()),
+        format!("no handshake within {} s", limit.as_secs_f64()),
     )
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_results::{Blame, FailureKind, Position, Stage};
+use tokio::time::Instant;
 
 /// The two relays of a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,8 +102,29 @@ pub struct StageTimeouts {
     pub begin: Duration,
     /// The TLS handshake with the web server. Default 20 s.
     pub tls: Duration,
+    /// All stages so far together: a path that is slow in each of them holds up the whole
+    /// measurement. Default 45 s.
+    pub opening: Duration,
     /// From sending the request to the head of the response. Default 20 s.
     pub response: Duration,
+}
+
+impl StageTimeouts {
+    /// The same, with no stage of the opening longer than what is left of it; it began at
+    /// `since`.
+    #[must_use]
+    pub fn left(&self, since: Instant) -> Self {
+        let left = self.opening.saturating_sub(since.elapsed());
+        Self {
+            channel: self.channel.min(left),
+            create: self.create.min(left),
+            extend: self.extend.min(left),
+            begin: self.begin.min(left),
+            tls: self.tls.min(left),
+            opening: left,
+            response: self.response,
+        }
+    }
 }
 
 impl Default for StageTimeouts {
@@ -113,6 +135,7 @@ impl Default for StageTimeouts {
             extend: Duration::from_secs(30),
             begin: Duration::from_secs(20),
             tls: Duration::from_secs(20),
+            opening: Duration::from_secs(45),
             response: Duration::from_secs(20),
         }
     }

@@ -309,3 +309,61 @@ async fn receipts_that_are_held_back_raise_no_rate() {
         }
     }
 }
+
+/// Circuits that take 40 s.
+struct Slow;
+
+impl Circuits for Slow {
+    type Circuit = Self;
+
+    async fn build(
+        &self,
+        _: TwoHops,
+        _: &StageTimeouts,
+        _: &mut Timings,
+    ) -> Result<Self, PathError> {
+        sleep(Duration::from_secs(40)).await;
+        Ok(Self)
+    }
+}
+
+impl Circuit for Slow {
+    type Stream = DuplexStream;
+
+    async fn connect(
+        &self,
+        _: &str,
+        _: u16,
+        timeouts: &StageTimeouts,
+    ) -> Result<DuplexStream, PathError> {
+        assert_eq!(timeouts.begin, Duration::from_secs(5));
+        sleep(Duration::from_secs(2)).await;
+        let (ours, theirs) = duplex(64 << 10);
+        // Whoever is there says nothing.
+        tokio::spawn(async move {
+            let _theirs = theirs;
+            std::future::pending::<()>().await;
+        });
+        Ok(ours)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_slow_in_each_stage_is_not_waited_for_longer_than_for_all() {
+    let transport = HttpTransport::new(Slow, Tls::with_public_roots().unwrap());
+    let relay = |byte| Fingerprint::from_bytes([byte; 20]);
+    let path = TwoHops {
+        entry: relay(1),
+        exit: relay(2),
+    };
+    let destination = Destination::new("https://server.example/file").unwrap();
+    let order = Order::download(&destination, SIZE);
+    let begin = Instant::now();
+    let opened = transport.open(path, &order, &mut Timings::default()).await;
+    let error = opened.unwrap_err();
+    assert_eq!(
+        (error.stage, error.kind),
+        (Stage::Tls, FailureKind::Timeout)
+    );
+    assert_eq!(begin.elapsed(), transport.timeouts.opening);
+}

@@ -91,21 +91,25 @@ impl Circuits for TorCircuits {
             .map_err(|error| local(Stage::Path, &error))?;
         drop(netdir);
 
+        let opening = Instant::now();
+        let limit = timeouts.left(opening).channel;
         let begin = Instant::now();
         let channel = self
             .channels
             .get_or_launch(&entry, ChannelUsage::UserTraffic);
-        let (channel, _) = within(Stage::Channel, timeouts.channel, Fault::Entry, channel).await?;
+        let (channel, _) = within(Stage::Channel, limit, Fault::Entry, channel).await?;
         timings.channel = Some(begin.elapsed());
 
+        let limit = timeouts.left(opening).create;
         let begin = Instant::now();
         let create = create(&channel, &entry, parameters.clone());
-        let tunnel = within(Stage::Create, timeouts.create, Fault::Entry, create).await?;
+        let tunnel = within(Stage::Create, limit, Fault::Entry, create).await?;
         timings.create = Some(begin.elapsed());
         let circuit = TorCircuit {
             tunnel: Arc::new(tunnel),
         };
 
+        let limit = timeouts.left(opening).extend;
         let begin = Instant::now();
         // The entry relays the request, connects to the exit if it has no
         // connection yet, and relays the answer: either may be at fault.
@@ -116,7 +120,7 @@ impl Circuits for TorCircuits {
                 .extend(&exit, parameters)
                 .await
         };
-        within(Stage::Extend, timeouts.extend, Fault::Either, extend).await?;
+        within(Stage::Extend, limit, Fault::Either, extend).await?;
         timings.extend = Some(begin.elapsed());
         Ok(circuit)
     }
