@@ -254,11 +254,12 @@ def rate_of(record):
     return statistics.mean(rates) if rates else None
 
 
-def verdict_of(line, record, measured):
-    verdict = line.get("verdict") or line.get("outcome", {}).get("verdict")
+def verdict_of(line, record):
+    """Kind and reason of what the scheduler thinks of a measurement."""
+    verdict = line.get("verdict")
     if verdict is None:  # of a version that has none
-        verdict = "accepted" if measured and rate_of(record) else "charged"
-    return verdict.get("kind") if isinstance(verdict, dict) else verdict
+        verdict = {"kind": "accepted" if rate_of(record) else "remeasure"}
+    return verdict["kind"], verdict.get("reason", "")
 
 
 @dataclasses.dataclass
@@ -313,9 +314,10 @@ def bwscan(args, one, place, net, server):
             found.failed += 1
             note += f" failed {record['stage']}/{record['kind']}/{record['blame']}"
         else:
-            rate, verdict = rate_of(record), verdict_of(line, record, True)
+            rate, (verdict, reason) = rate_of(record), verdict_of(line, record)
             stops = "+".join(str(t["stop"]) for t in record["transfers"])
-            note += f" {verdict} {(rate or 0) / 1e3:.0f} kB/s, {stops}, {throttled}/{len(slices)} throttled"
+            note += f" {verdict} {reason} {(rate or 0) / 1e3:.0f} kB/s, {stops}, "
+            note += f"{throttled}/{len(slices)} throttled, offered {record.get('offered')}"
             if verdict == "accepted":
                 accepted.setdefault(relay, []).append(rate)
             elif verdict == "lower_bound":
