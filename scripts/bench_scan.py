@@ -568,6 +568,8 @@ def main():
     parser.add_argument("--keep", help="also write each round's records to this directory")
     parser.add_argument("options", nargs="*", help="further options of bwscan scan, after --")
     args = parser.parse_args()
+    # Who ends this program ends its networks too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cells = args.cell or list(all_cells() if args.all else some_cells())
     # sbws scans one network that is near and one that is not, and no other seed's.
     networks = list(dict.fromkeys(one.network for one in cells))
