@@ -24,8 +24,8 @@ const SETTLING: usize = 10;
 /// After so much time in which the link withheld reading the rate is the link's.
 const WITHHELD: Duration = Duration::from_millis(1500);
 /// A flow of which something waits to be read for so long brings what is queued, not what the
-/// path carries.
-const QUEUED: Duration = Duration::from_millis(500);
+/// path carries. A busy machine reads late, but catches up in less.
+const QUEUED: Duration = Duration::from_secs(2);
 /// How many of the longest silences a transfer may last in all.
 const STALLS: u32 = 3;
 
@@ -49,7 +49,9 @@ pub(crate) struct Transferring<'a, T: Transport, F, E> {
     looked: usize,
     /// Whether the run had shown enough when it was last looked at.
     suffices: bool,
-    /// In how much time the link withheld reading.
+    /// Whether the link withheld reading since the slices were last looked at.
+    denied: bool,
+    /// In how much time it did.
     withheld: Duration,
 }
 
@@ -204,6 +206,7 @@ where
             run: 0,
             looked: 0,
             suffices: false,
+            denied: false,
             withheld: Duration::ZERO,
         };
         for (helper, flow) in flows {
@@ -325,7 +328,10 @@ where
                     self.last_byte = now;
                 }
             }
-            News::Withheld => self.meter.withhold(time, index),
+            News::Withheld => {
+                self.meter.withhold(time, index);
+                self.denied = true;
+            }
             // One circuit has all that was asked of it; what the others
             // bring from now on is less than the target can carry.
             News::Complete => return Ok(Some(self.complete())),
@@ -358,7 +364,9 @@ where
         let mut interrupted = false;
         for (index, slice) in slices.iter().enumerate().skip(self.looked) {
             if slice.is_throttled() {
-                self.withheld += Duration::from_micros(slice.micros);
+                if self.denied {
+                    self.withheld += Duration::from_micros(slice.micros);
+                }
                 interrupted |= self.suffices;
                 if !interrupted {
                     self.run = index + 1 + SETTLING;
@@ -366,6 +374,7 @@ where
                 }
             }
         }
+        self.denied = self.meter.is_throttled();
         let fresh = slices.len() - self.looked;
         self.looked = slices.len();
         if self.flows.iter().all(|flow| flow.bytes == 0) {
