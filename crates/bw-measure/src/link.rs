@@ -529,7 +529,7 @@ impl State {
         } else if self.level < QUANTUM * rate {
             let since = *self.short_since.get_or_insert(now);
             if now >= since + PATIENT
-                && let Some(id) = self.dispensable(now)
+                && let Some(id) = self.dispensable()
                 && let Some(Phase::Flowing(flow)) = self.phase(id)
             {
                 flow.stopped = true;
@@ -540,7 +540,7 @@ impl State {
 
     /// The measurement to stop: first one that has shown enough; else the one that exceeds
     /// its reservation most; none if there is only one.
-    fn dispensable(&self, now: Duration) -> Option<RunId> {
+    fn dispensable(&self) -> Option<RunId> {
         let flowing: Vec<(RunId, f64, &Flowing)> = self
             .members
             .iter()
@@ -558,7 +558,6 @@ impl State {
             young.max_by(|a, b| over(a).total_cmp(&over(b)))
         };
         let cheapest = || flowing.iter().min_by_key(|(.., flow)| flow.bytes);
-        let _ = now;
         satisfied
             .or_else(exceeding)
             .or_else(cheapest)

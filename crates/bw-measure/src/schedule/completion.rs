@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bw_file::{BytesPerSecond, Fingerprint};
-use bw_results::{Blame, Failure, FailureKind, Measurement, Outcome, Stage, Transfer, Verdict};
+use bw_results::{
+    Blame, Failure, FailureKind, Measurement, Outcome, Remeasure, Slice, Stage, Transfer, Verdict,
+};
 
 use super::capacity::{Expectation, Promise};
 use super::correction::RECENT;
@@ -42,7 +44,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
         match outcome {
             Outcome::Measured(measurement) => self.measured(id, running, measurement, now),
-            Outcome::Failed(failure) => self.failed(id, running, failure, now),
+            Outcome::Failed(failure) => self.failed(running, failure, now),
         }
     }
 
@@ -144,8 +146,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             }
             None => {
                 self.expect_more(&measurement, &judgement);
-                if !matches!(judgement.verdict, Verdict::Remeasure(reason) if reason == bw_results::Remeasure::Throttled)
-                {
+                if judgement.verdict != Verdict::Remeasure(Remeasure::Throttled) {
                     pending.avoid.extend(&measurement.attempt.helpers);
                 }
                 pending.unfit_since = None;
@@ -182,14 +183,13 @@ impl<P: HelperPolicy> Scheduler<P> {
 
     /// A relay was too fast for its helpers, or for what the link had left.
     fn expect_more(&mut self, measurement: &Measurement, judgement: &Judgement) {
-        use bw_results::Remeasure::{HelperBound, Throttled};
         let Verdict::Remeasure(reason) = judgement.verdict else {
             return;
         };
         let target = measurement.attempt.target.fingerprint;
         let seen = match reason {
-            Throttled => GREW * latest_rate(measurement),
-            HelperBound => GREW * rate_of(measurement).unwrap_or(0.0),
+            Remeasure::Throttled => GREW * latest_rate(measurement),
+            Remeasure::HelperBound => GREW * rate_of(measurement).unwrap_or(0.0),
             _ => return,
         };
         if let Some(expected) = self.reservations.expectation(&target) {
@@ -199,13 +199,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    fn failed(
-        &mut self,
-        id: RunId,
-        running: Running,
-        failure: Failure,
-        now: Duration,
-    ) -> Completion {
+    fn failed(&mut self, running: Running, failure: Failure, now: Duration) -> Completion {
         let Some((priority, mut pending)) = running.pending else {
             self.health.control_failed(Some(&failure), now);
             return control(Outcome::Failed(failure));
@@ -237,7 +231,6 @@ impl<P: HelperPolicy> Scheduler<P> {
             pending.not_before = now + back_off;
             self.queue.insert(priority, pending);
         }
-        let _ = id;
         Completion {
             verdict: if excused {
                 Verdict::Excused(Blame::Destination)
@@ -291,7 +284,7 @@ fn latest_rate(measurement: &Measurement) -> f64 {
     let slices = measurement.transfers.iter().flat_map(|one| &one.slices);
     let free: Vec<_> = slices.filter(|one| !one.is_throttled()).copied().collect();
     let latest = &free[free.len().saturating_sub(SLICES)..];
-    bw_results::Slice::rate_of(latest).unwrap_or(0.0)
+    Slice::rate_of(latest).unwrap_or(0.0)
 }
 
 /// The end of a measurement that only had to show whether anything works.

@@ -141,41 +141,28 @@ async fn check(net: Net, slack: f64) {
     assert!(wrong.is_empty(), "{net:?}: {wrong:?}");
 }
 
+/// The same of two networks.
+async fn check_both(relays: usize, delays: (u64, u64), slack: f64) {
+    for seed in [3, 7] {
+        let net = Net {
+            relays,
+            delays,
+            known: true,
+            seed,
+        };
+        check(net, slack).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_limited_link_costs_little_and_spoils_nothing() {
-    for seed in [3, 7] {
-        let delays = (1, 2);
-        let (relays, known) = (24, true);
-        check(
-            Net {
-                relays,
-                delays,
-                known,
-                seed,
-            },
-            1.6,
-        )
-        .await;
-    }
+    check_both(24, (1, 2), 1.6).await;
 }
 
 /// Opening circuits and slow start take a second more: half of a link is used.
 #[tokio::test(start_paused = true)]
 async fn nor_does_it_over_distance() {
-    for seed in [3, 7] {
-        let delays = (10, 60);
-        let (relays, known) = (42, true);
-        check(
-            Net {
-                relays,
-                delays,
-                known,
-                seed,
-            },
-            2.1,
-        )
-        .await;
-    }
+    check_both(42, (10, 60), 2.1).await;
 }
 
 /// Nobody knows what helpers carry: what is accepted is right nearly always. One rate in some

@@ -63,9 +63,6 @@ impl Observer for Watch<'_> {
                 assert!(targets.insert(target), "{target} is measured twice");
             }
             Event::Ended(completion) => {
-                if std::env::var("DBG2").is_ok() {
-                    dbg2(self.model, completion);
-                }
                 targets.remove(&completion.outcome.attempt().target.fingerprint);
             }
             Event::Control(outcome) => {
@@ -129,59 +126,4 @@ async fn round(model: &Model, limits: Limits, seed: u64) -> (ScanReport, Ledger)
 
 fn minutes(time: Duration) -> f64 {
     time.as_secs_f64() / 60.0
-}
-
-fn dbg2(model: &Model, c: &bw_measure::Completion) {
-    let a = c.outcome.attempt();
-    let cap = |f: &Fingerprint| model.relay(f).map_or(0.0, |r| r.available() / 1e6);
-    let t = model.relay(&a.target.fingerprint).unwrap();
-    match &c.outcome {
-        bw_results::Outcome::Measured(m) => {
-            let rate = m.rates().next().unwrap_or(0.0) / 1e6;
-            let tr = &m.transfers[0];
-            let ln = (rate / t.available() * 1e6).ln();
-            println!(
-                "DBG {:.1} {} cap {:.2} rate {:.2} ln {:+.2} {:?} stop {} offered {:.2} helpers {:?} delay {:?} warm {} of {} bucket {:.1} line {:.1} {}",
-                model.elapsed().as_secs_f64(),
-                a.position,
-                t.available() / 1e6,
-                rate,
-                ln,
-                c.verdict,
-                tr.stop,
-                m.offered.map_or(0.0, |o| o.value() as f64 / 1e6),
-                a.helpers
-                    .iter()
-                    .map(|h| (cap(h) * 100.0).round() / 100.0)
-                    .collect::<Vec<_>>(),
-                t.delay,
-                tr.warm_up,
-                tr.slices.len(),
-                t.bucket as f64 / 1e6,
-                t.line.value() as f64 / 1e6,
-                if ln.abs() > 0.1 {
-                    tr.slices
-                        .iter()
-                        .map(|s| {
-                            format!(
-                                "{}{}",
-                                s.bytes / 1000,
-                                if s.is_throttled() { "t" } else { "" }
-                            )
-                        })
-                        .collect::<Vec<_>>()
-                        .join(" ")
-                } else {
-                    String::new()
-                }
-            );
-        }
-        bw_results::Outcome::Failed(f) => println!(
-            "DBG {:.1} failed {} {} {}",
-            model.elapsed().as_secs_f64(),
-            f.stage,
-            f.kind,
-            f.detail
-        ),
-    }
 }
