@@ -914,7 +914,7 @@ fn verdicts_are_listed_explained_and_exported() {
         "measured again: throttled",
         "50 %",
         "lower bound, by the scanner",
-        "1.0000 x 2000000 = 2000000 B/s",
+        "1.00000000 x 2000000 = 2000000 B/s",
         "the weight in the consensus, 7000 kB/s",
     ] {
         assert!(text.contains(part), "{part}: {text}");

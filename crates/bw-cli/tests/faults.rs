@@ -42,9 +42,9 @@ const HICCUPS: usize = 2;
 /// What a line tells: "failed" only if something went wrong. That one
 /// measurement did not satisfy is not a fault, and it is made again.
 fn sort(event: &Value) -> &str {
-    match event["kind"].as_str() {
-        Some("limited" | "disputed") => "again",
-        _ => event["event"].as_str().unwrap(),
+    match event["event"].as_str().unwrap() {
+        "measured" if event["settled"] == false => "again",
+        other => other,
     }
 }
 

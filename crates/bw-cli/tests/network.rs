@@ -21,6 +21,11 @@ const RELAYS: usize = 6;
 
 /// Starts a scan and interrupts it once it has recorded more than `known`
 /// outcomes; returns how it ended and how many outcomes there are.
+/// Whether a line tells of a measurement that its relay is done with.
+fn is_settled(event: &Value) -> bool {
+    event["event"] == "measured" && event["settled"] == true
+}
+
 fn interrupt(bench: &Bench, data: &str, signal: Signal, known: u64) -> (Option<i32>, u64) {
     let mut child = Kill(bench.scan(data, &bench.url, &["--quiet"]).spawn().unwrap());
     let path = bench.data(data);
@@ -204,7 +209,7 @@ fn partitions_are_disjoint_and_complete(bench: &Bench) {
         let lines = String::from_utf8(output.stdout).unwrap();
         for line in lines.lines() {
             let event: Value = serde_json::from_str(line).unwrap();
-            if event["event"] == "measured" {
+            if is_settled(&event) {
                 seen.push(event["fingerprint"].as_str().unwrap().to_owned());
             }
         }
@@ -303,7 +308,7 @@ fn content_is_verified_in_both_directions(bench: &Bench) {
     for direction in ["download", "upload"] {
         let (output, events) = scan(direction, &key, direction);
         assert!(output.status.success(), "{}", text(&output));
-        let measured = events.iter().filter(|event| event["event"] == "measured");
+        let measured = events.iter().filter(|event| is_settled(event));
         assert_eq!(measured.count(), RELAYS, "{direction}");
         let exported = bwscan()
             .args(["export", "--data-dir"])

@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_name_of_several_relays_is_refused() {
-        for name in ["unnamed", "ABCD"] {
+        for name in ["unnamed", "UNNAMED"] {
             let error = find(name).unwrap_err();
             assert!(error.starts_with("2 relays are "), "{error}");
             assert!(
