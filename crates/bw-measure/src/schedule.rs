@@ -637,7 +637,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         let reservations = &self.reservations;
         let pending = self.queue.get(priority);
         let disputed = pending.is_some_and(|pending| pending.evidence.is_disputed());
-        let circuits = circuits(need, disputed);
+        let most = self.limits.helpers.min(self.limits.circuits).max(1);
+        let circuits = circuits(need, disputed).min(most as f64);
         let room = |index: usize| reservations.available(index, usage).min(need / circuits);
         let port = self
             .destinations
