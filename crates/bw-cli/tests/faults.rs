@@ -306,10 +306,11 @@ fn a_scanner_that_is_killed(bench: &Bench) {
         assert_eq!(round["measured"], RELAYS, "{round:#}, seed {seed}");
     }
     assert_eq!(query(&data, "PRAGMA integrity_check"), "ok", "seed {seed}");
-    // What measured a relay is one outcome: none was measured twice in a round.
+    // What measured a relay is one record: none was settled twice in a round. With two circuits
+    // helpers may bound a rate.
     let measured = query(
         &data,
-        "SELECT count(*) FROM outcome WHERE verdict = 'accepted'",
+        "SELECT count(*) FROM outcome WHERE verdict IN ('accepted', 'lower_bound')",
     );
     assert_eq!(
         measured,
