@@ -9,6 +9,7 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::codec::OutcomeCodec;
 use crate::error::Result;
+use crate::schema::decode_helpers;
 use crate::store::{Fault, decode_facts, read_time, time, unsigned};
 use crate::{
     Blame, DescriptorFacts, FailureKind, Outcome, OutcomeId, OutcomeSummary, Position, SbwsFacts,
@@ -285,7 +286,8 @@ impl Store {
         self.read(|connection| {
             let selection = "position, outcome.started, outcome.ended, bytes,
                  consensus_weight_kb, unmeasured, descriptor_published, descriptor_average,
-                 descriptor_burst, descriptor_observed, stage, kind, blame, rate, rates
+                 descriptor_burst, descriptor_observed, stage, kind, blame, rate, rates,
+                 helpers
                  FROM outcome";
             for_each_row(connection, filter, selection, read_summary, visit)
         })
@@ -408,6 +410,7 @@ fn read_summary(
         consensus_weight: weight.map(|weight| KilobytesPerSecond::new(unsigned(weight))),
         unmeasured: row.get(FIRST + 5)?,
         descriptor,
+        helpers: decode_helpers(bytes(row, FIRST + 15)?),
         result: read_result(row)?,
         verdict,
     })

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bw_file::Fingerprint;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use crate::OutcomeId;
@@ -24,6 +25,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration {
         sql: include_str!("schema-3.sql"),
         records: Some(bring_judgements_up_to_date),
+    },
+    Migration {
+        sql: include_str!("schema-4.sql"),
+        records: Some(copy_helpers),
     },
 ];
 
@@ -79,6 +84,39 @@ fn bring_judgements_up_to_date(connection: &Connection) -> Result<(), Fault> {
         )?;
     }
     Ok(())
+}
+
+/// Copies the helpers from each record beside its outcome.
+fn copy_helpers(connection: &Connection) -> Result<(), Fault> {
+    let mut codec = OutcomeCodec::new()?;
+    let mut select = connection.prepare("SELECT id, data FROM outcome_record")?;
+    let mut update = connection.prepare("UPDATE outcome SET helpers = ?2 WHERE id = ?1")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let data = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        let outcome = codec.decode(data)?;
+        let helpers = encode_helpers(&outcome.attempt().helpers);
+        update.execute(params![row.get::<_, i64>(0)?, helpers])?;
+    }
+    Ok(())
+}
+
+/// Fingerprints as the column of helpers has them.
+pub(crate) fn encode_helpers(helpers: &[Fingerprint]) -> Vec<u8> {
+    helpers
+        .iter()
+        .flat_map(Fingerprint::as_bytes)
+        .copied()
+        .collect()
+}
+
+/// The fingerprints in the column of helpers.
+pub(crate) fn decode_helpers(column: &[u8]) -> Vec<Fingerprint> {
+    let (helpers, _) = column.as_chunks();
+    helpers
+        .iter()
+        .map(|&bytes| Fingerprint::from_bytes(bytes))
+        .collect()
 }
 
 /// Opens the store at `path`, creating it if there is none, and brings its
@@ -397,7 +435,7 @@ mod tests {
                 error,
                 Error::Older {
                     found: 2,
-                    known: 3,
+                    known: 4,
                     ..
                 }
             ),
@@ -450,6 +488,8 @@ mod tests {
             summaries[2].result,
             crate::SummaryResult::Measured(Vec::new())
         );
+        assert_eq!(summaries[0].helpers, measured(1, 1_000).attempt().helpers);
+        assert_eq!(summaries[0].helpers.len(), 1, "copied from its record");
         // Lines that were exported before the conversion are known.
         let mut line = serde_json::to_value(&limited).unwrap();
         line["failed"]["kind"] = "limited".into();

@@ -140,6 +140,21 @@ impl RelayFacts {
     pub fn same_family(&self, other: &Self) -> bool {
         self.family.contains(&other.fingerprint) && other.family.contains(&self.fingerprint)
     }
+
+    /// Returns whether both relays are in the same IPv4 /16 or IPv6 /32, as tor's
+    /// path selection understands networks (path-spec). Addresses of private
+    /// networks tell nothing.
+    pub fn same_network(&self, other: &Self) -> bool {
+        match (self.address, other.address) {
+            (Some(IpAddr::V4(a)), Some(IpAddr::V4(b))) => {
+                !a.is_loopback() && !a.is_private() && a.octets()[..2] == b.octets()[..2]
+            }
+            (Some(IpAddr::V6(a)), Some(IpAddr::V6(b))) => {
+                !a.is_loopback() && a.segments()[..2] == b.segments()[..2]
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The consensus flags that matter to a scanner (dir-spec, `s` line).

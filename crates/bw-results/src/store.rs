@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 use crate::codec::OutcomeCodec;
 use crate::error::{Error, Result};
 use crate::judged::Judged;
+use crate::schema::encode_helpers;
 use crate::{
     Outcome, OutcomeId, OutcomeSummary, SbwsFacts, Scan, ScanId, ScanParameters, SnapshotId,
     SummaryResult, UnixMillis, Verdict, schema,
@@ -781,9 +782,9 @@ impl Writer<'_> {
                 "INSERT OR IGNORE INTO outcome (identity, scan, relay, started, ended, position,
                     stage, kind, blame, rate, rates, bytes, consensus_weight_kb, unmeasured,
                     descriptor_published, descriptor_average, descriptor_burst,
-                    descriptor_observed, verdict, verdict_reason)
+                    descriptor_observed, verdict, verdict_reason, helpers)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                    ?17, ?18, ?19, ?20)",
+                    ?17, ?18, ?19, ?20, ?21)",
             )?
             .execute(params![
                 prepared.id.as_bytes(),
@@ -808,6 +809,7 @@ impl Writer<'_> {
                 descriptor.map(|facts| signed(facts.observed.value())),
                 summary.verdict.as_str(),
                 summary.verdict.reason(),
+                encode_helpers(&summary.helpers),
             ])?;
         Ok(added > 0)
     }

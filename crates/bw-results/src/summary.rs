@@ -70,7 +70,7 @@ impl fmt::Debug for OutcomeId {
     }
 }
 
-/// What aggregation needs of an outcome: all but the raw samples and the path.
+/// What aggregation needs of an outcome: all but the raw samples and the destination.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct OutcomeSummary {
@@ -90,6 +90,8 @@ pub struct OutcomeSummary {
     pub unmeasured: Option<bool>,
     /// Rate, burst and observed bandwidth then.
     pub descriptor: Option<DescriptorFacts>,
+    /// The other relays of its circuits, in the order of the path.
+    pub helpers: Vec<Fingerprint>,
     /// The rates, or what failed.
     pub result: SummaryResult,
     /// The verdict on it.
@@ -135,6 +137,7 @@ impl OutcomeSummary {
             consensus_weight: attempt.target.consensus_weight,
             unmeasured: attempt.target.unmeasured,
             descriptor: attempt.target.descriptor,
+            helpers: attempt.helpers.clone(),
             result,
             verdict,
         }
