@@ -17,6 +17,9 @@ pub struct PreviousFile {
     pub relays: BTreeMap<Fingerprint, PreviousRelay>,
     /// Relay lines that make no sense.
     pub unreadable: u64,
+    /// Relays whose controller's state no controller writes; they are as if they had
+    /// none.
+    pub stateless: u64,
     /// Whether its last line has no end: something has cut it off.
     pub is_cut: bool,
 }
@@ -39,13 +42,15 @@ impl PreviousFile {
     pub fn parse(file: &[u8]) -> Self {
         let document = Document::parse(file);
         let mut relays = BTreeMap::new();
-        let mut unreadable = 0;
+        let (mut unreadable, mut stateless) = (0, 0);
         for line in document.relays() {
             if let (Some(fingerprint), Some(weight)) = (line.fingerprint(), line.bandwidth()) {
+                let pid = pid_vote(line, weight);
+                stateless += u64::from(pid.is_none() && line.measured_at().value().is_some());
                 let relay = PreviousRelay {
                     weight,
                     voted: line.is_voted(),
-                    pid: pid_vote(line, weight),
+                    pid,
                 };
                 relays.insert(fingerprint, relay);
             } else {
@@ -56,6 +61,7 @@ impl PreviousFile {
             timestamp: document.timestamp().value(),
             relays,
             unreadable,
+            stateless,
             is_cut: file.last() != Some(&b'\n'),
         }
     }
@@ -70,6 +76,11 @@ impl PreviousFile {
                 "{} of its {lines} relay lines cannot be read",
                 self.unreadable
             ))
+        } else if self.stateless > 0 {
+            Some(format!(
+                "{} of its {lines} relays have pid_ values that no controller writes",
+                self.stateless
+            ))
         } else if self.timestamp.is_none() {
             Some("it has no timestamp".to_owned())
         } else {
@@ -78,20 +89,31 @@ impl PreviousFile {
     }
 }
 
+/// The largest step of a controller that is believed. Errors are ratios of rates, less
+/// 1: a relay of 1 GB/s among relays of 1 B/s has this one.
+const MAX_STEP: f64 = 1e9;
+
 /// The controller's state; none if the line does not say when the relay was
-/// measured, as in files that no controller made.
+/// measured, as in files that no controller made, or if a step is NaN, infinite or
+/// above [`MAX_STEP`], which would spoil every file from then on.
 fn pid_vote(line: RelayLineRef<'_>, weight: KilobytesPerSecond) -> Option<PidVote> {
     let seconds = |time: UnixTime| u64::try_from(time.seconds()).ok();
     let measured_at = line.measured_at().value().and_then(seconds)?;
-    let float = |value: Option<f64>| value.filter(|value| value.is_finite()).unwrap_or(0.0);
+    let steps = [line.pid_error(), line.pid_error_sum(), line.pid_delta()];
+    let steps = steps.map(|step| step.value().unwrap_or(0.0));
+    // NaN is not below it either.
+    if !steps.iter().all(|step| step.abs() <= MAX_STEP) {
+        return None;
+    }
+    let [pid_error, pid_error_sum, pid_delta] = steps;
     let bytes = line.pid_bw().value();
     Some(PidVote {
         weight,
         // Torflow's older files have no state; its own value is then the vote.
         pid_bw: bytes.map_or(weight.to_bytes().value() as f64, |bw| bw.value() as f64),
-        pid_error: float(line.pid_error().value()),
-        pid_error_sum: float(line.pid_error_sum().value()),
-        pid_delta: float(line.pid_delta().value()),
+        pid_error,
+        pid_error_sum,
+        pid_delta,
         measured_at,
         updated_at: line
             .updated_at()
