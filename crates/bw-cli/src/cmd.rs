@@ -8,6 +8,7 @@ mod explain;
 mod generate;
 mod list;
 mod manual;
+mod names;
 mod rounds;
 mod sbws_config;
 mod scaling;

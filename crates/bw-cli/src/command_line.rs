@@ -16,7 +16,7 @@ use crate::args::Args;
 use crate::config::{ConfigFile, Setting, subcommand};
 use crate::exit::UsageError;
 
-/// What is to be done, and the file that had a say in it.
+/// The task, and the configuration file behind it.
 #[derive(Debug)]
 pub(crate) struct CommandLine {
     /// As it was typed.
@@ -99,7 +99,7 @@ pub(crate) fn program() -> Command {
     with_values(Args::command())
 }
 
-/// What can be made out of a command line that may be incomplete or wrong.
+/// The matches of a command line that may be incomplete or wrong.
 ///
 /// # Errors
 /// If it asks for help or for the version.
@@ -125,7 +125,7 @@ pub(crate) fn levels(matches: &ArgMatches) -> (Vec<String>, Vec<&ArgMatches>) {
 /// A command line to which a file was added.
 pub(crate) struct Merged<'a> {
     pub(crate) arguments: Vec<OsString>,
-    /// What of the file counts.
+    /// The settings of the file that count.
     pub(crate) used: Vec<&'a Setting>,
 }
 
@@ -202,8 +202,8 @@ impl<'a> Merged<'a> {
     }
 }
 
-/// Whether neither the command line nor the environment says anything of an
-/// option or of one that excludes it.
+/// Returns true if neither the command line nor the environment sets an option or one
+/// that excludes it.
 fn is_open(command: &Command, levels: &[&ArgMatches], id: &Id) -> bool {
     let excludes = |one: &Arg, other: &Id| {
         let conflicts = command.get_arg_conflicts_with(one);

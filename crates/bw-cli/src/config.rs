@@ -36,7 +36,7 @@ pub(crate) struct Setting {
     pub(crate) id: Id,
     /// The option as it is typed, without its value.
     pub(crate) option: String,
-    /// What would be typed; nothing for a flag that is false.
+    /// The arguments in its place on a command line; none for a flag that is false.
     pub(crate) arguments: Vec<OsString>,
     pub(crate) position: Position,
 }
@@ -122,7 +122,7 @@ impl ConfigFile {
         &self.path
     }
 
-    /// What is in the table of a command.
+    /// The settings in the table of a command.
     pub(crate) fn of<'a, 'b>(
         &'a self,
         command: &'b [String],
@@ -259,7 +259,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// What clap has against these options of a command, apart from what is missing.
+    /// Tries these options of a command, whatever else is missing.
     fn try_options(&self, names: &[String], options: &[OsString]) -> Result<(), clap::Error> {
         let names = names.iter().map(OsString::from);
         let line = [OsString::from("bwscan")].into_iter().chain(names);
@@ -320,7 +320,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a command line only lacks something, which may come from elsewhere.
+/// Returns true if a command line only lacks something, which may come from elsewhere.
 pub(crate) fn is_incomplete(error: &clap::Error) -> bool {
     matches!(
         error.kind(),
@@ -357,7 +357,7 @@ fn add_tables(command: &Command, names: Vec<String>, tables: &mut Vec<Vec<String
     }
 }
 
-/// What would be typed to give an option a value.
+/// The arguments that give an option a value.
 fn typed(option: &str, argument: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
     match (argument.get_action(), value) {
         (ArgAction::SetTrue, DeValue::Boolean(false)) => return Ok(Vec::new()),
@@ -394,7 +394,7 @@ fn first_paragraph(error: &clap::Error) -> String {
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
-/// What clap thinks was meant.
+/// The name that clap suggests.
 fn suggested(error: &clap::Error, kind: ContextKind) -> Option<String> {
     match error.get(kind)? {
         ContextValue::String(text) => Some(text.clone()),

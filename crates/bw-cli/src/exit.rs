@@ -1,4 +1,4 @@
-//! How the process ends.
+//! Exit codes, and the report of an error.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -93,7 +93,7 @@ pub(crate) fn text(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether whoever read our output has gone away.
+/// Returns true if the reader of our output has gone away.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause

@@ -4,7 +4,7 @@ use bw_file::BytesPerSecond;
 use bw_results::{Blame, Outcome, Verdict};
 use serde::Serialize;
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum OutcomeLine<'a> {
@@ -19,10 +19,10 @@ pub(crate) enum OutcomeLine<'a> {
         duration: f64,
         /// The share of that in which the link withheld something.
         throttled: f64,
-        /// Who bounded the rate, if that is a fact.
+        /// The party that bounded the rate, if that is a fact.
         #[serde(skip_serializing_if = "Option::is_none")]
         bound: Option<&'static str>,
-        /// What the helpers were expected to carry, in bytes per second.
+        /// The rate that the helpers were expected to carry, in bytes per second.
         #[serde(skip_serializing_if = "Option::is_none")]
         offered: Option<u64>,
         verdict: Verdict,
@@ -42,7 +42,7 @@ pub(crate) enum OutcomeLine<'a> {
     },
 }
 
-/// What both have in common.
+/// The fields that both have.
 #[derive(Debug, Serialize)]
 pub(crate) struct AttemptPart<'a> {
     fingerprint: String,

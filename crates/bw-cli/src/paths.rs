@@ -53,7 +53,7 @@ impl DataDir {
         self.0.join("results.sqlite")
     }
 
-    /// What arti keeps.
+    /// The directory of arti.
     pub(crate) fn tor(&self) -> PathBuf {
         self.0.join("tor")
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::outcome_json::OutcomeLine;
 use crate::text::{format_utc, kilobytes, print, print_json_line, size};
 
-/// How a scan is shown.
+/// The form in which a scan is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// A bar on a terminal, or a line per relay where there is none.
@@ -32,8 +32,7 @@ pub(crate) struct Progress {
     state: Mutex<State>,
 }
 
-/// What came of a round; of one that was interrupted, what earlier processes did
-/// is included.
+/// The result of a round, with the work of earlier processes if it was interrupted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RoundSummary {
     pub(crate) scan: ScanId,
@@ -96,7 +95,7 @@ impl State {
         self.since = Some((self.done, Instant::now()));
     }
 
-    /// How long the rest takes at the pace so far.
+    /// The time for the rest at the pace so far.
     fn left(&self, now: Instant) -> Option<Duration> {
         let (done, begin) = self.since?;
         let pace = now.saturating_duration_since(begin).as_secs_f64()
@@ -104,7 +103,7 @@ impl State {
         Duration::try_from_secs_f64(pace * self.targets.saturating_sub(self.done) as f64).ok()
     }
 
-    /// What is beside the bar, at most 47 columns for less than 1000 circuits
+    /// The text beside the bar, at most 47 columns for less than 1000 circuits
     /// and failures.
     fn status(&self, now: Instant, bytes_per_second: f64) -> String {
         let left = self.left(now).map_or("unknown".to_owned(), short);
@@ -340,7 +339,7 @@ impl Progress {
     }
 }
 
-/// What a measurement says of its relay: `2440 kB/s`.
+/// The rate of a measurement: `2440 kB/s`.
 fn rate(measurement: &Measurement, verdict: Verdict) -> String {
     let rate = kilobytes(measurement.rates().next().unwrap_or(0.0));
     match verdict {

@@ -108,7 +108,7 @@ impl RelayName {
         self.address
     }
 
-    /// Whether this is a relay's nickname or the beginning of its fingerprint.
+    /// Returns true if this is a relay's nickname or the beginning of its fingerprint.
     pub(crate) fn is_short_for(&self, fingerprint: Fingerprint, nickname: &str) -> bool {
         let is_short = is_beginning(&self.text) && {
             let fingerprint = fingerprint.to_string();
@@ -124,7 +124,7 @@ impl RelayName {
     }
 }
 
-/// Whether tor accepts this as a nickname.
+/// Returns true if tor accepts this as a nickname.
 pub(crate) fn is_nickname(text: &str) -> bool {
     (1..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

@@ -219,11 +219,16 @@ pub(crate) struct GenerateArgs {
     pub(crate) sanity: SanityArgs,
     /// Write the file exactly as sbws would, with its defects: sbws, sbws=1.5.2,
     /// sbws=1.9.0 or sbws=2.2.0.
-    #[arg(long, help_heading = SBWS, value_name = "SOFTWARE")]
+    #[arg(long, help_heading = SBWS, value_name = "SOFTWARE", conflicts_with_all = [
+        "days", "min_percent", "quota", "params", "previous", "max_facts_age", "force",
+        "min_weight_percent", "max_total_change", "max_consensus_factor", "relay_change",
+        "max_changed_percent", "max_age",
+    ])]
     pub(crate) compat: Option<Compat>,
     /// Read results, state and tor's files from this sbws home, as sbws does,
     /// instead of the store (with --compat).
-    #[arg(long, requires = "compat", help_heading = SBWS, hide_short_help = true, value_name = "DIR")]
+    #[arg(long, requires = "compat", conflicts_with = "stores", help_heading = SBWS,
+          hide_short_help = true, value_name = "DIR")]
     pub(crate) sbws_home: Option<PathBuf>,
     /// Use this many days of results (sbws's general.data_period; with --compat
     /// and another scaling than torflow).

@@ -36,19 +36,19 @@ use self::seats::{Seat, Seats};
 use self::send::{Source, send};
 use self::throttle::Throttle;
 
-/// How much is made at a time.
+/// The size of the pieces in which content is made.
 const CHUNK: usize = 64 << 10;
 /// Random bytes that the file repeats, shifted: enough that no relay or exit
 /// on the way could compress it.
 const BLOCK: usize = 4 << 20;
-/// How long a client may take to shake hands, and then to send the head of a request.
+/// The time for a client to shake hands, and then to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same if it is only to be told that there is no place.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest head of a request, and what is read of a body at a time, in bytes.
 const BUFFER: usize = 16 << 10;
-/// What the system keeps of an answer beyond what is on its way to the client, in bytes, so
-/// that it shows soon whether the client takes it.
+/// The bytes of an answer that the system keeps beyond those on their way to the client.
+/// With few of them it shows soon if the client takes nothing.
 const UNSENT: u32 = 128 << 10;
 /// When a client that was refused may come back, in seconds.
 const RETRY_SECONDS: &str = "5";
@@ -63,7 +63,7 @@ pub(crate) struct FileServer {
     key: Option<ContentKey>,
     throttle: Throttle,
     connections: usize,
-    /// Of one client.
+    /// The most connections of one client.
     connections_of_one: usize,
 }
 
@@ -313,7 +313,7 @@ impl FileServer {
     }
 }
 
-/// How long a client may take for a head, and before for a handshake.
+/// The time for a client to send a head, and before for a handshake.
 const fn head_timeout(is_served: bool) -> Duration {
     if is_served {
         HEAD_TIMEOUT
@@ -477,7 +477,7 @@ mod tests {
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     }
 
-    /// What the server says last to an upload of `data`: how many bytes were right.
+    /// Uploads `data`; returns the server's last count of bytes that were right.
     async fn upload(
         server: FileServer,
         data: Bytes,

@@ -28,6 +28,34 @@ pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().si().to_string()
 }
 
+/// A number with commas: `7,371`.
+pub(crate) fn grouped(number: impl std::fmt::Display) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A factor with three significant digits, as two digits after the point would hide
+/// small ones: `x0.000123`, `x1.05`, `x1234`.
+pub(crate) fn factor(factor: f64) -> String {
+    if !factor.is_finite() || factor == 0.0 {
+        return format!("x{factor}");
+    }
+    // The exponent after rounding, so that 0.9996 is 1.00.
+    let rounded = format!("{factor:.2e}");
+    let exponent = rounded
+        .split_once('e')
+        .and_then(|(_, exponent)| exponent.parse().ok());
+    let digits = 2_i32.saturating_sub(exponent.unwrap_or(0));
+    format!("x{factor:.*}", usize::try_from(digits).unwrap_or(0))
+}
+
 /// A rate in kilobytes (1000 bytes) per second.
 pub(crate) fn kilobytes(bytes_per_second: f64) -> String {
     format!("{:.0}", bytes_per_second / 1000.0)
@@ -81,5 +109,28 @@ mod tests {
         assert_eq!(size(12_345_678), "12.3 MB");
         assert_eq!(kilobytes(1_234_567.0), "1235");
         assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+    }
+
+    #[test]
+    fn thousands() {
+        let shown = [0, 999, 1000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn small_factors_keep_their_digits() {
+        for (number, text) in [
+            (0.000_123_4, "x0.000123"),
+            (0.004, "x0.00400"),
+            (0.5, "x0.500"),
+            (0.9996, "x1.00"),
+            (1.053, "x1.05"),
+            (12.34, "x12.3"),
+            (1234.5, "x1234"),
+            (0.0, "x0"),
+            (f64::INFINITY, "xinf"),
+        ] {
+            assert_eq!(factor(number), text);
+        }
     }
 }

@@ -19,7 +19,8 @@ fn refusal(arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text)
 }
 
-const DESTINATION: &str = "https://bw.example/1GiB";
+/// An address, as names are looked up.
+const DESTINATION: &str = "https://192.0.2.1/1GiB";
 
 #[test]
 fn without_a_destination_it_says_how_to_get_one() {
@@ -150,7 +151,20 @@ fn no_network() {
     ]);
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("the Tor network cannot be reached"), "{text}");
-    assert!(text.contains("cannot resolve the name aaaa"), "{text}");
+    assert!(text.contains("no host with the name aaaa"), "{text}");
+    assert!(text.contains("leaves it out"), "{text}");
+}
+
+#[test]
+fn a_destination_that_does_not_exist_is_given_up_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    // A label of 64 letters cannot be resolved, and that takes no server.
+    let wrong = format!("https://{}.example/1GiB", "a".repeat(64));
+    let arguments = ["scan", "-d", &wrong, "--data-dir", data];
+    let (code, text) = refusal(&arguments);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("a.example; correct --destination"), "{text}");
 }
 
 #[test]

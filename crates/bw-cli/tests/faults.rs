@@ -30,17 +30,17 @@ use faulty::{FaultyServer, Mode};
 const RELAYS: u64 = 8;
 /// Whatever has to happen happens by then, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often the scanner is killed.
+/// The number of times that the scanner is killed.
 const KILLS: usize = 50;
 /// Short measurements, one at a time so that a fault finds relays that wait.
 const SHORT: [&str; 6] = ["--circuits", "1", "--min-time", "500ms", "--max-time", "2s"];
 /// Faults are noticed within seconds.
 const IMPATIENT: [&str; 4] = ["--step-timeout", "5s", "--stall-timeout", "2s"];
-/// How often a part may meet a machine too busy for a step's time-out.
+/// The number of times that a part may meet a machine too busy for a step's time-out.
 const HICCUPS: usize = 2;
 
-/// What a line tells: "failed" only if something went wrong. That one
-/// measurement did not satisfy is not a fault, and it is made again.
+/// The event of a line: "failed" only if something went wrong. A measurement that did
+/// not satisfy is not a fault, and it is made again.
 fn sort(event: &Value) -> &str {
     match event["event"].as_str().unwrap() {
         "measured" if event["settled"] == false => "again",
@@ -48,8 +48,8 @@ fn sort(event: &Value) -> &str {
     }
 }
 
-/// Whether a circuit between honest relays was not built in time, which a busy
-/// machine does: the scan tries again and nothing is given up for it.
+/// Returns true if a circuit between honest relays was not built in time, as happens on a
+/// busy machine. The scan tries again and gives nothing up for it.
 fn is_hiccup(event: &Value) -> bool {
     let stage = event["stage"].as_str().unwrap();
     event["kind"] == "timeout"
@@ -61,7 +61,7 @@ fn is_hiccup(event: &Value) -> bool {
 struct Running {
     process: Kill,
     lines: Receiver<Value>,
-    /// What it has told so far.
+    /// The events so far.
     events: Vec<Value>,
 }
 
@@ -118,7 +118,7 @@ impl Running {
     }
 }
 
-/// What a scan told.
+/// The events of a scan.
 struct Told(Vec<Value>);
 
 impl Told {

@@ -76,7 +76,7 @@ fn identity(number: u16) -> String {
     Ed25519Identity::from_bytes(bytes).to_string()[..27].to_owned()
 }
 
-/// What a relay can carry: 200 kB/s to 4 MB/s.
+/// The capacity of a relay: 200 kB/s to 4 MB/s.
 fn capacity(number: u16) -> u64 {
     200_000 + u64::from(number) * 7_919 % 3_800_000
 }
@@ -447,6 +447,53 @@ fn a_damaged_file_in_use_is_named_and_stops_nothing() {
 }
 
 #[test]
+fn steps_that_no_controller_writes_do_not_stop_the_file() {
+    let place = Place::new();
+    write_home(&place);
+    place.import("data");
+    let pid = ["--scale", "torflow-pid", "--param", "bwauthpid=1"];
+    assert_eq!(place.generate("data", &pid).0, 0);
+    let fresh = String::from_utf8(place.latest("data")).unwrap();
+    // As if each relay had been measured before, with steps beyond any controller.
+    let steps = ["nan", "inf", "-inf", "1e308", "-1e300", "7e9"];
+    let mut spoiled = 0;
+    let lines = fresh.lines().map(|line| {
+        let pairs = line.split(' ').map(|pair| match pair.split_once('=') {
+            Some(("measured_at" | "updated_at", _)) => {
+                let key = pair.split('=').next().unwrap();
+                format!("{key}=1795000000")
+            }
+            Some((key @ ("pid_error" | "pid_error_sum" | "pid_delta"), _)) => {
+                spoiled += 1;
+                format!("{key}={}", steps[spoiled % steps.len()])
+            }
+            _ => pair.to_owned(),
+        });
+        pairs.collect::<Vec<_>>().join(" ") + "\n"
+    });
+    let lines: String = lines.collect();
+    assert!(spoiled > 1_000, "{spoiled}");
+    let previous = place.text("previous.v3bw");
+    std::fs::write(&previous, lines).unwrap();
+    let more = [&pid[..], &["--previous", &previous]].concat();
+    let (code, _, text) = place.generate("data", &more);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("pid_ values that no controller writes"),
+        "{text}"
+    );
+    let file = String::from_utf8(place.latest("data")).unwrap();
+    for key in ["pid_error", "pid_error_sum", "pid_delta", "pid_bw"] {
+        let values = file.lines().filter_map(|line| {
+            let value = line.split(&format!(" {key}=")).nth(1)?;
+            value.split(' ').next()?.parse::<f64>().ok()
+        });
+        let values: Vec<_> = values.collect();
+        assert!(values.len() > 300 && values.iter().all(|value| value.is_finite()));
+    }
+}
+
+#[test]
 fn errors_name_the_file() {
     let place = Place::new();
     write_home(&place);
@@ -522,6 +569,13 @@ fn options_without_effect_are_errors() {
         &["--scale", "sbws", "--round-digits", "3"],
         &["--compat", "sbws", "--scale", "raw", "--max-share", "0.1"],
         &["--max-share", "0"],
+        &["--compat", "sbws", "--days", "3"],
+        &["--compat", "sbws", "--min-percent", "30"],
+        &["--compat", "sbws", "--previous", "x.v3bw"],
+        &["--compat", "sbws", "--max-facts-age", "2d"],
+        &["--compat", "sbws", "--force"],
+        &["--compat", "sbws", "--max-age", "2d"],
+        &["--compat", "sbws", "--sbws-home", "x", "--store", "y"],
     ] {
         let (code, _, text) = place.generate("data", more);
         assert_eq!(code, 2, "{more:?}: {text}");

@@ -13,14 +13,14 @@ use crate::value::{FieldValue, is_finite, is_nickname};
 use crate::version::{FormatVersion, TorVersion};
 use crate::writer::Writer;
 
-/// What a chain of setters has made.
+/// The result of a chain of setters.
 impl From<&mut RelayBuilder> for RelayBuilder {
     fn from(relay: &mut RelayBuilder) -> Self {
         relay.clone()
     }
 }
 
-/// Who a file is written for: the version of the format, and the oldest tor
+/// The readers of a file: the version of the format, and the oldest tor
 /// that is to read it.
 ///
 /// By default format 1.9.0 for every tor from 0.3.5.1.
@@ -108,12 +108,12 @@ impl Target {
         self.version
     }
 
-    /// Whether fingerprints get a `$` before them.
+    /// Returns true if fingerprints get a `$` before them.
     pub fn writes_dollar(&self) -> bool {
         self.version < FormatVersion::V1_9_0 || !self.oldest_tor.takes_bare_fingerprints()
     }
 
-    /// Whether the format has header lines and a terminator.
+    /// Returns true if the format has header lines and a terminator.
     pub(crate) fn has_header(&self) -> bool {
         self.version >= FormatVersion::V1_1_0
     }
@@ -339,7 +339,7 @@ fn write_pairs(
     }
 }
 
-/// Whether a value is of its key's type; unknown keys take any.
+/// Checks that a value is of its key's type; unknown keys take any.
 pub(crate) fn check_type(info: Option<&KeyInfo>, key: &str, value: &str) -> Result<(), Error> {
     let expected = match info {
         Some(info) if !info.accepts(value.as_bytes()) => info.expected,
@@ -413,8 +413,8 @@ impl FileBuilder {
         }
     }
 
-    /// Who the file is for: the format version to declare, and whether `$` is
-    /// written.
+    /// The readers of the file: the format version to declare, and the spelling of
+    /// fingerprints.
     pub fn target(&mut self, target: Target) -> &mut Self {
         self.target = target;
         self

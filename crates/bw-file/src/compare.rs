@@ -10,7 +10,7 @@ use crate::relay::RelayLineRef;
 use crate::units::KilobytesPerSecond;
 use crate::value::is_nickname;
 
-/// What a relay has in two files.
+/// A relay in two files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -28,9 +28,9 @@ pub struct RelayChange {
     pub before: Option<KilobytesPerSecond>,
     /// Its bandwidth in the second file; `None` if it has none there.
     pub after: Option<KilobytesPerSecond>,
-    /// Whether authorities are to use its line in the first file.
+    /// True if authorities are to use its line in the first file.
     pub voted_before: bool,
-    /// Whether authorities are to use its line in the second file.
+    /// True if authorities are to use its line in the second file.
     pub voted_after: bool,
     /// Other keys that differ, by name, if they were [compared](Diff::of_all_keys).
     pub keys: Vec<KeyChange>,
@@ -44,7 +44,7 @@ impl RelayChange {
         (before > 0).then(|| float(after) / float(before))
     }
 
-    /// How far the two bandwidths are apart, as a factor of at least 1:
+    /// The distance of the two bandwidths, as a factor of at least 1:
     /// infinite if a file has no vote for the relay, or a vote of zero where
     /// the other's is more.
     pub fn factor(&self) -> f64 {
@@ -62,7 +62,7 @@ impl RelayChange {
     }
 }
 
-/// What a key, of the header or of a relay line, says in two files.
+/// A key, of the header or of a relay line, in two files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -76,7 +76,7 @@ pub struct KeyChange {
     pub after: Option<String>,
 }
 
-/// How two files differ.
+/// The differences of two files.
 ///
 /// Relays are matched by fingerprint, and those that are left by Ed25519 key.
 /// Where a relay or a key comes twice, the last counts. Lines without a
@@ -138,7 +138,7 @@ impl Diff {
         diff
     }
 
-    /// Whether nothing differs.
+    /// Returns true if nothing differs.
     pub fn is_empty(&self) -> bool {
         self.headers.is_empty()
             && self.gained.is_empty()
@@ -267,7 +267,7 @@ fn changes(old: &BTreeMap<&[u8], &[u8]>, new: &BTreeMap<&[u8], &[u8]>) -> Vec<Ke
         .collect()
 }
 
-/// How two files differ as measurements of a network: voted lines only.
+/// The differences of two files as measurements of a network: voted lines only.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -139,7 +139,7 @@ where
     Ok(())
 }
 
-/// What the headers before a member's own say of it.
+/// The name and size of a member by the headers before its own.
 #[cfg(feature = "archive")]
 #[derive(Default)]
 struct Extension {
@@ -192,8 +192,8 @@ fn bad_archive(problem: impl Into<String>) -> crate::Error {
     })
 }
 
-/// Whether the input is a tar archive, compressed or not, judged by its first
-/// bytes, which are not consumed.
+/// Returns true if the input is a tar archive, compressed or not. Its first bytes
+/// tell, which are not consumed.
 ///
 /// # Errors
 /// If reading fails.

@@ -52,7 +52,7 @@ impl FileDigest {
     }
 }
 
-/// What a C string keeps of a line.
+/// The part of a line that a C string keeps.
 pub(crate) fn up_to_nul(line: &[u8]) -> &[u8] {
     &line[..memchr::memchr(0, line).unwrap_or(line.len())]
 }

@@ -15,8 +15,7 @@ use crate::time::{DateTime, UnixTime};
 use crate::value::{Field, FieldValue};
 use crate::version::FormatVersion;
 
-/// How much input is taken before an [error](ErrorKind::LimitExceeded) says
-/// that it is too much.
+/// The most input that is taken before an [error](ErrorKind::LimitExceeded).
 ///
 /// The defaults suit files from unknown hands: 256 MiB a file, 1 MiB a line,
 /// a million lines. A file of today's network has about 8 MB, lines of less
@@ -183,9 +182,9 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Whether this can be a bandwidth file at all: the first line that is no
-    /// annotation is a time, or some line has a relay with a bandwidth. What is
-    /// wrong with it is another question.
+    /// Returns true if this can be a bandwidth file at all: the first line that is no
+    /// annotation is a time, or some line has a relay with a bandwidth. The file may have
+    /// defects nevertheless.
     ///
     /// ```
     /// use bw_file::Document;
@@ -568,7 +567,7 @@ impl Document<'_> {
         }
     }
 
-    /// Whether a header without terminator ends at this line.
+    /// Returns true if a header without terminator ends at this line.
     fn ends_header(&self, line: usize) -> bool {
         !self.lines[..line]
             .iter()

@@ -1,4 +1,4 @@
-//! What can go wrong, and where.
+//! Errors of reading and writing, with their places.
 
 use std::fmt;
 use std::io;
@@ -85,13 +85,13 @@ struct Inner {
     relay: Option<Fingerprint>,
 }
 
-/// What went wrong.
+/// The kind of an [`Error`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An archive has what no archive of bandwidth files has.
     BadArchive {
-        /// What was found.
+        /// The problem in words.
         problem: String,
     },
     /// A relay's `bw` is not in 1..=2147483647: zero should not be written
@@ -130,9 +130,9 @@ pub enum ErrorKind {
     File {
         /// The file.
         path: PathBuf,
-        /// What could not be done with it: `cannot write`.
+        /// The action that failed: `cannot write`.
         problem: &'static str,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
     /// Format 1.0.0 has no header lines.
@@ -151,7 +151,7 @@ pub enum ErrorKind {
         key: String,
         /// The value.
         value: String,
-        /// What the key takes.
+        /// The values that the key takes.
         expected: &'static str,
     },
     /// Reading or writing failed.
@@ -159,16 +159,16 @@ pub enum ErrorKind {
     /// `latest_bandwidth` is not the file's timestamp
     /// (bandwidth-file-spec 2.2).
     LatestBandwidth {
-        /// What was given.
+        /// The time that was given.
         latest_bandwidth: UnixTime,
         /// The file's timestamp.
         timestamp: UnixTime,
     },
     /// The input is larger than the reader was told to take.
     LimitExceeded {
-        /// What there is too much of.
+        /// The limit that is exceeded.
         limit: Limit,
-        /// How much is taken.
+        /// The most that is taken.
         maximum: u64,
         /// Where the limit was reached.
         position: Position,
@@ -184,7 +184,7 @@ pub enum ErrorKind {
     NoSuchLine {
         /// Its index, from 0.
         index: usize,
-        /// What was expected there.
+        /// The expected form.
         expected: &'static str,
     },
     /// A key belongs to relay lines, or is set by other means, and cannot be
@@ -221,12 +221,12 @@ impl Error {
         })
     }
 
-    /// What went wrong.
+    /// The kind of error.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// What went wrong, by value.
+    /// The kind of error, by value.
     pub fn into_kind(self) -> ErrorKind {
         self.0.kind
     }
@@ -244,8 +244,8 @@ impl Error {
         }
     }
 
-    /// Whether reading or writing failed, as opposed to what was read or
-    /// written.
+    /// Returns true if reading or writing failed, as opposed to the content that was read
+    /// or written.
     pub fn is_io_error(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Io(_) | ErrorKind::File { .. })
     }

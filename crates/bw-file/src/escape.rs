@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// What a file says as text, no byte of it lost: bytes outside UTF-8 as
+/// Bytes of a file as text, none of them lost: bytes outside UTF-8 as
 /// `\xNN`, and a backslash as `\\`.
 ///
 /// ```

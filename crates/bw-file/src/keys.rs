@@ -17,7 +17,7 @@ pub enum KeyScope {
     Relay,
 }
 
-/// What the specification says of a key.
+/// A key of the specification.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct KeyInfo {
@@ -29,32 +29,32 @@ pub struct KeyInfo {
     pub since: FormatVersion,
     /// The version that took it away again.
     pub removed: Option<FormatVersion>,
-    /// What values it takes.
+    /// The values that it takes, in words.
     pub expected: &'static str,
-    /// What it says, with its unit.
+    /// Its meaning, with the unit.
     pub meaning: &'static str,
     pub(crate) accepts: fn(&[u8]) -> bool,
 }
 
 impl KeyInfo {
-    /// Whether `value` is of this key's type.
+    /// Returns true if `value` is of this key's type.
     pub fn accepts(&self, value: &[u8]) -> bool {
         (self.accepts)(value)
     }
 
-    /// Whether writers spell what they do not know `None`: sbws in the
+    /// Returns true if writers spell an unknown value `None`, as sbws does in the
     /// bandwidths of descriptors and consensus. `None` as the value of any
     /// other key is what it says, or a mistake.
     pub fn may_be_none(&self) -> bool {
         self.scope == KeyScope::Relay && WRITTEN_NONE.contains(&self.name)
     }
 
-    /// Whether the values are nicknames, of which `accepts` takes any text.
+    /// Returns true if the values are nicknames, of which `accepts` takes any text.
     pub(crate) fn is_nickname(&self) -> bool {
         matches!(self.name, "nick" | "dirauth_nickname")
     }
 
-    /// Whether the values are decimal numbers.
+    /// Returns true if the values are decimal numbers.
     pub(crate) fn is_float(&self) -> bool {
         self.expected == <f64 as FieldValue<'_>>::EXPECTED
     }
@@ -238,7 +238,7 @@ const WRITTEN_NONE: &[&str] = &[
     "desc_bw_obs_mean",
 ];
 
-/// Whether `value` is a `None` that stands for no value of `key`.
+/// Returns true if `value` is a `None` that stands for no value of `key`.
 pub(crate) fn is_written_none(key: &str, value: &[u8]) -> bool {
     value == b"None" && WRITTEN_NONE.contains(&key)
 }

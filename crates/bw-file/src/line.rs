@@ -9,7 +9,7 @@ use memchr::memchr;
 
 use crate::pair::{KeyFinder, Pair};
 
-/// What a line is.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -46,7 +46,7 @@ impl fmt::Display for LineKind {
     }
 }
 
-/// What ends a line.
+/// The end of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LineEnding {
@@ -81,7 +81,7 @@ impl<'a> Line<'a> {
         Self { kind, bytes }
     }
 
-    /// What the line is.
+    /// The kind of the line.
     pub fn kind(&self) -> LineKind {
         self.kind
     }
@@ -96,7 +96,7 @@ impl<'a> Line<'a> {
         split_ending(&self.bytes).0
     }
 
-    /// What ends the line.
+    /// The end of the line.
     pub fn ending(&self) -> LineEnding {
         split_ending(&self.bytes).1
     }

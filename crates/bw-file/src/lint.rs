@@ -1,4 +1,4 @@
-//! Whether what a file says is plausible.
+//! Checks for plausibility.
 
 use crate::document::Document;
 use crate::error::{Position, wide};
@@ -10,7 +10,7 @@ use crate::time::UnixTime;
 use crate::tor::{MAX_FILE_AGE_SECONDS, TorJudgement, TorWarningKind};
 use crate::value::CountryCode;
 
-/// What a file is compared with.
+/// The facts with which a file is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LintContext {
@@ -77,7 +77,7 @@ pub fn lint(document: &Document<'_>, context: LintContext) -> Report {
     report
 }
 
-/// Which relay lines are eligible: to be voted for, or not only because the
+/// Counts of eligible relay lines: to be voted for, or not only because the
 /// whole file has too few.
 #[derive(Default)]
 struct Eligibility {
@@ -142,7 +142,7 @@ impl LongLines {
     }
 }
 
-/// Whether a line is `bw=1` and an identity, nothing else.
+/// Returns true if a line is `bw=1` and an identity, nothing else.
 fn is_bare_unmeasured(relay: RelayLineRef<'_>) -> bool {
     relay.get(b"bw") == Some(b"1")
         && relay
@@ -274,7 +274,7 @@ const COUNTRIES: &[u8] = b"AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB
     RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM \
     TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW ZZ";
 
-/// Whether something has the form of a country code but is none.
+/// Returns true if something has the form of a country code but is none.
 fn is_unknown(country: &[u8]) -> bool {
     CountryCode::parse(country).is_some()
         && !COUNTRIES

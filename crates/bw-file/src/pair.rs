@@ -88,7 +88,7 @@ pub(crate) fn expected<'a>(rest: &'a [u8], key_and_equals: &str) -> Option<(&'a 
     Some((value, rest.get(1..).unwrap_or_default()))
 }
 
-/// Whether `at` is where a token of `line` begins.
+/// Returns true if `at` is where a token of `line` begins.
 fn begins_token(line: &[u8], at: usize) -> bool {
     at == 0 || matches!(line[at - 1], b' ' | b'\t')
 }
@@ -114,7 +114,7 @@ impl KeyFinder {
         }
     }
 
-    /// Whether `line` has the key.
+    /// Returns true if `line` has the key.
     pub(crate) fn is_in(&self, line: &[u8]) -> bool {
         line.starts_with(self.finder.needle())
             || self.finder.find_iter(line).any(|at| begins_token(line, at))

@@ -147,7 +147,7 @@ fn remove_leftovers(path: &Path, ours: &File) {
     }
 }
 
-/// Whether `name` is [a temporary name](temporary_name) for `path` or a file
+/// Returns true if `name` is [a temporary name](temporary_name) for `path` or a file
 /// with its extension.
 fn is_temporary_for(path: &Path, name: &OsStr) -> bool {
     let is_number = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
@@ -171,7 +171,7 @@ fn is_temporary_for(path: &Path, name: &OsStr) -> bool {
     numbers == 2 && (same_kind || Some(written.as_os_str()) == path.file_name())
 }
 
-/// Whether nobody works with a temporary file or link any more.
+/// Returns true if nobody works with a temporary file or link any more.
 fn is_left(entry: &DirEntry, ours: &File) -> bool {
     let (Ok(theirs), Ok(ours)) = (entry.metadata(), ours.metadata()) else {
         return false;

@@ -16,7 +16,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// with 0.8 KiB, and never with more than 1 KiB.
 const HEADER_BYTES: usize = 64 * 1024;
 
-/// How a [`Reader`] reads.
+/// Settings of a [`Reader`].
 #[derive(Clone, Debug, Default)]
 pub struct ReaderBuilder {
     limits: Limits,
@@ -29,7 +29,7 @@ impl ReaderBuilder {
         Self::default()
     }
 
-    /// How much is taken before an error says that it is too much.
+    /// Sets the most that is taken before an error.
     pub fn limits(&mut self, limits: Limits) -> &mut Self {
         self.limits = limits;
         self
@@ -76,7 +76,7 @@ pub enum Boundary {
 }
 
 impl Boundary {
-    /// Whether a line after a header is the first of another file.
+    /// Returns true if a line after a header is the first of another file.
     fn is_at(self, content: &[u8]) -> bool {
         let annotation = content.first() == Some(&b'@');
         match self {
@@ -90,7 +90,7 @@ impl Boundary {
     }
 }
 
-/// How far the current file is.
+/// The progress within the current file.
 #[derive(Clone, Copy, Debug, Default)]
 struct FileState {
     bytes: u64,
@@ -155,7 +155,7 @@ impl<'a> StreamLine<'a> {
         self.position
     }
 
-    /// What the line is.
+    /// The kind of the line.
     pub fn kind(&self) -> LineKind {
         self.kind
     }
@@ -170,7 +170,7 @@ impl<'a> StreamLine<'a> {
         split_ending(self.bytes).0
     }
 
-    /// What ends the line.
+    /// The end of the line.
     pub fn ending(&self) -> LineEnding {
         split_ending(self.bytes).1
     }
@@ -332,7 +332,7 @@ impl<R: Read> Reader<R> {
         Ok(self.builder.boundary.is_at(split_ending(line).0))
     }
 
-    /// Whether a relay line comes next, which ends a header.
+    /// Returns true if a relay line comes next, which ends a header.
     fn next_is_relay(&mut self) -> Result<bool, Error> {
         let Some(length) = self.fill_line()? else {
             return Ok(false);

@@ -79,7 +79,7 @@ impl<'a> RelayLineRef<'a> {
             .map(KilobytesPerSecond::new)
     }
 
-    /// Whether authorities are to use the line: not with `vote=0`.
+    /// Returns true if authorities are to use the line, that is, without `vote=0`.
     pub fn is_voted(&self) -> bool {
         self.get(b"vote") != Some(b"0")
     }
@@ -240,7 +240,7 @@ pub(crate) fn without_key(line: &[u8], key: &[u8]) -> (Vec<u8>, usize) {
     (edited, removed)
 }
 
-/// Whether `key=value` can be written.
+/// Checks that `key=value` can be written.
 pub(crate) fn check_pair(key: &str, value: &str) -> Result<(), Error> {
     if !is_key(key.as_bytes()) {
         return Err(Error::new(ErrorKind::InvalidKey {

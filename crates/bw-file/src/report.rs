@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use crate::document::Document;
 use crate::error::{Position, wide};
 
-/// How bad something is.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -32,7 +32,7 @@ impl fmt::Display for Severity {
 
 macro_rules! codes {
     ($($variant:ident $code:literal $severity:ident $meaning:literal;)*) => {
-        /// What is wrong. Each has a code that does not change between
+        /// The defect. Each has a code that does not change between
         /// versions of this crate.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
@@ -49,7 +49,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => $code),* }
             }
 
-            /// How bad it is.
+            /// The severity of this defect.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity),* }
             }
@@ -154,15 +154,15 @@ impl serde::Serialize for Code {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Diagnostic {
-    /// What is wrong.
+    /// The defect.
     pub code: Code,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// Where it begins.
     pub position: Position,
-    /// How many bytes of the line are concerned; 0 for the line as a whole.
+    /// The number of bytes concerned; 0 for the line as a whole.
     pub length: u64,
-    /// What was found, in particular; empty if the code says it all.
+    /// The details; empty if the code says it all.
     pub detail: String,
 }
 
@@ -212,7 +212,7 @@ impl Report {
         &self.diagnostics
     }
 
-    /// How many there are of a severity, kept or not.
+    /// The number of diagnostics of a severity, kept or not.
     pub fn count(&self, severity: Severity) -> u64 {
         let counts = self.counts();
         counts
@@ -221,18 +221,17 @@ impl Report {
             .sum()
     }
 
-    /// How many there are of each code, kept or not; codes that there are
-    /// none of are left out.
+    /// The number of diagnostics of each code that occurs, kept or not.
     pub fn counts(&self) -> impl Iterator<Item = (Code, u64)> {
         self.counts.iter().map(|(&code, &count)| (code, count))
     }
 
-    /// Whether there is nothing of this severity or worse.
+    /// Returns true if nothing has this severity or a worse one.
     pub fn is_clean_of(&self, severity: Severity) -> bool {
         self.counts().all(|(code, _)| code.severity() < severity)
     }
 
-    /// Whether there is a diagnostic with this code, kept or not.
+    /// Returns true if a diagnostic has this code, kept or not.
     pub fn has(&self, code: Code) -> bool {
         self.counts.contains_key(&code)
     }

@@ -1,4 +1,4 @@
-//! What the specification says of a file.
+//! Checks by the specification.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -388,8 +388,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether this is what Torflow's scanners and bwscanner write for each slice
-/// of relays: the number of the slice, a time, and relays with other keys.
+/// Returns true for a file of Torflow's scanners or of bwscanner for one slice of
+/// relays: the number of the slice, a time, and relays with other keys.
 fn is_torflow_scanner_file(document: &Document<'_>) -> bool {
     let mut start = document.lines().iter().take(5).map(Line::content);
     start.any(|line| {

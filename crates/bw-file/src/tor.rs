@@ -1,4 +1,4 @@
-//! What tor's directory authority makes of a file.
+//! The judgement of tor's directory authority.
 //!
 //! Written from the behaviour of tor 0.4.9.11 on a test network, and checked
 //! against it: see `docs/bandwidth-file-format.md`, "What tor does".
@@ -56,11 +56,11 @@ pub struct TorJudge {
 pub struct TorWarning {
     /// Number of the line, from 1; the last one for what concerns the file.
     pub line: u64,
-    /// What tor complains of.
+    /// The kind of complaint.
     pub kind: TorWarningKind,
 }
 
-/// What tor complains of.
+/// A complaint of tor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -117,7 +117,7 @@ impl TorWarningKind {
         Self::UnreadableVote,
     ];
 
-    /// How tor's message begins.
+    /// The beginning of tor's message.
     pub fn tor_says(self) -> &'static str {
         match self {
             Self::BandwidthTwice => "Double bw= in bandwidth file line",
@@ -160,7 +160,7 @@ pub struct UsedLine {
 }
 
 impl UsedLine {
-    /// What tor prints into the vote: `bw` cut to 32 bits with a sign. A
+    /// The number that tor prints into the vote: `bw` cut to 32 bits with a sign. A
     /// negative one spoils the vote.
     pub fn printed(&self) -> i32 {
         let [a, b, c, d, ..] = self.bw.to_le_bytes();
@@ -168,7 +168,7 @@ impl UsedLine {
     }
 }
 
-/// What tor makes of a file.
+/// The judgement of a file by tor.
 ///
 /// As JSON (feature `serde`): an object with what the methods give; in the
 /// header line, bytes outside UTF-8 are `\xNN`, and a backslash is `\\`.
@@ -221,21 +221,20 @@ impl TorJudge {
         self
     }
 
-    /// What tor does without a file.
+    /// Judges the absence of a file.
     pub fn judge_missing(&self) -> TorJudgement {
         let mut judgement = self.blank(FileDigest::of(b""));
         judgement.refuse(TorWarningKind::NoFile, 1);
         judgement
     }
 
-    /// What tor does with a file.
+    /// Judges a file.
     pub fn judge(&self, file: &[u8]) -> TorJudgement {
         self.judge_after(0, file)
     }
 
-    /// What tor has done with a file from CollecTor's archive: as
-    /// [`judge`](Self::judge), but for the lines with `@` that were put before
-    /// it, which count as lines and for nothing else.
+    /// Judges a file from CollecTor's archive as [`judge`](Self::judge) does, but for the
+    /// lines with `@` that were put before it. These count as lines and for nothing else.
     pub fn judge_archived(&self, file: &[u8]) -> TorJudgement {
         let annotations = RawLines::new(file).take_while(|line| line.first() == Some(&b'@'));
         let (lines, bytes) = annotations.fold((0, 0), |(lines, bytes), line| {
@@ -310,7 +309,7 @@ impl TorJudge {
         }
     }
 
-    /// Whether the vote has a `Measured=` of this relay.
+    /// Returns true if the vote has a `Measured=` of this relay.
     fn measures(&self, relay: &Fingerprint) -> bool {
         let known = self
             .known
@@ -341,12 +340,12 @@ impl TorJudge {
 }
 
 impl TorJudgement {
-    /// Whether the authority casts a vote at all.
+    /// Returns true if the authority casts a vote at all.
     pub fn casts_vote(&self) -> bool {
         self.measured.values().all(|&printed| printed >= 0)
     }
 
-    /// Whether tor refuses the whole file. The authority still votes, without
+    /// Returns true if tor refuses the whole file. The authority still votes, without
     /// measurements.
     pub fn refused(&self) -> bool {
         self.refused
@@ -363,18 +362,18 @@ impl TorJudgement {
         &self.used
     }
 
-    /// How many lines are skipped for `vote=0`.
+    /// The number of lines that are skipped for `vote=0`.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// What the vote says of each relay that the authority knows, in
+    /// The vote on each relay that the authority knows, in
     /// kilobytes per second: of several lines for a relay, the last.
     pub fn measured(&self) -> &BTreeMap<Fingerprint, i32> {
         &self.measured
     }
 
-    /// What tor remembers of each relay for its flags, in kilobytes per
+    /// The bandwidth that tor remembers of each relay for its flags, in kilobytes per
     /// second: of several lines for a relay, the first.
     pub fn remembered_for_flags(&self) -> BTreeMap<Fingerprint, i64> {
         let mut remembered = BTreeMap::new();
@@ -413,7 +412,7 @@ impl TorJudgement {
             .then(|| format!("bandwidth-file-digest {}", self.digest))
     }
 
-    /// What a vote with this file would say of it.
+    /// The lines about this file in a vote with it.
     pub fn vote_lines(&self) -> VoteLines {
         VoteLines {
             headers: Some(self.headers_line()),
@@ -586,7 +585,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Whether a line, with its last byte, goes into the vote as a header.
+/// Returns true if a line, with its last byte, goes into the vote as a header.
 fn is_vote_header(line: &[u8]) -> bool {
     line.len() >= 2
         && memchr::memchr(b'=', line).is_some_and(|at| at > 0)

@@ -10,7 +10,7 @@ use crate::time::{DateTime, UnixTime};
 use crate::units::{BytesPerSecond, KilobytesPerSecond};
 use crate::version::FormatVersion;
 
-/// What a file has for a key.
+/// The state of a key in a file.
 ///
 /// The four states are told apart because they mean different things: sbws
 /// writes `None` for [some keys](crate::KeyInfo::may_be_none) that it does not
@@ -51,12 +51,12 @@ impl<'a, T> Field<'a, T> {
         }
     }
 
-    /// Whether the key is not there.
+    /// Returns true if the key is not there.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
 
-    /// Whether the key is there with a value that is not of its type.
+    /// Returns true if the key is there with a value that is not of its type.
     pub fn is_invalid(&self) -> bool {
         matches!(self, Self::Invalid(_))
     }
@@ -90,7 +90,7 @@ impl<'a, T> Field<'a, T> {
 ///
 /// Sealed: the types are those of the format.
 pub trait FieldValue<'a>: Sized + sealed::Sealed {
-    /// What the type takes, for messages.
+    /// The values that the type takes, for messages.
     const EXPECTED: &'static str;
 
     /// Reads a value's bytes; `None` if they are not of this type.
@@ -99,7 +99,7 @@ pub trait FieldValue<'a>: Sized + sealed::Sealed {
     /// Appends the value's spelling.
     fn write_field(&self, out: &mut String);
 
-    /// Whether JSON can have the value: all but infinities and NaN.
+    /// Returns true if JSON can have the value: all but infinities and NaN.
     #[doc(hidden)]
     fn is_json(&self) -> bool {
         true
@@ -244,13 +244,13 @@ fn parse_signed(raw: &[u8]) -> Option<i64> {
     }
 }
 
-/// Whether the bytes can be a value: printable ASCII without space, at least
+/// Returns true if the bytes can be a value: printable ASCII without space, at least
 /// one (bandwidth-file-spec 2.1).
 pub(crate) fn is_value(raw: &[u8]) -> bool {
     !raw.is_empty() && raw.iter().all(u8::is_ascii_graphic)
 }
 
-/// Whether the bytes can be a relay's nickname: 1 to 19 letters and digits
+/// Returns true if the bytes can be a relay's nickname: 1 to 19 letters and digits
 /// (dir-spec), `None` among them.
 ///
 /// ```
@@ -261,12 +261,12 @@ pub fn is_nickname(raw: &[u8]) -> bool {
     (1..=19).contains(&raw.len()) && raw.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// Whether the bytes are a number other than NaN and the infinities.
+/// Returns true if the bytes are a number other than NaN and the infinities.
 pub(crate) fn is_finite(raw: &[u8]) -> bool {
     f64::parse_field(raw).is_some_and(f64::is_finite)
 }
 
-/// Whether the bytes can be a key.
+/// Returns true if the bytes can be a key.
 pub(crate) fn is_key(raw: &[u8]) -> bool {
     !raw.is_empty()
         && raw

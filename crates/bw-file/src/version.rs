@@ -125,12 +125,12 @@ impl TorVersion {
     /// 0.3.5.1: older ones read lines into a buffer of 512 bytes.
     pub const OLDEST_JUDGED: Self = Self::release(0, 3, 5, 1);
 
-    /// Whether `node_id` may come without `$`: from 0.4.8.11.
+    /// Returns true if `node_id` may come without `$`: from 0.4.8.11.
     pub fn takes_bare_fingerprints(&self) -> bool {
         *self >= Self::release(0, 4, 8, 11)
     }
 
-    /// Whether lines with `vote=0` are skipped: from 0.4.0.4, and in the 0.3.5
+    /// Returns true if lines with `vote=0` are skipped: from 0.4.0.4, and in the 0.3.5
     /// series from 0.3.5.9.
     pub fn skips_vote_0(&self) -> bool {
         let series = [self.numbers[0], self.numbers[1], self.numbers[2]];
@@ -143,13 +143,13 @@ impl TorVersion {
         }
     }
 
-    /// Whether votes carry `bandwidth-file-digest`: from 0.4.0.4.
+    /// Returns true if votes carry `bandwidth-file-digest`: from 0.4.0.4.
     pub fn votes_digest(&self) -> bool {
         self.numbers >= [0, 4, 0, 4]
     }
 
-    /// Whether what a file says of authorities is voted as
-    /// `MeasuredButAuthority=`: from 0.4.7.11.
+    /// Returns true if weights of authorities are voted as `MeasuredButAuthority=`: from
+    /// 0.4.7.11.
     pub fn measures_authorities_apart(&self) -> bool {
         *self >= Self::release(0, 4, 7, 11)
     }
@@ -166,7 +166,7 @@ impl TorVersion {
         }
     }
 
-    /// Whether `node_id` is understood at the end of a line: from 0.3.4.1.
+    /// Returns true if `node_id` is understood at the end of a line: from 0.3.4.1.
     pub fn takes_trailing_node_id(&self) -> bool {
         self.numbers >= [0, 3, 4, 1]
     }

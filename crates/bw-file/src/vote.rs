@@ -1,4 +1,4 @@
-//! What a vote says of a file.
+//! The lines of a vote about a file.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub struct VoteLines {
     pub measured: BTreeMap<Fingerprint, u32>,
 }
 
-/// How a vote and a file differ.
+/// A difference of a vote and a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VoteMismatch {
@@ -46,9 +46,9 @@ pub enum VoteMismatch {
     Measured {
         /// The relay.
         relay: Fingerprint,
-        /// What the vote says.
+        /// The weight in the vote.
         voted: u32,
-        /// What the file has.
+        /// The weight in the file.
         expected: Option<u32>,
     },
 }
@@ -81,7 +81,7 @@ impl VoteLines {
         lines
     }
 
-    /// How a vote, `self`, differs from what a file should have made it say:
+    /// The differences of a vote, `self`, from the lines that a file should have given it:
     /// `expected`, from [`TorJudgement::vote_lines`](crate::TorJudgement::vote_lines).
     ///
     /// Relays of the file that the vote does not measure are no difference,

@@ -7,8 +7,8 @@ use crate::document::Document;
 use crate::identity::Fingerprint;
 use crate::units::KilobytesPerSecond;
 
-/// What a file votes for each relay: of several lines of a relay the last that
-/// tor would use counts, and lines without fingerprint or bandwidth do not.
+/// The weights of a file by relay. Of several lines of a relay, the last that tor
+/// would use counts; lines without fingerprint or bandwidth do not.
 ///
 /// ```
 /// use bw_file::{Document, Weights};
@@ -39,7 +39,7 @@ pub struct Standing {
     pub weight: KilobytesPerSecond,
     /// Its place, from 1 for the largest weight; equal ones share a place.
     pub place: usize,
-    /// How many relays the file votes for.
+    /// The number of relays with a vote in the file.
     pub of: usize,
     /// Its part of all weights, 0 to 1; 0 if they are all zero.
     pub share: f64,
@@ -58,7 +58,7 @@ impl Weights {
         Self { relays, sorted }
     }
 
-    /// How many relays there are.
+    /// The number of relays.
     pub fn relays(&self) -> usize {
         self.relays.len()
     }
@@ -105,8 +105,7 @@ impl Weights {
         })
     }
 
-    /// What several files say of each relay that some of them votes for, by
-    /// fingerprint.
+    /// Each relay that some of several files votes for, by fingerprint.
     ///
     /// ```
     /// # use bw_file::{Document, Weights};
@@ -142,7 +141,7 @@ fn median(sorted: &[KilobytesPerSecond]) -> Option<KilobytesPerSecond> {
     sorted.get(sorted.len().checked_sub(1)? / 2).copied()
 }
 
-/// What several files say of a relay.
+/// A relay in several files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -168,7 +167,7 @@ impl RelayAcross {
             .collect()
     }
 
-    /// How far the farthest of the files is from the median, as a factor of at least 1.
+    /// The distance of the farthest file from the median, as a factor of at least 1.
     pub fn spread(&self) -> f64 {
         self.factors()
             .into_iter()

@@ -41,7 +41,7 @@ impl Block {
         Ipv4Addr::new(127, self.0, self.1, host)
     }
 
-    /// Whether every port that the network needs can be listened on now.
+    /// Checks that every port that the network needs can be listened on now.
     fn probe(self, plan: &Plan) -> Result<(), Error> {
         let options = &plan.options;
         for (index, relay) in plan.relays.iter().enumerate() {

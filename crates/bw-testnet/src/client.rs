@@ -1,4 +1,4 @@
-//! What a client must know of a network.
+//! The facts of a network that a client needs.
 
 use std::fmt::Write as _;
 use std::path::Path;

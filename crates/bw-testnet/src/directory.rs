@@ -12,11 +12,11 @@ use data_encoding::{BASE64_NOPAD, HEXUPPER};
 
 use crate::{Error, ErrorKind};
 
-/// What a status document says of the network: a consensus, or a vote.
+/// A status document of the network: a consensus, or a vote.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusDocument {
-    /// Whether this is one authority's vote.
+    /// True if this is one authority's vote.
     pub is_vote: bool,
     /// When its interval begins.
     pub valid_after: SystemTime,
@@ -24,9 +24,9 @@ pub struct StatusDocument {
     pub fresh_until: SystemTime,
     /// From when on it must not be used.
     pub valid_until: SystemTime,
-    /// How long before `valid_after` the authorities publish their votes.
+    /// The time before `valid_after` at which the authorities publish their votes.
     pub vote_delay: Duration,
-    /// How long before `valid_after` the authorities exchange signatures.
+    /// The time before `valid_after` at which the authorities exchange signatures.
     pub signature_delay: Duration,
     /// The network parameters.
     pub params: BTreeMap<String, i32>,
@@ -39,7 +39,7 @@ pub struct StatusDocument {
     pub relays: BTreeMap<Fingerprint, StatusEntry>,
 }
 
-/// What a status document says of one relay.
+/// A relay in a status document.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusEntry {
@@ -75,7 +75,7 @@ impl StatusDocument {
         reader.finish()
     }
 
-    /// Whether the relay is listed with the flag.
+    /// Returns true if the relay is listed with the flag.
     pub fn has_flag(&self, relay: &Fingerprint, flag: &str) -> bool {
         self.relays
             .get(relay)
@@ -90,7 +90,7 @@ impl StatusDocument {
 }
 
 impl StatusEntry {
-    /// Whether the relay has the flag.
+    /// Returns true if the relay has the flag.
     pub fn has_flag(&self, flag: &str) -> bool {
         self.flags.iter().any(|has| has == flag)
     }

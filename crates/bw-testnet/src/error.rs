@@ -1,4 +1,4 @@
-//! What can go wrong, and whose fault it was.
+//! Errors, with the party at fault.
 
 use std::fmt;
 use std::io;
@@ -20,7 +20,7 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What sort of problem an [`Error`] is.
+/// The kind of an [`Error`].
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -84,7 +84,7 @@ impl Error {
         self
     }
 
-    /// What sort of problem this is.
+    /// The kind of problem.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

@@ -1,4 +1,4 @@
-//! What happens while a network comes up.
+//! Events while a network comes up.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

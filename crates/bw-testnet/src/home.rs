@@ -26,9 +26,9 @@ pub(crate) const CAPACITIES: &str = "capacities.json";
 #[derive(Debug)]
 pub(crate) struct Home {
     path: PathBuf,
-    /// Whether the directory itself is ours.
+    /// True if the directory itself is ours.
     pub(crate) made: bool,
-    /// Whether dropping this leaves the files where they are.
+    /// True if dropping this leaves the files where they are.
     pub(crate) keep: bool,
 }
 

@@ -49,7 +49,7 @@ impl Limits {
     }
 }
 
-/// How far away a plan's relays are.
+/// The distances of a plan's relays.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Distances {
     pub(crate) delays: RangeInclusive<Duration>,

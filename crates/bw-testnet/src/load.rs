@@ -30,9 +30,9 @@ use crate::{Error, ErrorKind, Network, Role};
 const FETCHERS: usize = 8;
 /// Relays that a client's byte crosses.
 const HOPS: u64 = 3;
-/// How long a client may take until its first download.
+/// The time for a client until its first download.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// What a client downloads first, to show that it works.
+/// The bytes that a client downloads first, to show that it works.
 const FIRST: u64 = 1024;
 /// The longest download: on a network this busy it is given up, as people do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ pub struct Load {
     network: PathBuf,
 }
 
-/// What a [`Load`] has moved since it began.
+/// The bytes that a [`Load`] has moved since it began.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LoadTotals {
@@ -70,8 +70,8 @@ pub struct LoadTotals {
     pub failures: u64,
     /// Bytes that clients received in each second, on average.
     pub rate: f64,
-    /// What the network's relays carried of that, three for each byte, as a
-    /// part of the sum of their capacities. What tor itself adds (some 5 %) is not in it.
+    /// The traffic that this made on the network's relays, three bytes for each one, as a
+    /// part of the sum of their capacities. The overhead of tor (some 5 %) is not in it.
     pub share: f64,
 }
 
@@ -142,7 +142,7 @@ impl Network {
 }
 
 impl Load {
-    /// What was moved until now.
+    /// The totals until now.
     pub fn totals(&self) -> LoadTotals {
         let seconds = self.begun.elapsed().as_secs_f64();
         let bytes = self.counters.bytes.load(Ordering::Relaxed);
@@ -157,7 +157,7 @@ impl Load {
         }
     }
 
-    /// Whether the network is there and all clients run.
+    /// Checks that the network is there and all clients run.
     ///
     /// # Errors
     /// [`ErrorKind::NoNetwork`] if it was taken down, [`ErrorKind::NodeDied`]

@@ -1,4 +1,4 @@
-//! What is known of a running network: the file `network.json`.
+//! The manifest of a running network: the file `network.json`.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -24,7 +24,7 @@ pub(crate) struct Manifest {
     /// Seconds since the Unix epoch.
     pub(crate) created: u64,
     pub(crate) keep_files: bool,
-    /// Whether we made the directory itself.
+    /// True if we made the directory itself.
     pub(crate) made_directory: bool,
     /// The process without which the network ends; none if it is detached.
     #[serde(default)]
@@ -43,7 +43,7 @@ pub(crate) struct Manifest {
 pub struct NodeRecord {
     /// The nickname, unique within the network.
     pub nickname: String,
-    /// What the node does.
+    /// The role of the node.
     pub role: Role,
     /// Its own address, in 127.0.0.0/8.
     pub address: Ipv4Addr,
@@ -62,10 +62,10 @@ pub struct NodeRecord {
     pub v3ident: Option<Fingerprint>,
     /// The true capacity.
     pub rate: BytesPerSecond,
-    /// What limits it to that.
+    /// The kind of limit.
     #[serde(default)]
     pub limit: Limit,
-    /// How long bytes take on connections to it, one way, in milliseconds.
+    /// The time that bytes take on connections to it, one way, in milliseconds.
     #[serde(default)]
     pub delay_ms: u64,
     /// The size of the token bucket: bytes at once after a pause.
@@ -109,7 +109,7 @@ impl NodeRecord {
         SocketAddrV4::new(self.address, self.or_port)
     }
 
-    /// How long bytes take on connections to it, one way.
+    /// The time that bytes take on connections to it, one way.
     pub fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms)
     }

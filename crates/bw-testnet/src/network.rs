@@ -18,18 +18,18 @@ use crate::manifest::{Manifest, NodeRecord};
 use crate::process::{ProcessId, ProcessState, start_tor, tail};
 use crate::{Authority, Error, ErrorKind, LineCommand, Node, Role, load};
 
-/// How often something that takes seconds is looked at.
+/// The interval at which something that takes seconds is looked at.
 pub(crate) const GLANCE: Duration = Duration::from_millis(200);
-/// What tor logs when it tests its own bandwidth.
+/// The words that tor logs when it tests its own bandwidth.
 const SELF_TEST: &str = "Performing bandwidth self-test";
-/// How long the cells of the last such test may be on their way.
+/// The time for which cells of the last such test may be on their way.
 const SELF_TEST_LASTS: Duration = Duration::from_secs(5);
 /// After SIGTERM tor ends within a second, unless it is stuck: once in some
 /// hundred times its threads wait for each other for ever.
 const TERM_PATIENCE: Duration = Duration::from_secs(5);
 /// After SIGKILL only the kernel can be slow.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a drop may block, in pieces: 2 s.
+/// The time for which a drop may block, in pieces: 2 s.
 const DROP_GLANCE: Duration = Duration::from_millis(5);
 const DROP_GLANCES: usize = 400;
 /// Lines of a log that an error shows.
@@ -56,7 +56,7 @@ pub struct Network {
     pub(crate) home: Home,
 }
 
-/// How a network is doing.
+/// The state of a network.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
@@ -68,10 +68,10 @@ pub struct Status {
     pub created: u64,
     /// The newest consensus of the first authority that has one.
     pub consensus: Option<ConsensusTimes>,
-    /// Whether all nodes run, are in the consensus with the flags they should
+    /// True if all nodes run, are in the consensus with the flags they should
     /// have, and hold a consensus that is not too old.
     pub ready: bool,
-    /// How the process is doing that serves the relays' delays and lines, if there is one.
+    /// The state of the process that serves the relays' delays and lines, if there is one.
     pub lines: Option<ProcessState>,
     /// The nodes, authorities first.
     pub nodes: Vec<NodeStatus>,
@@ -89,7 +89,7 @@ pub struct ConsensusTimes {
     pub next_vote: u64,
 }
 
-/// How one node of a network is doing.
+/// The state of one node of a network.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeStatus {
@@ -98,7 +98,7 @@ pub struct NodeStatus {
     pub record: NodeRecord,
     /// The number of its process, if it was started.
     pub pid: Option<u32>,
-    /// How its process is doing.
+    /// The state of its process.
     pub state: ProcessState,
     /// The memory it uses, in bytes (its proportional share).
     pub memory: Option<u64>,
@@ -106,7 +106,7 @@ pub struct NodeStatus {
     pub flags: Option<Vec<String>>,
     /// Its weight in the consensus.
     pub weight: Option<KilobytesPerSecond>,
-    /// Whether the consensus says that its weight is not measured.
+    /// True if the consensus says that its weight is not measured.
     pub unmeasured: bool,
     /// When the consensus that the node holds itself became valid, in seconds
     /// since the Unix epoch.
@@ -322,7 +322,7 @@ impl Network {
             .try_for_each(|authority| authority.install_bandwidth_file(contents))
     }
 
-    /// How the network is doing.
+    /// Looks at the state of the network.
     pub async fn status(&self) -> Status {
         let consensus = self.consensus().await.ok();
         let processes = self.known_processes();
@@ -580,7 +580,7 @@ impl Drop for Network {
     }
 }
 
-/// Whether `node` is in the document as a node with its role should be.
+/// Returns true if `node` is in the document as a node with its role should be.
 pub(crate) fn has_flags(document: &StatusDocument, node: &NodeRecord) -> bool {
     let needed: &[&str] = match node.role {
         Role::Authority => &["Authority", "Running", "Valid"],

@@ -16,7 +16,7 @@ use crate::network::GLANCE;
 use crate::process::{ProcessId, ProcessState};
 use crate::{Error, ErrorKind, Network, Role, http};
 
-/// How long a node that was started again may take to listen.
+/// The time for a node that was started again to listen.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node of a [`Network`]: its facts, and faults on demand.
@@ -49,7 +49,7 @@ impl<'a> Node<'a> {
         &self.record.nickname
     }
 
-    /// What the node does.
+    /// The role of the node.
     pub fn role(&self) -> Role {
         self.record.role
     }
@@ -70,7 +70,7 @@ impl<'a> Node<'a> {
         processes.remove(&self.record.nickname)
     }
 
-    /// How its process is doing.
+    /// The state of its process.
     pub fn state(&self) -> ProcessState {
         self.process()
             .map_or(ProcessState::Gone, |process| process.state())

@@ -1,4 +1,4 @@
-//! What a network shall be, before anything is started.
+//! The plan of a network, before anything is started.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -25,7 +25,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// (`networkstatus_compute_consensus`).
 const MIN_MEASURING_AUTHORITIES: usize = 3;
 
-/// What a node of the network does.
+/// The role of a node.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,20 +90,20 @@ impl RelaySpec {
         self
     }
 
-    /// What limits the relay. Default: what the plan says ([`PlanBuilder::limit`]).
+    /// Sets the kind of limit. Default: that of the plan ([`PlanBuilder::limit`]).
     pub fn limit(mut self, limit: Limit) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// How long bytes take on connections that others make to it, one way, up to 10 s.
-    /// Default: what the plan says ([`PlanBuilder::delay`]).
+    /// Sets the time that bytes take on connections that others make to it, one way, up to
+    /// 10 s. Default: that of the plan ([`PlanBuilder::delay`]).
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
         self
     }
 
-    /// Whether something must stand before its `ORPort`.
+    /// Returns true if something must stand before its `ORPort`.
     pub(crate) fn has_line(&self) -> bool {
         self.limit == Some(Limit::Line) || self.delay.is_some_and(|delay| !delay.is_zero())
     }
@@ -195,7 +195,7 @@ impl Prior {
     }
 }
 
-/// What relays say of the traffic they have seen (`bandwidth-observed`).
+/// The observed bandwidth in relays' descriptors (`bandwidth-observed`).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Observed {
@@ -206,11 +206,11 @@ pub enum Observed {
     /// almost nothing, and keeps to that for hours (see the crate's README).
     #[default]
     History,
-    /// What tor sees by itself: close to nothing at first.
+    /// The bandwidth that tor sees by itself: close to nothing at first.
     Live,
 }
 
-/// How long the tor processes live.
+/// The lifetime of the tor processes.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -290,7 +290,7 @@ impl Plan {
         }
     }
 
-    /// How many nodes the network will have, authorities included.
+    /// The number of nodes of the network, authorities included.
     pub fn node_count(&self) -> usize {
         self.relays.len()
     }
@@ -325,12 +325,12 @@ impl Plan {
         free.unwrap_or(or_port)
     }
 
-    /// Whether any relay has a line.
+    /// Returns true if any relay has a line.
     pub(crate) fn has_lines(&self) -> bool {
         self.relays.iter().any(RelaySpec::has_line)
     }
 
-    /// What `relay` shall claim to have observed, if anything.
+    /// The bandwidth that `relay` shall claim to have observed, if any.
     pub(crate) fn observed(&self, relay: &RelaySpec) -> Option<BytesPerSecond> {
         relay.observed.or(match self.options.observed {
             Observed::History => Some(relay.rate),
@@ -384,8 +384,8 @@ impl PlanBuilder {
         self
     }
 
-    /// How soon a relay whose token bucket is empty looks whether it may go on
-    /// (`TokenBucketRefillInterval`): 1 ms to 1 s in whole milliseconds, default 100 ms,
+    /// Sets the interval at which relays refill an empty token bucket
+    /// (`TokenBucketRefillInterval`): 1 ms to 1 s in whole milliseconds. Default: 100 ms,
     /// which is tor's own.
     ///
     /// tor 0.4.9 refills in steps of 16 ticks (16.8 ms) and drops the time beyond the
@@ -401,7 +401,7 @@ impl PlanBuilder {
         self
     }
 
-    /// What limits the relays. Default: [`Limit::Node`]. Authorities are always limited so.
+    /// Sets the kind of limit. Default: [`Limit::Node`]. Authorities are always limited so.
     pub fn limit(mut self, limit: Limit) -> Self {
         self.limits = Limits::All(limit);
         self
@@ -414,7 +414,7 @@ impl PlanBuilder {
         self
     }
 
-    /// How long bytes take on connections to each relay, one way: a whole number of
+    /// Sets the time that bytes take on connections to each relay, one way: a whole number of
     /// milliseconds from this range, as `seed` decides; up to 10 s. Default: no time. Authorities
     /// are near.
     ///
@@ -439,13 +439,13 @@ impl PlanBuilder {
         self
     }
 
-    /// What relays say of the traffic they have seen.
+    /// Sets the observed bandwidth in relays' descriptors.
     pub fn observed(mut self, observed: Observed) -> Self {
         self.observed = observed;
         self
     }
 
-    /// How long the processes live. Default: [`Lifetime::Owned`].
+    /// Sets the lifetime of the processes. Default: [`Lifetime::Owned`].
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
         self
@@ -503,7 +503,7 @@ impl PlanBuilder {
         self
     }
 
-    /// How long the network may take to come up; default 120 s.
+    /// Sets the time for the network to come up; default 120 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

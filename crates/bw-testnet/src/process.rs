@@ -23,7 +23,7 @@ pub struct ProcessId {
     boot: String,
 }
 
-/// How a process is doing.
+/// The state of a process.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,7 +60,7 @@ impl ProcessId {
         self.pid
     }
 
-    /// How the process is doing.
+    /// The state of the process.
     pub fn state(&self) -> ProcessState {
         let same =
             |(_, start): &(u8, u64)| *start == self.start && boot_id() == Some(self.boot.as_str());

@@ -19,7 +19,7 @@ const OLDEST: (u32, u32, u32) = (0, 4, 7);
 /// Making a key takes about a second of processor time; a machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is needed of an installed tor.
+/// The programs of an installed tor.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     pub(crate) tor: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct Programs {
     gencert: PathBuf,
 }
 
-/// What identifies a node, from the keys made for it.
+/// The identities of a node, from the keys made for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     pub(crate) fingerprint: Fingerprint,

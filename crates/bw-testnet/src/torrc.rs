@@ -64,7 +64,7 @@ pub(crate) fn first_consensus_after(now: SystemTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(unix_seconds(now) + 3 + 2 * FIRST_DELAY)
 }
 
-/// What the torrc of one node depends on.
+/// The facts that the torrc of one node depends on.
 pub(crate) struct Torrc<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) manifest: &'a Manifest,
@@ -178,7 +178,7 @@ fn or_ports(node: &NodeRecord) -> String {
     }
 }
 
-/// What tor knows of the node's capacity.
+/// The options for the node's capacity.
 fn limit(node: &NodeRecord) -> String {
     let (rate, burst) = (node.rate.value(), node.burst.value());
     let options = |prefix| format!("{prefix}Rate {rate}\n{prefix}Burst {burst}\n");

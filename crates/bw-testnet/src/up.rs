@@ -28,7 +28,7 @@ use crate::programs::{Identity, Programs};
 use crate::torrc::{Timetable, Torrc, first_consensus_after, prior_file, state_file};
 use crate::{Error, ErrorKind, Event, Lifetime, Network, Plan, Role};
 
-/// How long a node that was told to fetch the consensus gets to do so.
+/// The time for a node that was told to fetch the consensus to do so.
 const FETCH_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Network {
@@ -106,7 +106,7 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
         Ok(network)
     }
 
-    /// What is known of each node before it has keys.
+    /// The records of all nodes, before they have keys.
     fn records(&self, block: Block) -> Vec<NodeRecord> {
         let plan = self.plan;
         let priors = plan.prior_weights();
@@ -448,7 +448,8 @@ fn length(log: &Path) -> u64 {
     std::fs::metadata(log).map_or(0, |data| data.len())
 }
 
-/// Whether tor has read its torrc on a signal that came when its log ended at `told_at`, or later.
+/// Returns true if tor has read its torrc on a signal that came when its log ended at
+/// `told_at`, or later.
 fn has_reloaded(log: &Path, told_at: u64) -> bool {
     let since = || {
         let mut file = std::fs::File::open(log).ok()?;

@@ -32,7 +32,7 @@ fn line_command() -> LineCommand {
     LineCommand::new(std::env::current_exe().unwrap(), arguments)
 }
 
-/// How long a relay takes to refuse what is not TLS, over its advertised port.
+/// The time that a relay takes to refuse other bytes than TLS, over its advertised port.
 fn refusal_takes(node: &NodeRecord) -> Duration {
     let began = Instant::now();
     let mut stream = TcpStream::connect(node.or_address()).unwrap();

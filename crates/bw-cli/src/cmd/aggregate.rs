@@ -113,7 +113,7 @@ fn latest_scans(stores: &[Store], count: usize, partial: bool) -> anyhow::Result
         .collect())
 }
 
-/// What each scanner contributed, if there are several.
+/// Prints the contribution of each scanner, if there are several.
 fn print_scanners(scanners: &[ScannerStatistics]) -> anyhow::Result<()> {
     if scanners.len() < 2 {
         return Ok(());

@@ -33,10 +33,10 @@ const VOTE: &str = "/tor/status-vote/current/authority";
 /// Marks a directory as one that a demo made, and may make anew.
 const MARK: &str = "bwscan-demo.json";
 
-/// What came of the demo.
+/// The report of a demo.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Whether every check was passed.
+    /// True if every check was passed.
     passed: bool,
     checks: Vec<Check>,
     /// Half the sum of the differences of measured and true shares.
@@ -55,7 +55,7 @@ struct Report {
 struct Check {
     what: String,
     passed: bool,
-    /// What is wrong, if anything is.
+    /// The defects, if there are any.
     detail: Vec<String>,
 }
 
@@ -248,7 +248,7 @@ async fn next_consensus(
         .await?)
 }
 
-/// What each authority's vote must say.
+/// Checks each authority's vote.
 async fn votes(network: &Network, file: &[u8], scaled: &Scaled) -> anyhow::Result<Vec<Check>> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let expected = TorJudge::new(UnixTime::new(i64::try_from(now.as_secs())?))
@@ -300,7 +300,7 @@ async fn votes(network: &Network, file: &[u8], scaled: &Scaled) -> anyhow::Resul
     Ok(checks)
 }
 
-/// What the consensus must say, and that every relay was measured.
+/// Checks the consensus, and that every relay was measured.
 fn compare(network: &Network, scaled: &Scaled, consensus: &StatusDocument) -> Vec<Check> {
     let weights = weights(scaled);
     let relays = network

@@ -30,9 +30,9 @@ struct Attempt {
     rates: Vec<f64>,
     /// The share of its time in which the link withheld something.
     throttled: f64,
-    /// Who bounded the rate, if that is a fact.
+    /// The party that bounded the rate, if that is a fact.
     bound: Option<Blame>,
-    /// What the helpers were expected to carry.
+    /// The rate that the helpers were expected to carry.
     offered: Option<BytesPerSecond>,
     /// Where and how it failed.
     failure: Option<String>,
@@ -65,7 +65,7 @@ impl Attempt {
         }
     }
 
-    /// What became of it, in words.
+    /// Its use in words.
     fn use_text(&self) -> String {
         let reason = self.verdict.reason().unwrap_or("unknown").replace('_', " ");
         match self.r#use {

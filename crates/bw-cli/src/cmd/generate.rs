@@ -22,7 +22,7 @@ use crate::text::{format_utc, print, print_json};
 /// The name under which the authority finds the newest file.
 pub(super) const LATEST: &str = "latest.v3bw";
 
-/// What was written.
+/// The file that was written.
 pub(super) struct Generated {
     pub(super) path: PathBuf,
     pub(super) latest: PathBuf,
@@ -123,7 +123,7 @@ fn limits(args: &SanityArgs) -> anyhow::Result<SanityLimits> {
     Ok(limits)
 }
 
-/// What the options say of the file as a whole.
+/// The facts of the file as a whole, from the options.
 pub(super) fn facts(args: &GenerateArgs) -> FileFacts {
     let mut facts = FileFacts::new("bwscan", env!("CARGO_PKG_VERSION"));
     facts.dirauth_nickname.clone_from(&args.dirauth_nickname);

@@ -71,7 +71,7 @@ pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Which part of the network a scan covers.
+/// The part of the network that a scan covers.
 fn part(parameters: &ScanParameters) -> String {
     match parameters.relays.len() {
         0 if parameters.is_selection() => "some".to_owned(),

@@ -31,7 +31,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// beginning as soon as no relay of the one before waits any more.
 pub(super) struct Rounds<'a> {
     settings: &'a Settings,
-    /// How far apart rounds begin; `None` for a single one.
+    /// The interval at which rounds begin; `None` for a single one.
     interval: Option<Duration>,
     progress: &'a Progress,
     inner: Mutex<Inner>,
@@ -46,7 +46,7 @@ struct Inner {
     /// Rounds that are not finished, the oldest first.
     open: Vec<Round>,
     rng: StdRng,
-    /// Whether the next round may continue an unfinished scan.
+    /// True if the next round may continue an unfinished scan.
     resume: bool,
     /// When the latest round began.
     begun: Option<Instant>,
@@ -120,7 +120,7 @@ impl<'a> Rounds<'a> {
         self.lock().failed
     }
 
-    /// How long it is until the next round may begin.
+    /// The time until the next round may begin.
     pub(super) fn next_in(&self) -> Duration {
         let begun = self.lock().begun;
         let since = begun.map_or(Duration::MAX, |begun| begun.elapsed());
@@ -174,7 +174,7 @@ impl<'a> Rounds<'a> {
         Ok(report.bytes)
     }
 
-    /// What a round would do now. Nothing is written to the store.
+    /// The plan of a round that begins now. Nothing is written to the store.
     pub(super) async fn plan(&self, client: &TorClient) -> anyhow::Result<Plan> {
         let network = client.directory()?.snapshot().await?;
         let relays = targets(self.settings, &network);
@@ -249,7 +249,7 @@ impl<'a> Rounds<'a> {
 struct Unfinished {
     scan: ScanId,
     pending: Vec<Fingerprint>,
-    /// What was done of it.
+    /// The part that was done.
     summary: Option<RoundSummary>,
 }
 

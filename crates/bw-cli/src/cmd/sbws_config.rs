@@ -10,7 +10,7 @@ use configparser::ini::Ini;
 
 use crate::config::ConfigFile;
 
-/// What a key of sbws becomes.
+/// The counterpart of a key of sbws.
 enum Counterpart {
     /// The option of this command and name, as it is.
     Same(&'static str, &'static str),
@@ -169,7 +169,7 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
     ),
 ];
 
-/// What sbws comes with, so that it knows who has not edited it.
+/// Values that sbws comes with, which tell that nobody has edited them.
 const NOT_EDITED: [(&str, &str); 3] = [
     ("nickname", "IDidntEditTheSBWSConfig"),
     ("country", "AA"),
@@ -326,7 +326,7 @@ impl SbwsConfig {
     }
 }
 
-/// What becomes of a key; `None` if it is none of sbws's.
+/// The counterpart of a key; `None` if it is none of sbws's.
 fn counterpart(section: &str, key: &str) -> Option<&'static Counterpart> {
     let is_section = |pattern: &str| match pattern.strip_suffix('*') {
         Some(start) => section.starts_with(start),

@@ -26,7 +26,7 @@ pub(super) struct Scaling {
     since: UnixMillis,
     /// Up to when records count: now, with what clocks may differ by.
     until: UnixMillis,
-    /// Whether nothing after that was looked at: the time is not that of the clock.
+    /// True if nothing after that was looked at: the time is not that of the clock.
     as_of: bool,
     /// Outcomes that are dated ahead of the clock.
     pub(super) ahead: Ahead,
@@ -180,7 +180,7 @@ impl Scaling {
         outcomes_of(self.since, self.until, self.as_of)
     }
 
-    /// How many consensuses of the time that is looked at the stores hold.
+    /// The number of consensuses in the stores, of the days that count.
     pub(super) fn recent_consensuses(&self) -> anyhow::Result<u64> {
         let mut times = BTreeSet::new();
         for store in &self.stores {

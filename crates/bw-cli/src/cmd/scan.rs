@@ -13,6 +13,7 @@ use bw_results::{Direction, NetworkSnapshot, ScanParameters};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::names::with_known_names;
 use super::rounds::Rounds;
 use crate::args::{Only, ScanArgs};
 use crate::exit::{Exit, UsageError};
@@ -22,7 +23,7 @@ use crate::relay_name::RelayName;
 use crate::signals::cancel_on_signal;
 use crate::text::{kilobytes, print_json_line, size};
 
-/// What to say when there is nothing to download from.
+/// Advice to those without a destination.
 const NO_DESTINATION: &str = "no destination: give --destination URL, a large file (1 GiB is \
     good) on a web server that answers Range requests. \"bwscan serve\" is such a server: run \
     it on a fast machine with a certificate for its name (--tls-cert, --tls-key), and give its \
@@ -40,7 +41,7 @@ pub(super) struct Settings {
     pub(super) only: Option<Only>,
     pub(super) scanner: String,
     pub(super) tls: Tls,
-    /// What is shared with all destinations.
+    /// The secret that all destinations share.
     pub(super) key: Option<ContentKey>,
     /// Unless the network decides.
     pub(super) direction: Option<Direction>,
@@ -52,7 +53,7 @@ pub(super) struct Settings {
     pub(super) transfer: TransferOptions,
     pub(super) timeouts: StageTimeouts,
     pub(super) seed: Option<u64>,
-    /// Whether an unfinished scan is left aside.
+    /// True if an unfinished scan is left aside.
     pub(super) fresh: bool,
 }
 
@@ -166,7 +167,7 @@ impl Settings {
         Ok(())
     }
 
-    /// What must be equal for an interrupted scan to be continued.
+    /// The parameters that must be equal for an interrupted scan to be continued.
     pub(super) fn parameters(&self) -> ScanParameters {
         let urls = self.destinations.iter().map(ToString::to_string).collect();
         let mut parameters = ScanParameters::new(urls);
@@ -221,7 +222,7 @@ fn relays_in(file: &Path) -> anyhow::Result<Vec<RelayName>> {
     Ok(relays)
 }
 
-/// What the scan may take of everything.
+/// The limits of a scan.
 fn limits(args: &ScanArgs) -> Limits {
     let mut limits = Limits::default();
     limits.link = args.link_rate;
@@ -257,9 +258,14 @@ async fn scan(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Exit> {
+    let destinations = std::mem::take(&mut settings.destinations);
+    let known = with_known_names(destinations);
+    let Some(known) = cancel.run_until_cancelled(known).await else {
+        return Ok(Exit::Interrupted);
+    };
+    settings.destinations = known?;
     let interval = args.continuous.then_some(args.interval);
     let mut rounds = Rounds::open(&settings, interval, args.dry_run, progress)?;
-    warn_of_unknown_names(&settings.destinations);
     let Some(client) = cancel
         .run_until_cancelled(bootstrap(&settings, progress))
         .await
@@ -303,27 +309,6 @@ async fn scan(
         }
         progress.waits(rounds.next_in());
         sleep(rounds.next_in(), cancel).await;
-    }
-}
-
-/// Warns within seconds of a destination's name that this machine cannot
-/// resolve, while the network is being reached. Exits resolve it themselves, so
-/// that this is no error.
-fn warn_of_unknown_names(destinations: &[Destination]) {
-    for destination in destinations {
-        let (name, port) = (destination.server_name().to_owned(), destination.port());
-        tokio::spawn(async move {
-            if tokio::net::lookup_host((name.as_str(), port))
-                .await
-                .is_err()
-            {
-                let text = format!(
-                    "this machine cannot resolve the name {name}; exits will not either if it \
-                     is wrong"
-                );
-                super::generate::warn(&text);
-            }
-        });
     }
 }
 
@@ -391,7 +376,7 @@ async fn dry_run(
     Ok(Exit::Success)
 }
 
-/// Whether a scan that runs for ever may hope that it goes away.
+/// Returns true if a scan that runs for ever may hope that it goes away.
 fn is_passing(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Error>()

@@ -21,9 +21,9 @@ use crate::text::{kilobytes, print, print_json, print_json_line, size, table};
 
 /// By when all relays have tested their bandwidth.
 const SELF_TESTS: Duration = Duration::from_secs(180);
-/// How often the load is looked at.
+/// The interval at which the load is looked at.
 const GLANCE: Duration = Duration::from_secs(1);
-/// How many times until it is shown again.
+/// The number of such looks from one line of output to the next.
 const GLANCES: usize = 10;
 
 /// Brings a network up or down, shows it, or puts load on it.

@@ -152,7 +152,7 @@ fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// What all files together gave.
+/// The sum over all files.
 #[derive(Default)]
 struct Total {
     added: u64,

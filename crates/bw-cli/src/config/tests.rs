@@ -137,7 +137,7 @@ fn errors_name_the_place_and_what_to_do() {
     }
 }
 
-/// What there is now, and what will be there some day.
+/// Today's options and those of some day.
 #[test]
 fn every_option_of_every_command_is_a_key() {
     let mut program = Args::command();

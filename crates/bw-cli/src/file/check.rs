@@ -17,18 +17,18 @@ use crate::moment;
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
-    /// Files to check; `-` for standard input.
+    /// Check these files; - is standard input.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     time: TimeArgs,
-    /// The time of the file before, which this one must be newer than.
+    /// Require that the file is newer than this time, that of the file before.
     #[arg(long, value_parser = moment::parse, value_name = "TIME")]
     previous: Option<UnixTime>,
-    /// The version of the format to judge by [default: the declared one].
+    /// Judge by this version of the format [default: the declared one].
     #[arg(long, value_name = "VERSION")]
     spec_version: Option<FormatVersion>,
-    /// The tor to judge as, from 0.3.5.1 [default: 0.4.9.11].
+    /// Judge as this tor does, 0.3.5.1 or newer [default: 0.4.9.11].
     #[arg(long, value_parser = parse_tor_version, value_name = "VERSION")]
     tor_version: Option<TorVersion>,
     /// Show notes too.
@@ -36,21 +36,22 @@ pub(super) struct CheckArgs {
     notes: bool,
 }
 
-/// When files are judged, and as what.
+/// The time by which files are judged, and their origin.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct TimeArgs {
-    /// The time to judge by, 2026-11-20T12:30:00 in UTC or Unix seconds
-    /// [default: now, in archives the time at which each file was made].
+    /// Judge by this time, 2026-11-20T12:30:00 in UTC or Unix seconds [default: now;
+    /// in archives the time at which each file was made].
     #[arg(long, value_parser = moment::parse, value_name = "TIME")]
     now: Option<UnixTime>,
-    /// Judge files from CollecTor: without their `@` lines, which tor would refuse,
-    /// and at the time at which they were made. In tar archives all files are judged so.
+    /// Judge files as archived: without @ lines, at the time at which they were made.
+    ///
+    /// Files in tar archives are always judged so. Tor refuses a file with @ lines.
     #[arg(long)]
     archived: bool,
 }
 
 impl TimeArgs {
-    /// How files are read: outside of archives, all bytes are one file, as they are for tor.
+    /// The way of reading: outside of archives, all bytes are one file, as for tor.
     pub(super) fn reading(self) -> Reading {
         let boundary = if self.archived {
             Boundary::Annotation
@@ -71,7 +72,7 @@ impl TimeArgs {
             .unwrap_or_else(|| SystemTime::now().into())
     }
 
-    /// What tor makes of a file.
+    /// Tor's judgement of a file.
     pub(super) fn judge(self, input: &Input<'_>, version: TorVersion) -> TorJudgement {
         let judge = TorJudge::new(self.of(input)).version(version);
         let bytes = input.document.to_bytes();
@@ -141,7 +142,7 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> anyhow::Result<b
     Ok(well)
 }
 
-/// What the three judgements found.
+/// The findings of the three judgements.
 struct Reports {
     spec: Report,
     tor: Report,

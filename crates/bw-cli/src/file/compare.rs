@@ -10,20 +10,21 @@ use serde::Serialize;
 
 use super::Output;
 use super::input::read_one;
-use super::style::{factor, grouped, printable};
+use super::style::{at_least_one, printable};
+use crate::text::{factor, grouped};
 
 #[derive(Args, Debug)]
 pub(super) struct CompareArgs {
-    /// The files: two or more.
+    /// Compare these files, two or more.
     #[arg(required = true, num_args = 2.., value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// How far from the median of all files a weight is an outlier.
-    #[arg(long, default_value = "2", value_parser = factor, value_name = "FACTOR")]
+    /// Call a weight an outlier from this factor above or below the median of all files.
+    #[arg(long, default_value = "2", value_parser = at_least_one, value_name = "FACTOR")]
     min_factor: f64,
-    /// Show only so many relays: those with the farthest outliers.
+    /// Show only this many relays, those with the farthest outliers.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// Show the relays without outliers too.
+    /// Show relays without outliers too.
     #[arg(long)]
     all: bool,
 }
@@ -204,7 +205,7 @@ fn show(
         let outliers: Vec<String> = row
             .outliers
             .iter()
-            .map(|outlier| format!("{} x{:.2}", outlier.column, outlier.factor))
+            .map(|outlier| format!("{} {}", outlier.column, factor(outlier.factor)))
             .collect();
         let (median, outliers) = (relay.median.value(), outliers.join(", "));
         writeln!(output.out, "  {median:>9}  {outliers}")?;

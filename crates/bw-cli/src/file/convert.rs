@@ -10,19 +10,20 @@ use super::input::{Reading, for_each_input};
 
 #[derive(Args, Debug)]
 pub(super) struct ConvertArgs {
-    /// The file, or an archive: then each row tells its file and that file's timestamp; `-`
-    /// for standard input.
+    /// Read this file or archive; - is standard input.
+    ///
+    /// Rows of an archive begin with their file and its timestamp.
     path: PathBuf,
-    /// The form to write.
+    /// Write this form.
     #[arg(long, value_enum)]
     to: Format,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// Comma-separated values.
+    /// Write comma-separated values.
     Csv,
-    /// A JSON object a line.
+    /// Write a JSON object in each line.
     Jsonl,
 }
 

@@ -9,28 +9,30 @@ use serde::Serialize;
 
 use super::Output;
 use super::input::read_one;
-use super::style::{factor, paint_change, printable};
+use super::style::{at_least_one, paint_change, printable};
+use crate::text::factor;
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArgs {
-    /// The first file.
+    /// Take this file as the old one.
     before: PathBuf,
-    /// The second file.
+    /// Take this file as the new one.
     after: PathBuf,
-    /// Compare all keys of each relay, not only what authorities use.
+    /// Compare all keys of each relay, not only those that authorities use.
     #[arg(long)]
     keys: bool,
-    /// Show only so many relays that changed, gained or lost: those with the largest factors
-    /// or bandwidths, in this order.
+    /// Show only this many relays of each kind: changed, gained, lost.
+    ///
+    /// Relays that changed are ordered by factor, the others by bandwidth.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// Of the relays that changed, show only those whose bandwidth did so by this factor or more.
-    #[arg(long, value_parser = factor, value_name = "FACTOR")]
+    /// Show only changes of bandwidth by this factor or more.
+    #[arg(long, value_parser = at_least_one, value_name = "FACTOR")]
     min_factor: Option<f64>,
 }
 
 impl DiffArgs {
-    /// Leaves out what is not to be shown, and says how many relays that were.
+    /// Leaves out the relays that are not to be shown; returns their number.
     fn choose(&self, diff: &mut Diff) -> usize {
         let all = diff.changed.len() + diff.gained.len() + diff.lost.len();
         if let Some(least) = self.min_factor {
@@ -127,7 +129,7 @@ fn shown_relay(change: &RelayChange) -> String {
         .map_or_else(String::new, |old| format!(" (was {old})"));
     let ratio = change
         .ratio()
-        .map_or_else(String::new, |ratio| format!(" (x{ratio:.2})"));
+        .map_or_else(String::new, |ratio| format!(" ({})", factor(ratio)));
     let nick = change
         .nick
         .as_ref()

@@ -14,9 +14,9 @@ use super::style::printable;
 
 #[derive(Args, Debug)]
 pub(super) struct DigestArgs {
-    /// The file, or an archive: then a line for each of its files.
+    /// Read this file, or an archive, which gives a line for each file in it.
     path: PathBuf,
-    /// A vote to check against the file.
+    /// Check this vote against the file.
     #[arg(long, value_name = "FILE")]
     vote: Option<PathBuf>,
     #[command(flatten)]

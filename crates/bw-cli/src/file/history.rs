@@ -9,23 +9,25 @@ use serde::Serialize;
 use super::Output;
 use super::input::{Reading, for_each_input};
 use super::relay_name::{RelayArgs, find};
-use super::style::{grouped, printable, time};
+use super::style::{printable, time};
 use crate::relay_name::RelayName;
+use crate::text::{factor, grouped};
 
 #[derive(Args, Debug)]
 pub(super) struct HistoryArgs {
-    /// The relay: its fingerprint or the beginning of it, its Ed25519 key, its
-    /// nickname, or with --consensus its address. A short name is looked up in
-    /// the first file that has it.
+    /// Show this relay: its fingerprint or the beginning of it, Ed25519 key,
+    /// nickname, or with --consensus address.
+    ///
+    /// A short name is looked up in the first file that has it.
     relay: RelayName,
-    /// Files, archives of them, or `-` for standard input.
+    /// Read these files or archives; - is standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
     network: RelayArgs,
 }
 
-/// What a file says of the relay.
+/// The relay in one file.
 #[derive(Serialize)]
 struct Row {
     file: String,
@@ -134,7 +136,7 @@ fn show_row(
         Some(standing) => (
             before
                 .and_then(|before| change(before, standing.weight))
-                .map_or_else(String::new, |change| format!("x{change:.2}")),
+                .map_or_else(String::new, factor),
             format!("{:.4} %", standing.share * 100.0),
             format!("{} of {}", grouped(standing.place), grouped(standing.of)),
         ),

@@ -11,13 +11,13 @@ use bw_file::{Boundary, Document, ReaderBuilder, decompress, for_each_member, is
 use super::style::printable;
 use crate::exit::{is_broken_pipe, text};
 
-/// How inputs are read.
+/// The way in which inputs are read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
-    /// Where files end that follow each other outside of archives.
+    /// The border between files that follow each other outside of archives.
     pub(super) boundary: Boundary,
-    /// Whether what is no bandwidth file is looked at too; members of archives
-    /// never are.
+    /// Set if other files than bandwidth files are looked at too. Members of
+    /// archives never are.
     pub(super) anything: bool,
 }
 
@@ -40,18 +40,18 @@ pub(super) struct Input<'a> {
     /// Its path, and in an archive the member's.
     pub(super) name: &'a str,
     pub(super) document: &'a Document<'a>,
-    /// Whether it is a member of an archive.
+    /// True for a member of an archive.
     pub(super) archived: bool,
-    /// Whether it is alone, as far as is known: neither in an archive nor
+    /// True if it is alone, as far as is known: neither in an archive nor
     /// after another one.
     pub(super) alone: bool,
 }
 
-/// Why reading ends.
+/// The reason why reading ends.
 enum Stop {
     /// The input cannot be read.
     Unreadable(anyhow::Error),
-    /// Whoever looks at it has an error of its own.
+    /// The visitor has an error of its own.
     Visitor(anyhow::Error),
 }
 
@@ -67,8 +67,8 @@ impl From<std::io::Error> for Stop {
     }
 }
 
-/// Calls `visit` for each file of the paths. What cannot be read is told on
-/// standard error and does not keep the rest from being read.
+/// Calls `visit` for each file of the paths. A file that cannot be read is named
+/// on standard error, and the others are read nevertheless.
 ///
 /// # Errors
 /// Those of `visit`, which end the reading; in the end, if something could not

@@ -39,7 +39,7 @@ pub(crate) struct FileArgs {
     /// Write JSON instead of text.
     #[arg(long, global = true)]
     json: bool,
-    /// When to colour the output; NO_COLOR is respected.
+    /// Colour the output.
     #[arg(long, global = true, value_enum, default_value_t)]
     color: ColorChoice,
 }
@@ -50,13 +50,13 @@ enum FileCommand {
     Check(check::CheckArgs),
     /// Show the header and the relays, or one relay, after a verdict in one sentence.
     Show(show::ShowArgs),
-    /// Tell how two files differ.
+    /// Show the differences of two files.
     Diff(diff::DiffArgs),
-    /// Show what several files say of one relay, in order of time.
+    /// Show one relay in several files, in order of time.
     History(history::HistoryArgs),
     /// Compare the weights of several files, relay by relay, with their median.
     Compare(compare::CompareArgs),
-    /// Show what a vote says of a file, or check a vote against it.
+    /// Show the lines that a vote has for a file, or check a vote against it.
     Digest(digest::DigestArgs),
     /// Write the relays as CSV or JSON Lines.
     Convert(convert::ConvertArgs),
@@ -64,14 +64,14 @@ enum FileCommand {
     Stats(stats::StatsArgs),
 }
 
-/// How a command writes.
+/// The form and place of output.
 struct Output<'a> {
     out: &'a mut dyn Write,
     json: bool,
     color: bool,
 }
 
-/// Runs a command, writing to `out`; returns whether all is well.
+/// Runs a command, writing to `out`; true if all is well.
 ///
 /// # Errors
 /// If a file cannot be read or the output not be written.

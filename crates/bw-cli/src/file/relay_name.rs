@@ -10,11 +10,10 @@ use clap::Args;
 use super::style::printable;
 use crate::relay_name::RelayName;
 
-/// What helps to find a relay.
+/// Options that help to find a relay.
 #[derive(Args, Debug)]
 pub(super) struct RelayArgs {
-    /// A consensus that tells the addresses of relays, and the nicknames that
-    /// are missing in files.
+    /// Take addresses of relays, and nicknames that a file lacks, from this consensus.
     #[arg(long, value_name = "FILE")]
     consensus: Option<PathBuf>,
 }

@@ -19,10 +19,10 @@ use crate::relay_name::RelayName;
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
-    /// The file, or an archive of files; `-` for standard input.
+    /// Read this file or archive; - is standard input.
     path: PathBuf,
-    /// Show this relay only: its fingerprint or the beginning of it, its Ed25519
-    /// key, its nickname, or with --consensus its address.
+    /// Show only this relay: its fingerprint or the beginning of it, Ed25519 key,
+    /// nickname, or with --consensus address.
     relay: Option<RelayName>,
     #[command(flatten)]
     network: RelayArgs,

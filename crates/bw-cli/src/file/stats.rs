@@ -13,7 +13,7 @@ use super::input::{Input, Reading, for_each_input};
 
 #[derive(Args, Debug)]
 pub(super) struct StatsArgs {
-    /// Files, archives of them, or `-` for standard input.
+    /// Read these files or archives; - is standard input.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
 }

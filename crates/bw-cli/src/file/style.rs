@@ -1,20 +1,20 @@
-//! Whether and how output is coloured.
+//! Colours, names and times in output.
 
 use std::io::IsTerminal as _;
 
 use bw_file::{DateTime, Severity, UnixTime};
 use clap::ValueEnum;
 
-/// When to colour the output.
+/// When the output has colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 #[non_exhaustive]
 pub(crate) enum ColorChoice {
-    /// On a terminal, unless `NO_COLOR` is set.
+    /// Colour on a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
-    /// Always.
+    /// Colour always.
     Always,
-    /// Never.
+    /// Colour never.
     Never,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn paint_change(line: &str, sign: char, color: bool) -> String {
     format!("\x1b[{code}m{line}\x1b[0m")
 }
 
-/// What a file says, so that it cannot move the cursor of a terminal.
+/// Text of a file, escaped so that it cannot move the cursor of a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
@@ -70,7 +70,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// A factor that an option takes: 1 or more.
-pub(super) fn factor(text: &str) -> Result<f64, &'static str> {
+pub(super) fn at_least_one(text: &str) -> Result<f64, &'static str> {
     text.parse()
         .ok()
         .filter(|factor: &f64| factor.is_finite() && *factor >= 1.0)
@@ -80,28 +80,4 @@ pub(super) fn factor(text: &str) -> Result<f64, &'static str> {
 /// `2023-11-14T22:13:20`, or the bare number where that cannot be spelt.
 pub(super) fn time(time: UnixTime) -> String {
     DateTime::new(time).map_or_else(|| time.to_string(), |time| time.to_string())
-}
-
-/// A number with commas: `7,371`.
-pub(super) fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + 6);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands() {
-        let shown = [0, 999, 1000, 12_345, 1_234_567].map(grouped);
-        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
-    }
 }

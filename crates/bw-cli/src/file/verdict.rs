@@ -4,9 +4,10 @@ use bw_file::{
     Document, HeaderFields, RelayFields, RelayLineRef, Standing, TorJudgement, UnixTime, Weights,
 };
 
-use super::style::{grouped, printable};
+use super::style::printable;
+use crate::text::grouped;
 
-/// What tor makes of a file at a time, and what is in it.
+/// Tor's judgement of a file at a time, and the content.
 pub(super) fn of_file(document: &Document<'_>, judgement: &TorJudgement, now: UnixTime) -> String {
     let weights = Weights::of(document);
     let tor = match judgement.warnings().first() {
@@ -47,7 +48,7 @@ fn age(seconds: i64) -> String {
     }
 }
 
-/// Whether and why a relay has its weight.
+/// The weight of a relay and its reason.
 pub(super) fn of_relay(line: RelayLineRef<'_>, weights: &Weights) -> String {
     let fields = RelayFields::new(line);
     let name = fields.nick.as_value().map_or("The relay", |nick| &**nick);
@@ -99,7 +100,7 @@ fn why_not(line: RelayLineRef<'_>, fields: &RelayFields<'_>) -> &'static str {
     }
 }
 
-/// How many measurements failed, if the file says so.
+/// The number of measurements that failed, if the file says so.
 fn failures(fields: &RelayFields<'_>) -> Option<String> {
     let errors = [
         &fields.error_circ,

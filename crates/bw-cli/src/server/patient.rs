@@ -1,4 +1,4 @@
-//! How slow a client may be.
+//! The least speed of a client.
 
 use std::io;
 use std::pin::Pin;
@@ -58,7 +58,7 @@ impl<S> Patient<S> {
         }
     }
 
-    /// What came of writing, if the client did not take too long.
+    /// The result of writing, unless the client took too long.
     fn written(
         &mut self,
         cx: &mut Context<'_>,

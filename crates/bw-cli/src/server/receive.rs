@@ -21,7 +21,7 @@ const CLOSEST: Duration = Duration::from_millis(25);
 const WORTH: u64 = 32 << 10;
 /// No byte waits longer for its receipt.
 const SLOWEST: Duration = Duration::from_millis(100);
-/// How long a client that was refused may go on sending.
+/// The time for which a client that was refused may go on sending.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// One upload.
@@ -29,16 +29,16 @@ pub(super) struct Reception<B> {
     body: B,
     /// The most bytes that are taken.
     most: u64,
-    /// What must come, if that is known.
+    /// The content that must come, if it is known.
     content: Option<Content>,
     receipts: Receipts,
     throttle: Throttle,
-    /// What has come but is not counted.
+    /// Bytes that have come and are not counted yet.
     unread: Bytes,
     count: u64,
     /// When the head of the request had come.
     begin: Instant,
-    /// What was confirmed last, and when; at first nothing was.
+    /// The count that was confirmed last, and the time; at first there is none.
     said: Option<u64>,
     said_at: Instant,
     patience: Patience,

@@ -42,12 +42,12 @@ struct Entry {
 pub(super) struct Seat {
     id: u64,
     taken: Arc<Mutex<Taken>>,
-    /// Whether the client is served or only told that there is no place.
+    /// True if the client is served, false if it is only told that there is no place.
     pub(super) is_served: bool,
     pub(super) activity: Arc<Activity>,
 }
 
-/// What is known of a connection.
+/// The activity of a connection.
 pub(super) struct Activity {
     begin: Instant,
     /// Milliseconds after the beginning at which a byte was moved last.
@@ -117,7 +117,7 @@ impl Seats {
 }
 
 impl Taken {
-    /// How many connections are served, or are not; all, or those of one client.
+    /// The number of connections that are served, or are not; all, or those of one client.
     fn count(&self, is_served: bool, client: Option<IpAddr>) -> usize {
         let of = |entry: &&Entry| {
             entry.is_served == is_served && client.is_none_or(|client| client == entry.client)
@@ -125,8 +125,8 @@ impl Taken {
         self.seats.values().filter(of).count()
     }
 
-    /// Whether there is one of `most` places, if need be because the connection that has been idle
-    /// longest ends; all count, or those of one client.
+    /// Returns true if one of `most` places is free. If need be, the connection that has been
+    /// idle longest ends. All connections count, or those of one client.
     fn has_place(&mut self, most: usize, client: Option<IpAddr>) -> bool {
         if self.count(true, client) < most {
             return true;
@@ -155,7 +155,7 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What stands for one client: its IPv4 address, or its IPv6 network of 64 bits.
+/// The address that stands for one client: its IPv4 address, or its IPv6 network of 64 bits.
 fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

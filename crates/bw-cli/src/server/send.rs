@@ -11,7 +11,7 @@ use hyper::body::Frame;
 
 use super::throttle::Throttle;
 
-/// What a file is made of.
+/// The source of a file's bytes.
 pub(super) enum Source {
     /// A block again and again, from this byte on; no copy is made of it.
     Block(Bytes, u64),

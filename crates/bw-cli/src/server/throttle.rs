@@ -1,4 +1,4 @@
-//! What a server gives in a second.
+//! The rate limit of a server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use leaky_bucket::RateLimiter;
 
 use super::CHUNK;
 
-/// How often the bucket is filled; it holds what flows in this time.
+/// The interval at which the bucket is filled; it holds as much as flows in this time.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A limit that all transfers share, or none.
@@ -37,7 +37,7 @@ impl Throttle {
         self.limit.as_ref().map(|(rate, _)| *rate)
     }
 
-    /// How many bytes to move at a time, so that transfers take turns.
+    /// The number of bytes to move at a time, so that transfers take turns.
     pub(super) fn step(&self) -> usize {
         match &self.limit {
             None => CHUNK,

@@ -1,4 +1,4 @@
-//! What a scan on a private network needs, and what it leaves in the store.
+//! A private network with a server for scans, and the outcomes in their store.
 
 #![allow(dead_code, reason = "each of the tests uses a part of it")]
 
@@ -21,7 +21,7 @@ pub(crate) struct Bench {
     directory: tempfile::TempDir,
     /// The configuration of arti.
     pub(crate) config: PathBuf,
-    /// Of the server.
+    /// The server's URL.
     pub(crate) url: String,
     _server: Kill,
 }

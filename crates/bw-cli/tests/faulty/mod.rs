@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What the server does.
+/// The behaviour of the server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mode {
     Works,

@@ -19,7 +19,7 @@ struct Expected {
     warnings: usize,
     /// Entries and bytes of the header in a vote.
     header: (usize, usize),
-    /// What the specification and plausibility have beyond notes.
+    /// Findings of specification and plausibility that are more than notes.
     codes: &'static [Code],
 }
 

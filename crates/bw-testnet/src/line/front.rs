@@ -23,7 +23,7 @@ const SMALLEST_BUFFER: usize = 16 * 1024;
 const LARGEST_BUFFER: usize = 256 * 1024;
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 1024;
-/// How long to wait when the system has no more sockets.
+/// The pause when the system has no more sockets.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes the connections of one relay, and makes one to it for each.

@@ -1,4 +1,4 @@
-//! Who serves a network's lines: a thread of this process, or a process of its own.
+//! The keeper of a network's lines: a thread of this process, or a process of its own.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::manifest::Manifest;
 use crate::process::ProcessState;
 use crate::{Error, ErrorKind};
 
-/// What the process is called among the network's processes: no relay can have this name.
+/// The name of the process among the network's processes, which no relay can have.
 pub(crate) const NAME: &str = "relay-lines";
-/// How often such a process looks whether its network is still there.
+/// The interval at which such a process looks for its network.
 const GLANCE: Duration = Duration::from_secs(1);
 
 /// A command that calls [`serve_lines`] with its last argument, the directory of

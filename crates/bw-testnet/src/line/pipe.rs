@@ -26,10 +26,10 @@ const SMALLEST_PIECE: usize = 2 * 1024;
 /// Connections that share a line take turns of this length.
 const TURN: Duration = Duration::from_millis(5);
 
-/// What bytes pass in one direction.
+/// The stations that bytes pass in one direction.
 #[derive(Debug)]
 pub(super) struct Way {
-    /// How long it takes.
+    /// The time that bytes take.
     pub(super) delay: Duration,
     /// The line that they leave by, if the sender has one.
     pub(super) from: Option<Arc<Line>>,
@@ -58,7 +58,7 @@ impl Way {
 struct Flight {
     pieces: VecDeque<(Instant, Bytes)>,
     bytes: usize,
-    /// How many there may be.
+    /// The most bytes that may be under way.
     window: usize,
     /// The time there and back.
     round: Duration,

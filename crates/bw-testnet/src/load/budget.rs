@@ -1,11 +1,11 @@
-//! How much may be downloaded.
+//! The budget of downloads.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// What may be caught up on at most, in seconds of the rate.
+/// The most that may be caught up on, in seconds of the rate.
 const DEPTH: f64 = 1.0;
 
 /// Bytes at a steady rate, for downloads that each run as fast as they can.
@@ -16,7 +16,7 @@ const DEPTH: f64 = 1.0;
 pub(super) struct Budget {
     /// Bytes per second.
     rate: f64,
-    /// Who waits first is served first.
+    /// Clients in the order in which they wait.
     queue: tokio::sync::Mutex<()>,
     account: Mutex<Account>,
 }

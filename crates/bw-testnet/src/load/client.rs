@@ -29,7 +29,7 @@ pub(super) struct Client {
     _place: TempDir,
 }
 
-/// What there is to know of a client.
+/// The definition of a client.
 #[derive(Clone, Debug)]
 pub(super) struct ClientFacts {
     name: String,

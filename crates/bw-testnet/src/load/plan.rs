@@ -1,4 +1,4 @@
-//! What the clients of a network shall do.
+//! The plan of a load.
 
 use std::ops::RangeInclusive;
 
@@ -8,8 +8,8 @@ use crate::{Error, ErrorKind};
 /// A client takes some 30 MB.
 const MAX_CLIENTS: usize = 50;
 
-/// How much clients shall download through a [`Network`](crate::Network), and
-/// from where.
+/// The amount that clients shall download through a [`Network`](crate::Network), and
+/// the source.
 ///
 /// The same seed gives the same sizes and pauses; which relays are used is up to tor.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,16 +35,16 @@ impl LoadPlan {
         }
     }
 
-    /// How many tor processes: 1 to 50, default 3. Each has up to eight
+    /// Sets the number of tor processes: 1 to 50, default 3. Each has up to eight
     /// downloads under way.
     pub fn clients(mut self, clients: usize) -> Self {
         self.clients = clients;
         self
     }
 
-    /// How much of the sum of all relays' capacities (authorities not counted) the
-    /// clients' traffic is to take, each byte counted on three relays: above 0, at most 1.
-    /// Default 0.5. It is the most that they take, and what they take on
+    /// Sets the share of all relays' capacities that the clients' traffic is to take: above 0,
+    /// at most 1, default 0.5. Authorities do not count, and each byte counts on three relays.
+    /// It is the most that they take, and the amount that they take on
     /// average if the network and this machine can carry it.
     pub fn share(mut self, share: f64) -> Self {
         self.share = share;

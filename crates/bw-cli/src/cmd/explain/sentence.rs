@@ -1,5 +1,7 @@
 //! The verdict on a relay in one sentence.
 
+use crate::text::grouped;
+
 /// Below and above these shares of the relays, a weight is low or high.
 const THIRDS: (f64, f64) = (1.0 / 3.0, 2.0 / 3.0);
 
@@ -16,7 +18,7 @@ pub(super) struct Verdict {
     /// Kilobytes per second that its descriptor promises, if the formula uses
     /// that.
     pub(super) promised: Option<u64>,
-    /// Whether it was cut to the largest share.
+    /// True if it was cut to the largest share.
     pub(super) is_limited: bool,
     /// Failed attempts that are charged to it, and all attempts, of the days
     /// that count.
@@ -36,8 +38,8 @@ impl std::fmt::Display for Verdict {
             f,
             "{level} because {}; place {} of {}; {}.",
             self.cause(level),
-            thousands(self.rank),
-            thousands(self.of),
+            grouped(self.rank),
+            grouped(self.of),
             failures(self.failed, self.attempts)
         )
     }
@@ -55,7 +57,7 @@ impl Verdict {
         // The weight is the product of both; the one further from the mean
         // decided.
         let promise = self.relative / self.ratio;
-        let promises = format!("its descriptor promises {} kB/s", thousands(promised));
+        let promises = format!("its descriptor promises {} kB/s", grouped(promised));
         match level {
             "Low" if promise < self.ratio => format!("{promises} and {rate}"),
             "High" if promise > self.ratio => format!("{promises} and {rate}"),
@@ -71,23 +73,10 @@ fn failures(failed: usize, attempts: usize) -> String {
         (0, _) => "nothing failed recently".to_owned(),
         _ => format!(
             "{} of {} attempts failed recently",
-            thousands(failed as u64),
-            thousands(attempts as u64)
+            grouped(failed),
+            grouped(attempts)
         ),
     }
-}
-
-/// `4,367`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -135,11 +124,5 @@ mod tests {
                 .starts_with("High because its rate was 1.20")
         );
         assert!(fast.to_string().contains("cut to the largest share"));
-    }
-
-    #[test]
-    fn numbers_have_separators() {
-        let texts = [0, 999, 1000, 7_371, 1_234_567].map(thousands);
-        assert_eq!(texts, ["0", "999", "1,000", "7,371", "1,234,567"]);
     }
 }

@@ -6,7 +6,7 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// What a manual has beside the definition of the command line.
+/// Files that commands use.
 const FILES: [(&str, &str); 4] = [
     (
         "~/.config/bwscan/bwscan.toml",
