@@ -6,9 +6,7 @@
 #![expect(clippy::print_stdout, reason = "examples show what they do")]
 
 use anyhow::Context as _;
-use bw_measure::{
-    Destination, Estimator, Limits, Measurer, Scheduler, SpareHelpers, Sustained, Target,
-};
+use bw_measure::{Destination, EachOnce, Estimator, Scan, Sustained};
 use bw_results::{Slice, StopReason, TargetFacts};
 use bw_sim::{Ledger, Model, Population, Server};
 use rand::SeedableRng;
@@ -44,23 +42,18 @@ async fn measure<E: Estimator>(
     make: impl Fn(&TargetFacts) -> E + Send + Sync,
 ) -> anyhow::Result<()> {
     let destination: Destination = "https://bw.example/1GiB".parse()?;
-    let mut rng = StdRng::seed_from_u64(1);
-    let model = Model::builder()
-        .relays(Population::public_network(300).generate(&mut rng))
-        .server(Server::new(destination.clone()))
-        .build();
-    let measurer = Measurer::new(model.clone(), make, model.clock());
-    let (policy, consensus) = (SpareHelpers::default(), model.consensus());
-    let destinations = vec![destination];
-    let limits = Limits::default();
-    let mut scheduler = Scheduler::new(policy, limits, destinations, consensus.clone(), rng);
-    for relay in &consensus.relays {
-        scheduler.add(Target::new(relay.fingerprint));
-    }
+    let relays = Population::public_network(300).generate(&mut StdRng::seed_from_u64(1));
+    let server = Server::new(destination.clone());
+    let model = Model::builder().relays(relays).server(server).build();
     let ledger = Ledger::new(&model);
-    let cancel = Default::default();
-    let report =
-        bw_measure::scan(&model, &measurer, scheduler, None, &ledger, &model, &cancel).await?;
+    let report = Scan::builder(&model, model.clone())
+        .destination(destination)
+        .estimator(make)
+        .clock(model.clock())
+        .observer(model.clone())
+        .seed(1)
+        .run(&EachOnce::default(), &ledger)
+        .await?;
     let accuracy = ledger.accuracy(|_| true).context("nothing was measured")?;
     println!(
         "{name:14} {:5.1} min, {:.1} GB, {} measured, NWE {:.4}",

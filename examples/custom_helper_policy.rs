@@ -10,10 +10,9 @@ use std::net::IpAddr;
 
 use anyhow::Context as _;
 use bw_measure::{
-    Destination, HelperChoice, HelperPolicy, HelperRequest, Limits, Measurer, Scheduler,
-    SpareHelpers, Sustained, Target, scan,
+    Destination, EachOnce, HelperChoice, HelperPolicy, HelperRequest, Scan, SpareHelpers,
 };
-use bw_results::{RelayFacts, TargetFacts};
+use bw_results::RelayFacts;
 use bw_sim::{Accuracy, Ledger, Model, Population, Server};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -48,22 +47,19 @@ impl<P: HelperPolicy> HelperPolicy for Nearby<P> {
 
 async fn measure(policy: impl HelperPolicy, seed: u64) -> anyhow::Result<(f64, Accuracy)> {
     let destination: Destination = "https://bw.example/1GiB".parse()?;
-    let mut rng = StdRng::seed_from_u64(seed);
     let model = Model::builder()
-        .relays(Population::public_network(300).generate(&mut rng))
+        .relays(Population::public_network(300).generate(&mut StdRng::seed_from_u64(seed)))
         .server(Server::new(destination.clone()))
         .build();
-    let estimator = |target: &TargetFacts| Sustained::default().for_target(target);
-    let measurer = Measurer::new(model.clone(), estimator, model.clock());
-    let (limits, consensus) = (Limits::default(), model.consensus());
-    let destinations = vec![destination];
-    let mut scheduler = Scheduler::new(policy, limits, destinations, consensus.clone(), rng);
-    for relay in &consensus.relays {
-        scheduler.add(Target::new(relay.fingerprint));
-    }
     let ledger = Ledger::new(&model);
-    let cancel = Default::default();
-    scan(&model, &measurer, scheduler, None, &ledger, &model, &cancel).await?;
+    Scan::builder(&model, model.clone())
+        .destination(destination)
+        .helper_policy(policy)
+        .clock(model.clock())
+        .observer(model.clone())
+        .seed(seed)
+        .run(&EachOnce::default(), &ledger)
+        .await?;
     let accuracy = ledger.accuracy(|_| true).context("nothing was measured")?;
     Ok((model.elapsed().as_secs_f64() / 60.0, accuracy))
 }

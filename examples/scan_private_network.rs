@@ -15,27 +15,19 @@ use std::sync::Mutex;
 
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::tor::{TorClient, TorSettings};
-use bw_measure::{
-    Completion, Destination, Directory, Error, HttpTransport, Limits, Measurer, Recorder, RunId,
-    Scheduler, SpareHelpers, Sustained, Target, Tls, WallClock, scan,
-};
-use bw_results::{NetworkSnapshot, Outcome, TargetFacts};
+use bw_measure::{Destination, EachOnce, Event, HttpTransport, Observer, Scan, Tls};
+use bw_results::Outcome;
 use bw_testnet::{Network, Plan, Seeded};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use tokio_util::sync::CancellationToken;
 
-/// Keeps the rate of each relay; a program that must not lose anything has a
-/// `bw_results::Store` here.
+/// Keeps the rate of each relay; a program that must not lose anything keeps the records.
 #[derive(Default)]
 struct Rates(Mutex<BTreeMap<Fingerprint, f64>>);
 
-impl Recorder for Rates {
-    fn network(&self, _: &NetworkSnapshot) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn record(&self, _: RunId, completion: &Completion) -> Result<(), Error> {
+impl Observer for Rates {
+    fn observe(&self, event: &Event<'_>) {
+        let Event::Ended(completion) = event else {
+            return;
+        };
         let relay = &completion.outcome.attempt().target;
         match &completion.outcome {
             Outcome::Measured(measurement) if completion.verdict.gives_rate() => {
@@ -45,7 +37,6 @@ impl Recorder for Rates {
             Outcome::Measured(_) => eprintln!("{}: {}", relay.nickname, completion.verdict),
             Outcome::Failed(failure) => eprintln!("{}: {}", relay.nickname, failure.detail),
         }
-        Ok(())
     }
 }
 
@@ -70,25 +61,13 @@ async fn main() -> anyhow::Result<()> {
     let mut settings = TorSettings::new(home.path());
     settings.config = vec![network.client_config_file()];
     let client = TorClient::bootstrap(&settings, |_| ()).await?;
-    let directory = client.directory()?;
-    let snapshot = directory.snapshot().await?;
-
-    let estimator = |target: &TargetFacts| Sustained::default().for_target(target);
     let transport = HttpTransport::new(client.circuits()?, Tls::with_public_roots()?);
-    let measurer = Measurer::new(transport, estimator, WallClock::system());
-    let mut scheduler = Scheduler::new(
-        SpareHelpers::default(),
-        Limits::default(),
-        vec![destination],
-        snapshot.clone(),
-        StdRng::from_rng(&mut rand::rng()),
-    );
-    for relay in snapshot.relays.iter().filter(|one| !one.flags.authority) {
-        scheduler.add(Target::new(relay.fingerprint));
-    }
     let rates = Rates::default();
-    let cancel = CancellationToken::new();
-    let report = scan(&directory, &measurer, scheduler, None, &rates, &(), &cancel).await?;
+    let report = Scan::builder(client.directory()?, transport)
+        .destination(destination)
+        .observer(|event: &Event<'_>| rates.observe(event))
+        .run(&EachOnce::default(), &())
+        .await?;
 
     for (relay, rate) in &*rates.0.lock().expect("nobody panics with it") {
         let node = network

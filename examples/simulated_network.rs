@@ -9,12 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bw_file::BytesPerSecond;
-use bw_measure::{Destination, Limits, Measurer, Scheduler, SpareHelpers, Sustained, Target, scan};
-use bw_results::TargetFacts;
+use bw_measure::{Destination, EachOnce, Scan};
 use bw_sim::{Ledger, Model, Nature, Population, Server};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio_util::sync::CancellationToken;
 
 // Time stands still unless everything waits for it: nothing really waits.
 #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -46,24 +44,17 @@ async fn main() -> anyhow::Result<()> {
     let model = builder.build();
 
     // The scan is the same as over the real network.
-    let mut limits = Limits::default();
-    limits.link = BytesPerSecond::new(125_000_000); // 1 Gbit/s
-    let measurer = Measurer::new(
-        model.clone(),
-        |target: &TargetFacts| Sustained::default().for_target(target),
-        model.clock(),
-    );
-    let consensus = model.consensus();
-    let rng = StdRng::seed_from_u64(seed);
-    let policy = SpareHelpers::default();
-    let mut scheduler = Scheduler::new(policy, limits, destinations, consensus.clone(), rng);
-    for relay in &consensus.relays {
-        scheduler.add(Target::new(relay.fingerprint));
-    }
     let ledger = Ledger::new(&model);
-    let cancel = CancellationToken::new();
     let begin = Instant::now();
-    let report = scan(&model, &measurer, scheduler, None, &ledger, &model, &cancel).await?;
+    let mut scan = Scan::builder(&model, model.clone())
+        .link(BytesPerSecond::new(125_000_000)) // 1 Gbit/s
+        .clock(model.clock())
+        .observer(model.clone())
+        .seed(seed);
+    for destination in destinations {
+        scan = scan.destination(destination);
+    }
+    let report = scan.run(&EachOnce::default(), &ledger).await?;
 
     let usage = model.usage();
     let minutes = |time: Duration| time.as_secs_f64() / 60.0;

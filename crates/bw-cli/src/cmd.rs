@@ -9,7 +9,6 @@ mod generate;
 mod list;
 mod manual;
 mod names;
-mod rounds;
 mod sbws_config;
 mod scaling;
 mod scan;

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use bw_file::Fingerprint;
-use bw_measure::{Completion, Event, Observer};
-use bw_results::{Attempt, Measurement, Outcome, ScanId, ScanSummary, Verdict};
+use bw_measure::{Change, Completion, Error, Event, Observer, RoundReport};
+use bw_results::{Attempt, Measurement, Outcome, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
@@ -30,41 +30,6 @@ pub(crate) struct Progress {
     style: Style,
     bar: ProgressBar,
     state: Mutex<State>,
-}
-
-/// The result of a round, with the work of earlier processes if it was interrupted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RoundSummary {
-    pub(crate) scan: ScanId,
-    pub(crate) measured: usize,
-    pub(crate) failed: usize,
-    pub(crate) bytes: u64,
-}
-
-impl RoundSummary {
-    pub(crate) const fn new(scan: ScanId) -> Self {
-        Self {
-            scan,
-            measured: 0,
-            failed: 0,
-            bytes: 0,
-        }
-    }
-
-    /// The round that an earlier process left like this.
-    pub(crate) fn resumed(summary: &ScanSummary) -> Self {
-        let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        Self {
-            scan: summary.scan.id,
-            measured: count(summary.measured),
-            failed: count(summary.failed),
-            bytes: summary.bytes,
-        }
-    }
-
-    fn done(&self) -> usize {
-        self.measured + self.failed
-    }
 }
 
 #[derive(Default)]
@@ -156,35 +121,85 @@ impl Progress {
         }
     }
 
-    /// Tells that a round goes on, of which earlier processes did a part.
-    pub(crate) fn resumed(&self, round: &RoundSummary, left: usize) {
-        let (done, id) = (round.done(), round.scan.to_string());
+    /// Tells that a round goes on, of which a part was done before.
+    fn resumed(&self, round: &RoundReport) {
+        let (done, id) = (round.measured + round.failed, round.scan.to_string());
         self.lock().before = done as u64;
-        if matches!(self.style, Style::Json) {
-            // A reader that went away must not stop a scan.
-            let _ = print_json_line(&json!({
+        if self.style == Style::Json {
+            self.json(&json!({
                 "event": "resumed",
                 "scan": round.scan,
                 "measured": round.measured,
                 "failed": round.failed,
-                "left": left,
+                "left": round.left,
                 "bytes": round.bytes,
             }));
         }
         self.note(&format!(
             "resuming scan {}: {done} of {} relays are done",
             id.get(..8).unwrap_or(&id),
-            done + left
+            done + round.left
         ));
     }
 
     /// Tells that the next round begins in `time`.
-    pub(crate) fn waits(&self, time: Duration) {
-        let at = format_utc((SystemTime::now() + time).into(), "%H:%M:%S");
-        if !time.is_zero() {
-            self.note(&format!("waiting for the next round at {at} UTC"));
-            self.bar.set_message(format!("next round at {at} UTC"));
+    fn next_round(&self, time: Duration) {
+        if time.is_zero() {
+            return;
         }
+        let at = format_utc((SystemTime::now() + time).into(), "%H:%M:%S");
+        if self.style == Style::Json {
+            self.json(&json!({ "event": "next_round", "seconds": time.as_secs() }));
+        }
+        self.note(&format!("waiting for the next round at {at} UTC"));
+        self.bar.set_message(format!("next round at {at} UTC"));
+    }
+
+    /// Tells that rounds wait for `reason` to pass.
+    fn waiting(&self, reason: &Error, retry: Duration) {
+        if self.style == Style::Json {
+            self.json(&json!({
+                "event": "waiting",
+                "reason": reason.to_string(),
+                "seconds": retry.as_secs(),
+            }));
+        }
+        self.notice(&format!("{reason}; next try in {}", short(retry)));
+    }
+
+    /// Tells that something that all measurements need was lost or came back.
+    fn changed(&self, change: &Change) {
+        let (name, text) = match change {
+            Change::DestinationDown(url) => (
+                "destination_down",
+                format!(
+                    "destination {url} fails while another works; it is left alone for a while"
+                ),
+            ),
+            Change::DestinationUp(url) => {
+                ("destination_up", format!("destination {url} works again"))
+            }
+            Change::NothingWorks { suspect, detail } => (
+                "nothing_works",
+                format!("nothing can be measured, by fault of the {suspect}: {detail}; waiting"),
+            ),
+            Change::WorksAgain => ("works_again", "measuring again".to_owned()),
+            Change::DirectoryLost(detail) => (
+                "directory_lost",
+                format!("no new consensus, going on with the last one: {detail}"),
+            ),
+            Change::DirectoryBack => ("directory_back", "there is a new consensus".to_owned()),
+            _ => return,
+        };
+        if self.style == Style::Json {
+            self.json(&json!({ "event": "changed", "change": name, "detail": text }));
+        }
+        self.notice(&text);
+    }
+
+    /// Prints a line of JSON. A reader that went away must not stop a scan.
+    fn json(&self, line: &serde_json::Value) {
+        let _ = self.bar.suspend(|| print_json_line(line));
     }
 
     /// A line for people, above the bar if there is one.
@@ -199,37 +214,50 @@ impl Progress {
         }
     }
 
-    /// Tells how a round ended, or how far it came with `left` relays to go.
-    pub(crate) fn round(&self, round: &RoundSummary, left: usize) -> anyhow::Result<()> {
-        let RoundSummary {
+    /// A line that people are told in every style.
+    fn notice(&self, text: &str) {
+        if self.style == Style::Human {
+            self.note(text);
+        } else {
+            let _ = writeln!(std::io::stderr(), "bwscan: {text}");
+        }
+    }
+
+    /// Tells how a round ended, or how far it came.
+    fn round(&self, round: &RoundReport) {
+        let RoundReport {
             scan,
             measured,
             failed,
+            left,
             bytes,
+            ..
         } = round;
-        self.bar.suspend(|| match self.style {
-            Style::Quiet => Ok(()),
-            Style::Json => print_json_line(&json!({
+        match self.style {
+            Style::Quiet => {}
+            Style::Json => self.json(&json!({
                 "event": "round",
                 "scan": scan,
-                "completed": left == 0,
+                "completed": *left == 0,
                 "measured": measured,
                 "failed": failed,
                 "left": left,
                 "bytes": bytes,
             })),
             Style::Human => {
-                let rest = if left > 0 {
+                let rest = if *left > 0 {
                     "; the next \"bwscan scan\" goes on"
                 } else {
                     ""
                 };
-                print(format!(
+                let text = format!(
                     "{measured} relays measured, {failed} failed, {left} left; {} received{rest}",
                     size(*bytes),
-                ))
+                );
+                // A reader that went away must not stop a scan.
+                let _ = self.bar.suspend(|| print(text));
             }
-        })
+        }
     }
 
     /// Takes the bar away.
@@ -238,9 +266,8 @@ impl Progress {
     }
 
     fn started(&self, targets: usize) {
-        if matches!(self.style, Style::Json) {
-            // A reader that went away must not stop a scan.
-            let _ = print_json_line(&json!({ "event": "started", "targets": targets }));
+        if self.style == Style::Json {
+            self.json(&json!({ "event": "started", "targets": targets }));
         }
         let mut state = self.lock();
         state.add(targets as u64);
@@ -363,6 +390,11 @@ impl Observer for Progress {
                 let target = outcome.attempt().target.fingerprint;
                 self.lock().running.remove(&target);
             }
+            Event::Changed(change) => self.changed(change),
+            Event::Resumed(round) => self.resumed(round),
+            Event::Round(round) => self.round(round),
+            Event::NextRound(time) => self.next_round(time),
+            Event::Waiting { reason, retry } => self.waiting(reason, retry),
             _ => {}
         }
     }

@@ -354,11 +354,6 @@ impl Link {
     pub(crate) fn reserved(&self, now: Duration) -> f64 {
         self.lock().demand(now)
     }
-
-    /// The most that this ever was when a measurement was admitted.
-    pub(crate) fn most_reserved(&self) -> f64 {
-        self.lock().most
-    }
 }
 
 impl Lease {

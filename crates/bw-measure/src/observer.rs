@@ -1,12 +1,14 @@
-//! What a scan tells while it runs.
+//! Telling how a scan goes while it runs.
 
-use bw_results::{Attempt, NetworkSnapshot, Outcome};
+use std::time::Duration;
 
-use crate::Completion;
+use bw_results::{Attempt, Blame, NetworkSnapshot, Outcome};
+
+use crate::{Completion, Destination, Error, RoundReport};
 
 /// Someone who wants to know how a scan goes: a progress bar, a log, metrics.
 ///
-/// Called from within the scan loop: an implementation returns at once.
+/// The scan loop calls it: an implementation returns at once.
 pub trait Observer: Send + Sync {
     /// Something happened.
     fn observe(&self, event: &Event<'_>);
@@ -27,7 +29,7 @@ impl<F: Fn(&Event<'_>) + Send + Sync> Observer for F {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The scan begins, with so many relays to measure.
+    /// The scan begins, with so many relays to measure; or more come.
     Started {
         /// Relays without an outcome.
         targets: usize,
@@ -48,4 +50,42 @@ pub enum Event<'a> {
     /// An attempt ended that only had to show whether anything works: it is not
     /// recorded, and settles nobody.
     Control(&'a Outcome),
+    /// Something that all measurements need was lost, or came back.
+    Changed(&'a Change),
+    /// A round goes on that an earlier process, or an earlier try, began.
+    Resumed(&'a RoundReport),
+    /// A round ended, or stops with relays left.
+    Round(&'a RoundReport),
+    /// The next round begins after this time.
+    NextRound(Duration),
+    /// The rounds wait for what stopped them to pass.
+    Waiting {
+        /// What stopped them.
+        reason: &'a Error,
+        /// When they try again.
+        retry: Duration,
+    },
+}
+
+/// Something that all measurements need was lost, or came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A destination fails while another works; it is left alone for a while.
+    DestinationDown(Destination),
+    /// A destination that was down works again.
+    DestinationUp(Destination),
+    /// Nothing can be measured any more.
+    NothingWorks {
+        /// The destination, or the scanner with its connection to the network.
+        suspect: Blame,
+        /// The last failure.
+        detail: String,
+    },
+    /// Something was measured again.
+    WorksAgain,
+    /// The directory gives no consensus; the scan goes on with the last one.
+    DirectoryLost(String),
+    /// The directory gives a consensus again.
+    DirectoryBack,
 }

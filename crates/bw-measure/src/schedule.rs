@@ -37,7 +37,7 @@ use self::evidence::Evidence;
 use self::health::{Health, State};
 use self::reservations::{Reservations, Use};
 use crate::link::{Lease, Link};
-use crate::{Assignment, Destination, HelperChoice, HelperPolicy, HelperRequest};
+use crate::{Assignment, Change, Destination, HelperChoice, HelperPolicy, HelperRequest};
 
 /// Decides which relay is measured when, through whom, against what.
 ///
@@ -62,6 +62,12 @@ pub struct Scheduler<P> {
     booking: Option<Priority>,
     next_id: u64,
     health: Health,
+    /// Changes that nobody was told yet.
+    changes: Vec<Change>,
+    /// New verdicts of earlier records that belong to no completion.
+    revised: Vec<(RunId, Verdict)>,
+    /// Whether the directory failed when it was last asked.
+    directory_lost: bool,
     /// When circuits were last begun, to limit their number per second.
     begun: VecDeque<Duration>,
     /// Payload of the last day.
@@ -157,8 +163,8 @@ pub struct Adjustment {
 struct Pending {
     target: Fingerprint,
     scan: Option<ScanId>,
-    /// Attempts that failed and count.
-    failures: u32,
+    /// Attempts that failed and that it is charged with.
+    failures: Vec<RunId>,
     /// Whether circuits through it were complete, whatever became of them then.
     answered: bool,
     /// How many measurements of other relays there were before the first of them.
@@ -279,6 +285,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             booking: None,
             next_id: 0,
             health: Health::new(limits.doubt, limits.outage),
+            changes: Vec::new(),
+            revised: Vec::new(),
+            directory_lost: false,
             begun: VecDeque::new(),
             spent: VecDeque::new(),
             snapshot: Arc::clone(&snapshot),
@@ -311,10 +320,32 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
+    /// Tells that the directory answered, or why it did not.
+    pub(crate) fn directory(&mut self, lost: Option<String>) {
+        let was_lost = std::mem::replace(&mut self.directory_lost, lost.is_some());
+        match lost {
+            Some(detail) if !was_lost => self.changes.push(Change::DirectoryLost(detail)),
+            None if was_lost => self.changes.push(Change::DirectoryBack),
+            _ => {}
+        }
+    }
+
+    /// Returns what was lost or came back since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Returns verdicts of earlier records that changed although no measurement ended.
+    pub(crate) fn take_revised(&mut self) -> Vec<(RunId, Verdict)> {
+        std::mem::take(&mut self.revised)
+    }
+
     /// Tells that `bytes` of payload were moved in the day before now, which
     /// count for [`Limits::bytes_per_day`].
     pub fn remember_spent(&mut self, bytes: u64) {
-        self.spent.push_back((Duration::ZERO, bytes));
+        if bytes > 0 {
+            self.spent.push_back((Duration::ZERO, bytes));
+        }
     }
 
     /// Adds a relay to measure. Returns the runs that stand for its earlier records.
@@ -350,7 +381,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let pending = Pending {
             target: relay,
             scan: target.scan,
-            failures: 0,
+            failures: Vec::new(),
             answered: false,
             before: None,
             avoid: Vec::new(),
@@ -804,7 +835,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             }
         }
         if self.running.is_empty() {
-            self.health.control_failed(None, now);
+            if let Some(outage) = self.health.control_failed(None, now) {
+                self.revised = self.begin_outage(outage, "no circuit can be planned");
+            }
             return self.next(now);
         }
         // All that could be tried is in use, and will tell.

@@ -4,21 +4,20 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bw_file::{Fingerprint, KilobytesPerSecond};
 use bw_measure::{
-    Circuit, Circuits, Completion, Destination, Directory, Error, ErrorKind, Event, Fault,
-    HttpTransport, LevelHalf, Limits, Measurer, PathError, Recorder, RunId, ScanReport, Scheduler,
-    SpareHelpers, StageTimeouts, Target, Tls, TwoHops, WallClock, scan,
+    Circuit, Circuits, Completion, Destination, Directory, EachOnce, Error, ErrorKind, Fault,
+    HttpTransport, LevelHalf, Limits, PathError, Records, RunId, Scan, ScanError, ScanReport,
+    Selection, StageTimeouts, Tls, TwoHops, WallClock,
 };
 use bw_results::{
     Blame, FailureKind, NetworkSnapshot, Outcome, PortRanges, RelayFacts, Stage, TargetFacts,
-    Timings, UnixMillis,
+    Timings, UnixMillis, Verdict,
 };
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -164,21 +163,34 @@ async fn serve(mut stream: DuplexStream, rate: u64, dries: bool) -> std::io::Res
     }
 }
 
+/// A record, whether it settled its relay, and the verdict that it has in the end.
+type Logged = (Outcome, bool, Verdict);
+
 #[derive(Default)]
 struct Log {
-    outcomes: Mutex<Vec<(Outcome, bool)>>,
+    outcomes: Mutex<Vec<(RunId, Logged)>>,
     snapshots: Mutex<usize>,
 }
 
-impl Recorder for Log {
-    fn network(&self, _: &NetworkSnapshot) -> Result<(), Error> {
+impl Records for Log {
+    type Error = Infallible;
+
+    fn network(&self, _: &NetworkSnapshot) -> Result<(), Infallible> {
         *self.snapshots.lock().unwrap() += 1;
         Ok(())
     }
 
-    fn record(&self, _: RunId, completion: &Completion) -> Result<(), Error> {
-        let entry = (completion.outcome.clone(), completion.settled);
-        self.outcomes.lock().unwrap().push(entry);
+    fn record(&self, run: RunId, completion: &Completion) -> Result<(), Infallible> {
+        let outcome = completion.outcome.clone();
+        let entry = (outcome, completion.settled, completion.verdict);
+        self.outcomes.lock().unwrap().push((run, entry));
+        Ok(())
+    }
+
+    fn revise(&self, run: RunId, verdict: Verdict) -> Result<(), Infallible> {
+        let mut outcomes = self.outcomes.lock().unwrap();
+        let of = outcomes.iter_mut().find(|(of, _)| *of == run);
+        of.expect("what was recorded is revised").1.2 = verdict;
         Ok(())
     }
 }
@@ -187,45 +199,34 @@ async fn run(
     network: &Network,
     targets: impl IntoIterator<Item = u8>,
     cancel: &CancellationToken,
-) -> (Result<ScanReport, Error>, Vec<(Outcome, bool)>) {
-    let clock = WallClock::starting_at(UnixMillis::from_secs(1_790_000_000));
-    let tls = Tls::with_public_roots().unwrap();
-    let measurer = Measurer::new(
-        HttpTransport::new(network, tls),
-        |_: &TargetFacts| LevelHalf::default(),
-        clock,
-    );
-    let destination = Destination::new("http://198.51.100.1/file").unwrap();
+) -> (Result<ScanReport, Error>, Vec<Logged>) {
+    let transport = HttpTransport::new(network, Tls::with_public_roots().unwrap());
     // In this network circuits do not share what relays carry; what does is
     // in bw-sim.
     let mut limits = Limits::default();
     limits.helpers = 1;
-    let mut scheduler = Scheduler::new(
-        SpareHelpers::default(),
-        limits,
-        vec![destination],
-        Arc::clone(&network.snapshot),
-        StdRng::seed_from_u64(1),
-    );
-    for target in targets {
-        scheduler.add(Target::new(id(target)));
-    }
+    let mut selection = Selection::default();
+    selection.relays = targets.into_iter().map(id).collect();
     let log = Log::default();
-    let report = scan(
-        network,
-        &measurer,
-        scheduler,
-        None,
-        &log,
-        &|_: &Event<'_>| {},
-        cancel,
-    )
-    .await;
+    let report = Scan::builder(network, transport)
+        .destination(Destination::new("http://198.51.100.1/file").unwrap())
+        .limits(limits)
+        .estimator(|_: &TargetFacts| LevelHalf::default())
+        .clock(WallClock::starting_at(UnixMillis::from_secs(1_790_000_000)))
+        .cancel(cancel.clone())
+        .seed(1)
+        .run(&EachOnce::new(selection), &log)
+        .await;
     assert!(
         *log.snapshots.lock().unwrap() <= 1,
         "one consensus is noted once"
     );
-    (report, log.outcomes.into_inner().unwrap())
+    let report = report.map_err(|error| match error {
+        ScanError::Scan(error) => error,
+        other => panic!("{other}"),
+    });
+    let outcomes = log.outcomes.into_inner().unwrap().into_iter();
+    (report, outcomes.map(|(_, logged)| logged).collect())
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,7 +236,7 @@ async fn a_round_over_a_simulated_network() {
     let (report, outcomes) = run(&network, 1..=30, &CancellationToken::new()).await;
     let report = report.unwrap();
     assert_eq!((report.measured, report.failed, report.left), (30, 0, 0));
-    for (outcome, _) in &outcomes {
+    for (outcome, ..) in &outcomes {
         let Outcome::Measured(measurement) = outcome else {
             panic!("{outcome:?}");
         };
@@ -277,8 +278,8 @@ async fn every_relay_gets_a_value_or_a_cause() {
 
     let failures = |number: u8| -> Vec<_> {
         let of = |outcome: &Outcome| outcome.attempt().target.fingerprint == id(number);
-        let mine = outcomes.iter().filter(|(outcome, _)| of(outcome));
-        mine.map(|(outcome, settled)| match outcome {
+        let mine = outcomes.iter().filter(|(outcome, ..)| of(outcome));
+        mine.map(|(outcome, settled, _)| match outcome {
             Outcome::Failed(failure) => (failure.stage, failure.kind, failure.blame, *settled),
             Outcome::Measured(_) => panic!("{number} must not be measured"),
         })
@@ -304,8 +305,8 @@ async fn every_relay_gets_a_value_or_a_cause() {
     // A relay that failed was tried with other helpers each time.
     let mut helpers: Vec<_> = outcomes
         .iter()
-        .filter(|(outcome, _)| outcome.attempt().target.fingerprint == id(2))
-        .flat_map(|(outcome, _)| outcome.attempt().helpers.clone())
+        .filter(|(outcome, ..)| outcome.attempt().target.fingerprint == id(2))
+        .flat_map(|(outcome, ..)| outcome.attempt().helpers.clone())
         .collect();
     helpers.sort_unstable();
     helpers.dedup();
@@ -321,7 +322,8 @@ async fn a_destination_that_is_down_stops_the_scan_and_settles_nobody() {
     assert_eq!(error.kind(), ErrorKind::Destination);
     assert!(error.to_string().contains("198.51.100.1"), "{error}");
     assert!((10..30).contains(&outcomes.len()), "{}", outcomes.len());
-    for (outcome, settled) in outcomes {
+    for (outcome, settled, verdict) in outcomes {
+        assert_eq!(verdict, Verdict::Excused(Blame::Destination));
         let Outcome::Failed(failure) = outcome else {
             panic!("{outcome:?}");
         };
@@ -358,7 +360,7 @@ async fn many_dead_relays_in_a_row_do_not_stop_a_scan() {
     let (report, outcomes) = run(&network, 1..=20, &cancel).await;
     assert_eq!(report.unwrap().failed, 20);
     // Relays measured only to see whether anything works are not recorded.
-    let recorded = |(outcome, _): &(Outcome, bool)| matches!(outcome, Outcome::Measured(_));
+    let recorded = |(outcome, ..): &Logged| matches!(outcome, Outcome::Measured(_));
     assert!(!outcomes.iter().any(recorded));
 }
 
@@ -369,7 +371,10 @@ async fn a_network_that_goes_away_stops_the_scan_and_settles_nobody() {
     let (report, outcomes) = run(&network, 1..=30, &CancellationToken::new()).await;
     assert_eq!(report.unwrap_err().kind(), ErrorKind::Directory);
     assert!((10..50).contains(&outcomes.len()), "{}", outcomes.len());
-    assert!(outcomes.iter().all(|(_, settled)| !settled));
+    for (_, settled, verdict) in outcomes {
+        assert!(!settled);
+        assert_eq!(verdict, Verdict::Excused(Blame::Scanner));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -385,6 +390,6 @@ async fn cancelling_loses_only_the_transfer_in_flight() {
     let report = report.unwrap();
     assert!(report.measured > 0 && report.left > 0, "{report:?}");
     assert_eq!(report.measured + report.left, 12);
-    let settled = outcomes.iter().filter(|(_, settled)| *settled);
+    let settled = outcomes.iter().filter(|(_, settled, _)| *settled);
     assert_eq!(settled.count(), report.measured);
 }

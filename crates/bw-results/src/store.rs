@@ -257,6 +257,23 @@ impl Store {
         self.targets_in(scan, PENDING)
     }
 
+    /// All targets of a scan, sorted.
+    ///
+    /// # Errors
+    /// [`UnknownScan`](Error::UnknownScan), or a failure of the store.
+    pub fn targets(&self, scan: &ScanId) -> Result<Vec<Fingerprint>> {
+        self.read(|connection| {
+            let row = scan_row(connection, scan)?;
+            let mut statement = connection.prepare_cached(
+                "SELECT fingerprint FROM target JOIN relay ON relay.id = target.relay
+                 WHERE scan = ?1 ORDER BY fingerprint",
+            )?;
+            let rows = statement.query_map(params![row], |row| row.get(0))?;
+            rows.map(|bytes| Ok(Fingerprint::from_bytes(bytes?)))
+                .collect()
+        })
+    }
+
     pub(crate) fn targets_given_up(&self, scan: &ScanId) -> Result<Vec<Fingerprint>> {
         self.targets_in(scan, GIVEN_UP)
     }
@@ -315,24 +332,23 @@ impl Store {
         })
     }
 
-    /// The newest scan of `scanner` with equal parameters that is neither
-    /// completed nor given up.
+    /// The scans of `scanner` with equal parameters that are neither completed nor given
+    /// up, the newest first.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn unfinished_scan(
+    pub fn unfinished_scans(
         &self,
         scanner: &str,
         parameters: &ScanParameters,
-    ) -> Result<Option<Scan>> {
-        let scans = self.select_scans(
+    ) -> Result<Vec<Scan>> {
+        let mut scans = self.select_scans(
             "WHERE ended IS NULL AND abandoned IS NULL AND scanner = ?1
              ORDER BY started DESC, id DESC",
             params![scanner],
         )?;
-        Ok(scans
-            .into_iter()
-            .find(|scan| scan.parameters == *parameters))
+        scans.retain(|scan| scan.parameters == *parameters);
+        Ok(scans)
     }
 
     /// The scan with this identity.

@@ -1,16 +1,17 @@
 //! What a scan found, relay by relay.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bw_file::Fingerprint;
-use bw_measure::{Completion, Error, Recorder, RunId};
+use bw_measure::{Completion, Records, RunId};
 use bw_results::{Blame, FailureKind, NetworkSnapshot, Outcome, Stage, Verdict};
 
 use crate::{Accuracy, Model, Nature};
 
-/// A [`Recorder`] that keeps what a scan found of each relay, without the
+/// [`Records`] that keep what a scan found of each relay, without the
 /// samples: some dozen bytes for each.
 #[derive(Debug)]
 pub struct Ledger {
@@ -21,7 +22,7 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<Fingerprint, Entry>,
-    /// The relay and the rate of each record that was not believed.
+    /// The relay and the rate of each record.
     doubted: BTreeMap<RunId, (Fingerprint, Option<f64>)>,
 }
 
@@ -39,6 +40,8 @@ pub struct Entry {
     pub attempts: u32,
     /// Attempts that the link spoilt.
     pub throttled: u32,
+    /// Failures that it is charged with.
+    pub charged: u32,
     /// Payload bytes of all attempts.
     pub bytes: u64,
     /// When it was last settled, since the beginning of the model's time.
@@ -82,40 +85,50 @@ impl Entry {
             Verdict::Accepted => self.rate = rate,
             Verdict::LowerBound(_) => self.lower_bound = rate,
             Verdict::Remeasure(bw_results::Remeasure::Throttled) => self.throttled += 1,
+            Verdict::Charged => self.charged += 1,
             _ => {}
         }
     }
 }
 
-impl Recorder for Ledger {
-    fn network(&self, _: &NetworkSnapshot) -> Result<(), Error> {
+impl Records for Ledger {
+    type Error = Infallible;
+
+    fn network(&self, _: &NetworkSnapshot) -> Result<(), Infallible> {
         Ok(())
     }
 
-    fn record(&self, run: RunId, completion: &Completion) -> Result<(), Error> {
+    fn record(&self, run: RunId, completion: &Completion) -> Result<(), Infallible> {
         let mut state = self.lock();
         let State { entries, doubted } = &mut *state;
         let target = completion.outcome.attempt().target.fingerprint;
         let entry = entries.entry(target).or_default();
         entry.attempts += 1;
         entry.bytes += completion.outcome.bytes();
-        match &completion.outcome {
-            Outcome::Measured(measurement) => {
-                let rate = measurement.rates().next();
-                entry.judge(&completion.verdict, rate);
-                doubted.insert(run, (target, rate));
-            }
+        let rate = match &completion.outcome {
+            Outcome::Measured(measurement) => measurement.rates().next(),
             Outcome::Failed(failure) => {
                 entry.cause = Some((failure.stage, failure.kind, failure.blame));
+                None
             }
-        }
+        };
+        entry.judge(&completion.verdict, rate);
+        doubted.insert(run, (target, rate));
         if completion.settled {
             entry.settled = Some(self.model.elapsed());
         }
-        for (run, verdict) in &completion.revised {
-            if let Some((target, rate)) = doubted.get(run) {
-                entries.entry(*target).or_default().judge(verdict, *rate);
+        Ok(())
+    }
+
+    fn revise(&self, run: RunId, verdict: Verdict) -> Result<(), Infallible> {
+        let mut state = self.lock();
+        let State { entries, doubted } = &mut *state;
+        if let Some((target, rate)) = doubted.get(&run) {
+            let entry = entries.entry(*target).or_default();
+            if matches!(verdict, Verdict::Excused(_)) {
+                entry.charged -= 1;
             }
+            entry.judge(&verdict, *rate);
         }
         Ok(())
     }

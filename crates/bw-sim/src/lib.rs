@@ -3,6 +3,7 @@
 mod accuracy;
 mod ledger;
 mod load;
+mod memory_journal;
 mod model;
 mod population;
 mod relay;
@@ -15,6 +16,7 @@ mod usage;
 pub use accuracy::Accuracy;
 pub use ledger::{Entry, Ledger};
 pub use load::Load;
+pub use memory_journal::{JournalRecord, JournalRound, MemoryJournal};
 pub use model::{Builder, Model};
 pub use population::Population;
 pub use relay::{Nature, Relay};

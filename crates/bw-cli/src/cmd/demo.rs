@@ -16,8 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Generated};
-use super::rounds::Rounds;
-use super::scan::{Settings, bootstrap};
+use super::scan::{Settings, scan_rounds};
 use super::serve::self_signed;
 use super::testnet::{bring_up, plan};
 use crate::args::{Args, Command, DemoArgs};
@@ -217,9 +216,9 @@ async fn scan(
     settings.tls = tls;
     settings.tor_config = vec![config];
     settings.bootstrap_timeout = Duration::from_secs(60);
-    let client = bootstrap(&settings, progress).await?;
-    let rounds = Rounds::open(&settings, None, false, progress)?;
-    rounds.run(&client, &CancellationToken::new()).await
+    Ok(scan_rounds(settings, progress, &CancellationToken::new())
+        .await?
+        .bytes)
 }
 
 /// Writes the bandwidth file, as `bwscan generate` does.

@@ -1,26 +1,27 @@
 //! `bwscan scan`: measure relays.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bw_file::Fingerprint;
-use bw_measure::tor::{TorClient, TorSettings};
+use bw_measure::tor::{TorCircuits, TorClient, TorDirectory, TorSettings};
 use bw_measure::{
-    ContentKey, Destination, Directory as _, Error, ErrorKind, Limits, Partition, StageTimeouts,
-    Sustained, Tls, TransferOptions, Window,
+    ContentKey, Destination, Directory as _, Error, ErrorKind, Event, HttpTransport, Limits,
+    Observer as _, Partition, RoundOptions, Rounds, RoundsError, Scan, SpareHelpers, StageTimeouts,
+    Sustained, Tls, Totals, TransferOptions, Window,
 };
-use bw_results::{Direction, NetworkSnapshot, ScanParameters};
+use bw_results::{Direction, NetworkSnapshot, ScanLock, ScanParameters, StoreWriter, TargetFacts};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::names::with_known_names;
-use super::rounds::Rounds;
 use crate::args::{Only, ScanArgs};
 use crate::exit::{Exit, UsageError};
+use crate::journal::StoreJournal;
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
 use crate::relay_name::RelayName;
-use crate::signals::cancel_on_signal;
+use crate::signals::Stop;
 use crate::text::{kilobytes, print_json_line, size};
 
 /// Advice to those without a destination.
@@ -28,6 +29,9 @@ const NO_DESTINATION: &str = "no destination: give --destination URL, a large fi
     good) on a web server that answers Range requests. \"bwscan serve\" is such a server: run \
     it on a fast machine with a certificate for its name (--tls-cert, --tls-key), and give its \
     URL here";
+
+/// A scan over the Tor network.
+type TorScan<F> = Scan<TorDirectory, HttpTransport<TorCircuits>, SpareHelpers, F>;
 
 /// The options of a scan, checked.
 pub(super) struct Settings {
@@ -53,6 +57,8 @@ pub(super) struct Settings {
     pub(super) transfer: TransferOptions,
     pub(super) timeouts: StageTimeouts,
     pub(super) seed: Option<u64>,
+    /// How far apart rounds begin; `None` for a single one.
+    pub(super) interval: Option<Duration>,
     /// True if an unfinished scan is left aside.
     pub(super) fresh: bool,
 }
@@ -144,6 +150,7 @@ impl Settings {
             transfer: TransferOptions::default(),
             timeouts: StageTimeouts::default(),
             seed: None,
+            interval: None,
             fresh: false,
         })
     }
@@ -167,8 +174,77 @@ impl Settings {
         Ok(())
     }
 
+    /// Opens the store; waits while another process keeps it locked.
+    fn journal(&self) -> bw_results::Result<StoreJournal> {
+        let writer = StoreWriter::open(self.data.store(), |waited| {
+            tracing::warn!(
+                "another process has kept the store locked for {} s; what is measured \
+                 meanwhile is written when it ends",
+                waited.as_secs()
+            );
+        })?;
+        Ok(StoreJournal::new(writer, self.scanner.clone()))
+    }
+
+    /// The options of the rounds.
+    fn rounds(&self) -> RoundOptions {
+        let mut options = RoundOptions::new(&self.scanner, self.parameters());
+        options.selection.relays.clone_from(&self.relays);
+        options.selection.unmeasured = self.only.is_some();
+        options.selection.partition = self.partition.clone();
+        options.interval = self.interval;
+        options.fresh = self.fresh;
+        options.seed = self.seed;
+        options
+    }
+
+    /// A scan through `client`.
+    fn scan(
+        &self,
+        client: &TorClient,
+    ) -> Result<TorScan<impl Fn(&TargetFacts) -> Sustained + Send + Sync + use<>>, Error> {
+        let mut transport = HttpTransport::new(client.circuits()?, self.tls.clone());
+        transport.timeouts = self.timeouts;
+        transport.key.clone_from(&self.key);
+        let estimator = self.estimator.clone();
+        let mut scan = Scan::builder(client.directory()?, transport)
+            .limits(self.limits.clone())
+            .transfer(self.transfer)
+            .estimator(move |target: &TargetFacts| estimator.clone().for_target(target));
+        for destination in &self.destinations {
+            scan = scan.destination(destination.clone());
+        }
+        if let Some(direction) = self.direction {
+            scan = scan.direction(direction);
+        }
+        if let Some(window) = self.window {
+            scan = scan.window(window);
+        }
+        Ok(scan)
+    }
+
+    /// Says what the options have to do with an error.
+    fn explain(&self, error: RoundsError<bw_results::Error>) -> anyhow::Error {
+        match error {
+            RoundsError::Scan(error) => error.into(),
+            RoundsError::Journal(error) => {
+                anyhow::Error::from(error).context("results cannot be kept")
+            }
+            RoundsError::NoRelays { relays } => {
+                let only = self.only.map_or("", |Only::Unmeasured| "unmeasured and ");
+                UsageError(format!(
+                    "no relay of the consensus ({relays} relays) is {only}in partition {} of {}",
+                    self.partition.number(),
+                    self.partition.count()
+                ))
+                .into()
+            }
+            other => other.into(),
+        }
+    }
+
     /// The parameters that must be equal for an interrupted scan to be continued.
-    pub(super) fn parameters(&self) -> ScanParameters {
+    fn parameters(&self) -> ScanParameters {
         let urls = self.destinations.iter().map(ToString::to_string).collect();
         let mut parameters = ScanParameters::new(urls);
         parameters.partitions = self.partition.count();
@@ -246,8 +322,8 @@ pub(super) async fn run(args: &ScanArgs, data: &DataDir) -> anyhow::Result<Exit>
         _ => Style::Human,
     };
     let progress = Progress::new(style);
-    let cancel = cancel_on_signal()?;
-    let result = scan(settings, args, &progress, &cancel).await;
+    let stop = Stop::on_signal()?;
+    let result = scan(settings, args, &progress, &stop).await;
     progress.finish();
     result
 }
@@ -256,73 +332,112 @@ async fn scan(
     mut settings: Settings,
     args: &ScanArgs,
     progress: &Progress,
-    cancel: &CancellationToken,
+    stop: &Stop,
 ) -> anyhow::Result<Exit> {
-    let destinations = std::mem::take(&mut settings.destinations);
-    let known = with_known_names(destinations);
-    let Some(known) = cancel.run_until_cancelled(known).await else {
+    settings.interval = args.continuous.then_some(args.interval);
+    let known = with_known_names(std::mem::take(&mut settings.destinations));
+    let Some(known) = stop.token().run_until_cancelled(known).await else {
         return Ok(Exit::Interrupted);
     };
     settings.destinations = known?;
-    let interval = args.continuous.then_some(args.interval);
-    let mut rounds = Rounds::open(&settings, interval, args.dry_run, progress)?;
-    let Some(client) = cancel
-        .run_until_cancelled(bootstrap(&settings, progress))
-        .await
-    else {
-        return Ok(Exit::Interrupted);
-    };
-    let client = client?;
-    if !settings.names.is_empty() {
-        let directory = client.directory()?;
-        let Some(network) = cancel.run_until_cancelled(directory.snapshot()).await else {
-            return Ok(Exit::Interrupted);
-        };
-        drop(rounds);
-        settings.find_relays(&*network?)?;
-        rounds = Rounds::open(&settings, interval, args.dry_run, progress)?;
-    }
     if args.dry_run {
-        return dry_run(&rounds, &client, args.json, cancel).await;
+        let planned = dry_run(settings, args.json, progress);
+        let planned = stop.token().run_until_cancelled(planned).await;
+        return planned.unwrap_or(Ok(Exit::Interrupted));
     }
+    let totals = scan_rounds(settings, progress, stop.token()).await?;
+    if stop.token().is_cancelled() {
+        // To be told to end is how a service ends well.
+        let ends_well = args.continuous && stop.by_terminate();
+        return Ok(if ends_well {
+            Exit::Success
+        } else {
+            Exit::Interrupted
+        });
+    }
+    Ok(if totals.measured == 0 && totals.failed > 0 {
+        Exit::NotGoodEnough
+    } else {
+        Exit::Success
+    })
+}
+
+/// Measures in rounds until they end or `cancel` is called.
+pub(super) async fn scan_rounds(
+    mut settings: Settings,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Totals> {
+    settings.data.create()?;
+    let store = settings.data.store();
+    // Keeps other scanners out, from before the network is reached.
+    let _lock = ScanLock::acquire(&store, SystemTime::now().into())?;
+    let journal = settings.journal()?;
+    let Some(client) = reach(&mut settings, progress, cancel).await? else {
+        return Ok(Totals::default());
+    };
+    let rounds = Rounds::new(journal, settings.rounds());
+    let connect = || std::future::ready(settings.scan(&client));
+    rounds
+        .run(connect, progress, cancel)
+        .await
+        .map_err(|error| settings.explain(error))?;
+    Ok(rounds.totals())
+}
+
+/// Reaches the network, and finds the relays that were named in it. Rounds that have no end
+/// wait for it; `None` if they are stopped meanwhile.
+async fn reach(
+    settings: &mut Settings,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Option<TorClient>> {
+    /// How soon it is tried again.
+    const RETRY: Duration = Duration::from_secs(60);
     loop {
-        match rounds.run(&client, cancel).await {
-            Err(_) if cancel.is_cancelled() => {}
-            Err(error) if args.continuous && is_passing(&error) => {
-                progress.say(&format!("{error}; next try in a minute"));
-                sleep(Duration::from_secs(60), cancel).await;
+        let reached = async {
+            let client = bootstrap(settings, progress).await?;
+            let network = client.directory()?.snapshot().await?;
+            Ok::<_, Error>((client, network))
+        };
+        let Some(reached) = cancel.run_until_cancelled(reached).await else {
+            return Ok(None);
+        };
+        match reached {
+            Ok((client, network)) => {
+                settings.find_relays(&network)?;
+                return Ok(Some(client));
             }
-            other => {
-                other?;
+            Err(reason) if settings.interval.is_some() && reason.kind() == ErrorKind::Directory => {
+                let retry = RETRY;
+                progress.observe(&Event::Waiting {
+                    reason: &reason,
+                    retry,
+                });
+                let _ = cancel.run_until_cancelled(tokio::time::sleep(retry)).await;
             }
+            Err(error) => return Err(error.into()),
         }
-        if cancel.is_cancelled() {
-            rounds.interrupted()?;
-            return Ok(Exit::Interrupted);
-        }
-        if !args.continuous {
-            return Ok(if rounds.measured() == 0 && rounds.failed() > 0 {
-                Exit::NotGoodEnough
-            } else {
-                Exit::Success
-            });
-        }
-        progress.waits(rounds.next_in());
-        sleep(rounds.next_in(), cancel).await;
     }
 }
 
 /// Shows what a scan would do, and what it would take.
-async fn dry_run(
-    rounds: &Rounds<'_>,
-    client: &TorClient,
-    json: bool,
-    cancel: &CancellationToken,
-) -> anyhow::Result<Exit> {
-    let Some(plan) = cancel.run_until_cancelled(rounds.plan(client)).await else {
+async fn dry_run(mut settings: Settings, json: bool, progress: &Progress) -> anyhow::Result<Exit> {
+    settings.data.create()?;
+    let journal = settings.journal()?;
+    let never = CancellationToken::new();
+    let Some(client) = reach(&mut settings, progress, &never).await? else {
         return Ok(Exit::Interrupted);
     };
-    let plan = plan?;
+    // Opening and warm-up as seen in practice; half of the downloads end before all the
+    // time that they may count.
+    let opening = Duration::from_secs(1);
+    let transfer = settings.estimator.enough + Duration::from_millis(500);
+    let rounds = Rounds::new(journal, settings.rounds());
+    let plan = rounds
+        .plan(settings.scan(&client)?, opening, transfer)
+        .await
+        .map_err(|error| settings.explain(error))?;
     for planned in &plan.measurements {
         let target = &planned.assignment.target;
         if json {
@@ -376,37 +491,21 @@ async fn dry_run(
     Ok(Exit::Success)
 }
 
-/// Returns true if a scan that runs for ever may hope that it goes away.
-fn is_passing(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<Error>()
-        .is_some_and(|error| matches!(error.kind(), ErrorKind::Destination | ErrorKind::Directory))
-}
-
-/// Sleeps; `false` if that was cut short.
-async fn sleep(time: Duration, cancel: &CancellationToken) -> bool {
-    cancel
-        .run_until_cancelled(tokio::time::sleep(time))
-        .await
-        .is_some()
-}
-
 /// Reaches the Tor network.
 pub(super) async fn bootstrap(
     settings: &Settings,
     progress: &Progress,
-) -> anyhow::Result<TorClient> {
+) -> Result<TorClient, Error> {
     let mut tor = TorSettings::new(settings.data.tor());
     tor.config.clone_from(&settings.tor_config);
     tor.patience = settings.bootstrap_timeout;
     let mut last = String::new();
-    let client = TorClient::bootstrap(&tor, |bootstrap| {
+    TorClient::bootstrap(&tor, |bootstrap| {
         let text = format!("Tor: {}", bootstrap.status);
         if text != last {
             progress.say(&text);
             last = text;
         }
     })
-    .await?;
-    Ok(client)
+    .await
 }

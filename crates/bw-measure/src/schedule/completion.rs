@@ -9,9 +9,11 @@ use bw_results::{
 
 use super::capacity::{Expectation, Promise};
 use super::correction::RECENT;
+use super::destinations::Suspicion;
 use super::evidence::{Evidence, Judgement, Record};
+use super::health::Outage;
 use super::{Completion, Pending, Priority, RunId, Running, SECOND, Scheduler};
-use crate::{HelperPolicy, TokenBucket};
+use crate::{Change, HelperPolicy, TokenBucket};
 
 /// How long a relay that failed is left alone at first; doubled each time.
 const BACK_OFF: Duration = Duration::from_secs(2);
@@ -44,7 +46,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
         match outcome {
             Outcome::Measured(measurement) => self.measured(id, running, measurement, now),
-            Outcome::Failed(failure) => self.failed(running, failure, now),
+            Outcome::Failed(failure) => self.failed(id, running, failure, now),
         }
     }
 
@@ -111,7 +113,9 @@ impl<P: HelperPolicy> Scheduler<P> {
         let target = running.assignment.target.fingerprint;
         let promise = self.snapshot.relay(&target).and_then(Promise::of);
         let rate = rate_of(&measurement);
-        self.health.worked();
+        if self.health.worked() {
+            self.changes.push(Change::WorksAgain);
+        }
         let Some((priority, mut pending)) = running.pending else {
             return control(Outcome::Measured(measurement));
         };
@@ -131,8 +135,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         };
         let counts = judgement.value.filter(|_| judgement.verdict.gives_rate());
         let ratio = counts.and_then(|rate| Some(rate / promise?.middle()));
-        self.destinations
-            .succeeded(running.destination, now, measurement.bytes(), ratio);
+        self.answered(running.destination, now, measurement.bytes(), ratio);
         if let Some(rate) = counts {
             self.scale.add(promise, rate);
         }
@@ -199,49 +202,117 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    fn failed(&mut self, running: Running, failure: Failure, now: Duration) -> Completion {
+    /// A destination was measured against.
+    fn answered(&mut self, index: usize, now: Duration, bytes: u64, ratio: Option<f64>) {
+        let was_down = self.destinations.succeeded(index, now, bytes, ratio);
+        if let Some(destination) = self.destinations.get(index).filter(|_| was_down) {
+            self.changes
+                .push(Change::DestinationUp(destination.clone()));
+        }
+    }
+
+    fn failed(
+        &mut self,
+        id: RunId,
+        running: Running,
+        failure: Failure,
+        now: Duration,
+    ) -> Completion {
         let Some((priority, mut pending)) = running.pending else {
-            self.health.control_failed(Some(&failure), now);
-            return control(Outcome::Failed(failure));
+            let outage = self.health.control_failed(Some(&failure), now);
+            let revised = outage.map(|outage| self.begin_outage(outage, &failure.detail));
+            return Completion {
+                revised: revised.unwrap_or_default(),
+                ..control(Outcome::Failed(failure))
+            };
         };
-        self.health.failed(&failure);
-        // Only what is behind the circuit can be the destination's fault.
-        let excused = failure.stage >= Stage::Begin
-            && self
-                .destinations
-                .failed(running.destination, now, failure.bytes, &mut self.rng);
+        let (excuse, revised) = self.excuse_of(id, running.destination, &failure, now);
         pending.avoid.extend(&failure.attempt.helpers);
         pending.unfit_since = None;
-        pending.failures += u32::from(!excused);
+        if excuse.is_none() {
+            pending.failures.push(id);
+        }
+        let settled = self.is_given_up(&mut pending, &failure);
+        if !settled {
+            let times = pending.failures.len().saturating_sub(1).min(10);
+            let back_off = (BACK_OFF * 2_u32.pow(times as u32)).min(LONGEST_BACK_OFF);
+            pending.not_before = now + back_off;
+            self.queue.insert(priority, pending);
+        }
+        Completion {
+            verdict: excuse.map_or(Verdict::Charged, Verdict::Excused),
+            outcome: Outcome::Failed(failure),
+            revised,
+            settled,
+            is_control: false,
+        }
+    }
+
+    /// Who else is at fault for a failure, if not its relays, and the verdicts of earlier
+    /// failures that are other ones by that.
+    fn excuse_of(
+        &mut self,
+        id: RunId,
+        destination: usize,
+        failure: &Failure,
+        now: Duration,
+    ) -> (Option<Blame>, Vec<(RunId, Verdict)>) {
+        let outage = self.health.failed(id, failure);
+        // Only what is behind the circuit can be the destination's fault.
+        if failure.stage < Stage::Begin {
+            return (outage, Vec::new());
+        }
+        let run = (id, now);
+        let suspicion = self
+            .destinations
+            .failed(destination, run, failure.bytes, &mut self.rng);
+        match suspicion {
+            Suspicion::None => (outage, Vec::new()),
+            Suspicion::StillDown => (Some(Blame::Destination), Vec::new()),
+            Suspicion::Down(runs) => {
+                let url = self.destinations.get(destination).cloned();
+                self.changes.extend(url.map(Change::DestinationDown));
+                let revised = self.excuse(&runs, Blame::Destination);
+                (Some(Blame::Destination), revised)
+            }
+        }
+    }
+
+    /// Nothing works: earlier failures were not their relays'.
+    pub(super) fn begin_outage(&mut self, outage: Outage, last: &str) -> Vec<(RunId, Verdict)> {
+        self.changes.push(Change::NothingWorks {
+            suspect: outage.suspect,
+            detail: last.to_owned(),
+        });
+        self.excuse(&outage.excused, outage.suspect)
+    }
+
+    /// Failures that relays were charged with were the fault of `blame`.
+    fn excuse(&mut self, runs: &[RunId], blame: Blame) -> Vec<(RunId, Verdict)> {
+        let running = self.running.values_mut();
+        let running = running.filter_map(|one| Some(&mut one.pending.as_mut()?.1));
+        for pending in self.queue.values_mut().chain(running) {
+            pending.failures.retain(|run| !runs.contains(run));
+        }
+        let verdicts = runs.iter().map(|&run| (run, Verdict::Excused(blame)));
+        verdicts.collect()
+    }
+
+    /// Whether a relay is given up after a failure.
+    fn is_given_up(&mut self, pending: &mut Pending, failure: &Failure) -> bool {
         // A helper that has just left the consensus is no reason.
         let gone = failure.kind == FailureKind::UnknownRelay && failure.blame == Blame::Target;
         let before = *pending.before.get_or_insert(self.health.count());
         // It has answered: a relay that clients keep busy is worth more tries.
         pending.answered |= failure.stage >= Stage::Begin;
         let times = if pending.answered { 2 } else { 1 };
-        let given_up = pending.failures >= self.limits.attempts.saturating_mul(times);
+        let most = self.limits.attempts.saturating_mul(times) as usize;
+        let enough = pending.failures.len() >= most;
         let tells = self.health.tells(before);
-        if given_up && !tells {
+        if enough && !tells {
             self.health.doubt();
         }
-        let settled = gone || (given_up && tells);
-        if !settled {
-            let times = pending.failures.saturating_sub(1).min(10);
-            let back_off = (BACK_OFF * 2_u32.pow(times)).min(LONGEST_BACK_OFF);
-            pending.not_before = now + back_off;
-            self.queue.insert(priority, pending);
-        }
-        Completion {
-            verdict: if excused {
-                Verdict::Excused(Blame::Destination)
-            } else {
-                Verdict::Charged
-            },
-            outcome: Outcome::Failed(failure),
-            revised: Vec::new(),
-            settled,
-            is_control: false,
-        }
+        gone || (enough && tells)
     }
 }
 

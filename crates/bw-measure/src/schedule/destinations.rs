@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use crate::Destination;
+use crate::{Destination, RunId};
 
 /// How a web server did in a scan.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +49,8 @@ struct Entry {
     reserved: f64,
     /// Failures since the last success.
     run: u32,
+    /// Those of them that relays are charged with.
+    charged: Vec<RunId>,
     /// Left alone until then.
     down_until: Option<Duration>,
     back_off: Duration,
@@ -75,6 +77,17 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
+/// What a failure tells of its server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// Nothing yet.
+    None,
+    /// It is down, and was before.
+    StillDown,
+    /// It is down since now; these earlier failures were its fault too.
+    Down(Vec<RunId>),
+}
+
 /// The web servers with their health: a pure state machine. Times are since
 /// the start of the scan.
 #[derive(Debug)]
@@ -91,6 +104,7 @@ impl Destinations {
             running: 0,
             reserved: 0.0,
             run: 0,
+            charged: Vec::new(),
             down_until: None,
             back_off: BACK_OFF,
             last_success: None,
@@ -185,21 +199,23 @@ impl Destinations {
         }
     }
 
-    /// A measurement came, with `ratio` of what was expected.
+    /// A measurement came, with `ratio` of what was expected. Returns whether the server
+    /// was down.
     pub(super) fn succeeded(
         &mut self,
         index: usize,
         now: Duration,
         bytes: u64,
         ratio: Option<f64>,
-    ) {
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(index) else {
-            return;
+            return false;
         };
         entry.measured += 1;
         entry.bytes += bytes;
         entry.run = 0;
-        entry.down_until = None;
+        entry.charged.clear();
+        let was_down = entry.down_until.take().is_some();
         entry.back_off = BACK_OFF;
         entry.last_success = Some(now);
         if let Some(ratio) = ratio {
@@ -208,17 +224,18 @@ impl Destinations {
             }
             entry.ratios.push(ratio);
         }
+        was_down
     }
 
     /// An attempt failed, maybe through the server's fault. One that fails
-    /// while another works is left alone for a while. Returns whether it is.
+    /// while another works is left alone for a while.
     pub(super) fn failed(
         &mut self,
         index: usize,
-        now: Duration,
+        (run, now): (RunId, Duration),
         bytes: u64,
         rng: &mut impl rand::Rng,
-    ) -> bool {
+    ) -> Suspicion {
         let newest_elsewhere = self
             .entries
             .iter()
@@ -227,7 +244,7 @@ impl Destinations {
             .filter_map(|(_, entry)| entry.last_success)
             .max();
         let Some(entry) = self.entries.get_mut(index) else {
-            return false;
+            return Suspicion::None;
         };
         entry.failed += 1;
         entry.bytes += bytes;
@@ -241,7 +258,16 @@ impl Destinations {
             entry.back_off = (entry.back_off * 2).min(LONGEST);
             entry.outages += 1;
         }
-        entry.down_until.is_some_and(|until| until > now)
+        if entry.is_up(now) {
+            // More than a run of them is never charged while another server works.
+            entry.charged.truncate(REMEMBERED);
+            entry.charged.push(run);
+            Suspicion::None
+        } else if on_probation {
+            Suspicion::StillDown
+        } else {
+            Suspicion::Down(std::mem::take(&mut entry.charged))
+        }
     }
 
     /// Whether measurements against this server are much slower than those
@@ -317,27 +343,30 @@ mod tests {
     fn one_that_fails_while_another_works_is_left_alone_and_comes_back() {
         let (mut pool, mut rng) = pool(2, None);
         pool.succeeded(1, secs(1), 10, None);
-        for _ in 1..RUN {
-            assert!(!pool.failed(0, secs(2), 0, &mut rng));
+        let failed = |pool: &mut Destinations, run, at| {
+            let run = (RunId(run), secs(at));
+            pool.failed(0, run, 0, &mut StdRng::seed_from_u64(run.0.0))
+        };
+        for run in 1..u64::from(RUN) {
+            assert_eq!(failed(&mut pool, run, 2), Suspicion::None);
         }
-        assert!(pool.failed(0, secs(2), 0, &mut rng));
+        let earlier = (1..u64::from(RUN)).map(RunId).collect();
+        assert_eq!(failed(&mut pool, 9, 2), Suspicion::Down(earlier));
         for _ in 0..50 {
             assert_eq!(pool.choose(1.0, secs(10), &mut rng), Some(1));
         }
         assert_eq!(pool.all_down_until(secs(10)), None);
         let tried = (0..50).any(|_| pool.choose(1.0, secs(25), &mut rng) == Some(0));
         assert!(tried, "after its pause");
-        pool.succeeded(1, secs(24), 10, None);
-        assert!(
-            pool.failed(0, secs(25), 0, &mut rng),
-            "one more failure is enough"
-        );
+        assert!(!pool.succeeded(1, secs(24), 10, None));
+        let again = failed(&mut pool, 10, 25);
+        assert_eq!(again, Suspicion::StillDown, "one more failure is enough");
         assert!(
             (0..50).all(|_| pool.choose(1.0, secs(50), &mut rng) == Some(1)),
             "twice as long"
         );
-        pool.succeeded(0, secs(70), 10, None);
-        assert!(!pool.failed(0, secs(71), 0, &mut rng));
+        assert!(pool.succeeded(0, secs(70), 10, None), "it was down");
+        assert_eq!(failed(&mut pool, 11, 71), Suspicion::None);
         assert_eq!(pool.report()[0].outages, 2);
     }
 
@@ -345,7 +374,11 @@ mod tests {
     fn the_only_one_that_works_is_never_left_alone() {
         let (mut pool, mut rng) = pool(1, None);
         pool.succeeded(0, secs(1), 10, None);
-        assert!((0..100).all(|_| !pool.failed(0, secs(2), 0, &mut rng)));
+        for run in 0..1000 {
+            let suspicion = pool.failed(0, (RunId(run), secs(2)), 0, &mut rng);
+            assert_eq!(suspicion, Suspicion::None);
+        }
+        assert!(pool.entries[0].charged.len() <= REMEMBERED + 1);
     }
 
     #[test]

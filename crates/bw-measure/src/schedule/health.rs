@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bw_results::Failure;
+use bw_results::{Blame, Failure, Stage};
+
+use crate::RunId;
 
 /// How many fast relays are tried to see whether anything works.
 const CONTROLS: u32 = 3;
@@ -51,6 +53,23 @@ pub(super) struct Health {
     /// How many measurements there were.
     worked: u64,
     last: Option<Failure>,
+    /// Failures since anything was measured that relays are charged with, and whether
+    /// they came behind the circuit.
+    charged: Vec<(RunId, bool)>,
+    /// Who is at fault that nothing works, while nothing does.
+    suspect: Option<Blame>,
+}
+
+/// How many charged failures are remembered; some hundred can run when a server stops.
+const REMEMBERED: usize = 1000;
+
+/// Nothing works any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outage {
+    /// The destination, or the scanner with its connection to the network.
+    pub(super) suspect: Blame,
+    /// Failures that relays were charged with and that were the suspect's.
+    pub(super) excused: Vec<RunId>,
 }
 
 impl Health {
@@ -66,6 +85,8 @@ impl Health {
             since: None,
             worked: 0,
             last: None,
+            charged: Vec::new(),
+            suspect: None,
         }
     }
 
@@ -82,21 +103,29 @@ impl Health {
         }
     }
 
-    /// Something was measured.
-    pub(super) fn worked(&mut self) {
+    /// Something was measured. Returns whether nothing worked before.
+    pub(super) fn worked(&mut self) -> bool {
+        let was_out = self.suspect.is_some();
         *self = Self {
             worked: self.worked + 1,
             ..Self::new(self.patience, self.outage)
         };
+        was_out
     }
 
-    /// An attempt at a relay failed.
-    pub(super) fn failed(&mut self, failure: &Failure) {
+    /// An attempt at a relay failed. Returns whose fault it is if nothing works.
+    pub(super) fn failed(&mut self, run: RunId, failure: &Failure) -> Option<Blame> {
         self.run += 1;
         self.last = Some(failure.clone());
         if self.run >= self.patience {
             self.doubt();
         }
+        let behind = failure.stage >= Stage::Begin;
+        let suspect = self.suspect.filter(|&suspect| explains(suspect, behind));
+        if suspect.is_none() && self.charged.len() < REMEMBERED {
+            self.charged.push((run, behind));
+        }
+        suspect
     }
 
     /// It has to be found out whether anything works.
@@ -106,8 +135,13 @@ impl Health {
         }
     }
 
-    /// An attempt at one of the fast relays failed, or could not be made.
-    pub(super) fn control_failed(&mut self, failure: Option<&Failure>, now: Duration) {
+    /// An attempt at one of the fast relays failed, or could not be made. Returns the
+    /// outage, if it is known since now.
+    pub(super) fn control_failed(
+        &mut self,
+        failure: Option<&Failure>,
+        now: Duration,
+    ) -> Option<Outage> {
         if let Some(failure) = failure {
             self.last = Some(failure.clone());
         }
@@ -121,9 +155,34 @@ impl Health {
                     self.mode = Mode::Pause(now + self.back_off);
                     self.back_off = (self.back_off * 2).min(LONGEST);
                 }
+                return self.begin_outage();
             }
             _ => {}
         }
+        None
+    }
+
+    fn begin_outage(&mut self) -> Option<Outage> {
+        if self.suspect.is_some() {
+            return None;
+        }
+        // If circuits stand, it is what is behind them.
+        let behind = self
+            .last
+            .as_ref()
+            .is_some_and(|one| one.stage >= Stage::Begin);
+        let suspect = if behind {
+            Blame::Destination
+        } else {
+            Blame::Scanner
+        };
+        self.suspect = Some(suspect);
+        let charged = std::mem::take(&mut self.charged).into_iter();
+        let excused = charged.filter(|&(_, behind)| explains(suspect, behind));
+        Some(Outage {
+            suspect,
+            excused: excused.map(|(run, _)| run).collect(),
+        })
     }
 
     /// How many measurements there were so far.
@@ -142,10 +201,15 @@ impl Health {
     }
 }
 
+/// Whether `suspect` can be at fault for a failure that came `behind` the circuit or not.
+fn explains(suspect: Blame, behind: bool) -> bool {
+    suspect == Blame::Scanner || behind
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bw_results::{Attempt, Blame, FailureKind, Position, Stage, TargetFacts, UnixMillis};
+    use bw_results::{Attempt, FailureKind, Position, TargetFacts, UnixMillis};
 
     fn failure() -> Failure {
         let target = TargetFacts::new(bw_file::Fingerprint::from_bytes([1; 20]));
@@ -162,17 +226,28 @@ mod tests {
     fn an_outage_is_waited_out() {
         let mut health = Health::new(10, secs(60));
         health.worked();
-        (0..9).for_each(|_| health.failed(&failure()));
+        for run in 0..9 {
+            assert_eq!(health.failed(RunId(run), &failure()), None);
+        }
         assert_eq!(health.state(secs(1)), State::Normal);
         assert!(!health.tells(0));
-        health.failed(&failure());
+        health.failed(RunId(9), &failure());
+        let mut outage = None;
         for _ in 0..CONTROLS {
             assert_eq!(health.state(secs(1)), State::Probing);
-            health.control_failed(Some(&failure()), secs(1));
+            assert_eq!(outage, None);
+            outage = health.control_failed(Some(&failure()), secs(1));
         }
+        let expected = Outage {
+            suspect: Blame::Destination,
+            excused: (0..10).map(RunId).collect(),
+        };
+        assert_eq!(outage, Some(expected));
+        let next = health.failed(RunId(10), &failure());
+        assert_eq!(next, Some(Blame::Destination));
         assert_eq!(health.state(secs(1)), State::Pause(secs(6)));
         assert_eq!(health.state(secs(6)), State::Probing);
-        health.worked();
+        assert!(health.worked(), "nothing did before");
         assert_eq!(health.state(secs(7)), State::Normal);
         assert!(health.tells(1) && !health.tells(2));
     }
@@ -181,7 +256,7 @@ mod tests {
     fn it_ends_when_it_lasts() {
         let mut health = Health::new(1, secs(60));
         health.worked();
-        health.failed(&failure());
+        health.failed(RunId(1), &failure());
         let mut now = secs(0);
         while health.state(now) != State::Broken {
             now += secs(1);
@@ -196,8 +271,8 @@ mod tests {
     #[test]
     fn nothing_that_ever_worked_is_not_waited_for() {
         let mut health = Health::new(1, secs(60));
-        health.failed(&failure());
-        (0..CONTROLS).for_each(|_| health.control_failed(None, secs(1)));
+        health.failed(RunId(1), &failure());
+        (0..CONTROLS).for_each(|_| drop(health.control_failed(None, secs(1))));
         assert_eq!(health.state(secs(1)), State::Broken);
         assert!(health.last_failure().is_some());
     }

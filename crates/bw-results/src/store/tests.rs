@@ -100,18 +100,18 @@ fn unfinished_scans_are_found_by_their_parameters() {
     let network = store.latest_snapshot().unwrap().unwrap().0;
     store.begin_scan(&newer, &[], network).unwrap();
     let find = |store: &Store| {
-        let found = store.unfinished_scan("test", &parameters).unwrap();
-        found.map(|scan| scan.id)
+        let found = store.unfinished_scans("test", &parameters).unwrap();
+        found.first().map(|scan| scan.id)
     };
     assert_eq!(find(&store), Some(newer.id), "the newest");
     store
         .abandon_scan(&newer.id, UnixMillis::new(6_000))
         .unwrap();
     assert_eq!(find(&store), Some(first));
-    assert_eq!(store.unfinished_scan("other", &parameters).unwrap(), None);
+    assert_eq!(store.unfinished_scans("other", &parameters).unwrap(), []);
     let mut different = parameters.clone();
     different.partitions = 2;
-    assert_eq!(store.unfinished_scan("test", &different).unwrap(), None);
+    assert_eq!(store.unfinished_scans("test", &different).unwrap(), []);
     for target in [1, 2] {
         store.settle(&first, &fingerprint(target)).unwrap();
     }

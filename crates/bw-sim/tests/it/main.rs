@@ -7,6 +7,7 @@ mod faults;
 mod links;
 mod model;
 mod round;
+mod rounds;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -14,10 +15,10 @@ use std::time::Duration;
 
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::{
-    Destination, Event, HelperChoice, HelperPolicy, HelperRequest, Limits, Measurer, Observer,
-    ScanReport, Scheduler, SpareHelpers, Sustained, Target, scan,
+    Destination, EachOnce, Event, HelperChoice, HelperPolicy, HelperRequest, Limits, Observer,
+    Scan, ScanReport, SpareHelpers,
 };
-use bw_results::{RelayFacts, TargetFacts};
+use bw_results::RelayFacts;
 use bw_sim::{Builder, Ledger, Model, Population, Server};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -95,32 +96,20 @@ impl HelperPolicy for Checked {
     }
 }
 
-/// A round over all relays of the first consensus.
+/// A round over all relays.
 async fn round(model: &Model, limits: Limits, seed: u64) -> (ScanReport, Ledger) {
-    let consensus = model.consensus();
-    let servers = model.servers().iter();
-    let mut scheduler = Scheduler::new(
-        Checked,
-        limits,
-        servers.map(|server| server.destination.clone()).collect(),
-        consensus.clone(),
-        StdRng::seed_from_u64(seed),
-    );
-    for relay in &consensus.relays {
-        scheduler.add(Target::new(relay.fingerprint));
-    }
-    let measurer = Measurer::new(
-        model.clone(),
-        |target: &TargetFacts| Sustained::default().for_target(target),
-        model.clock(),
-    );
     let ledger = Ledger::new(model);
     let watch = Watch {
         model,
         targets: Mutex::default(),
     };
-    let cancel = Default::default();
-    let report = scan(model, &measurer, scheduler, None, &ledger, &watch, &cancel).await;
+    let mut scan = Scan::builder(model, model.clone()).limits(limits);
+    for server in model.servers() {
+        scan = scan.destination(server.destination.clone());
+    }
+    let scan = scan.helper_policy(Checked).clock(model.clock()).seed(seed);
+    let scan = scan.observer(watch);
+    let report = scan.run(&EachOnce::default(), &ledger).await;
     (report.unwrap(), ledger)
 }
 
