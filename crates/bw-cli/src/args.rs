@@ -342,7 +342,8 @@ pub(crate) struct ScanArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100),
           help_heading = LIMITS, hide_short_help = true, value_name = "N")]
     pub(crate) attempts: u32,
-    /// End the scan when nothing has worked for this long, once something has.
+    /// End the scan when nothing has worked for this long, once something has. A continuous
+    /// one waits for a minute and goes on.
     #[arg(long, default_value = "10m", value_parser = values::time, help_heading = LIMITS,
           hide_short_help = true, value_name = "TIME")]
     pub(crate) outage: Duration,

@@ -24,8 +24,6 @@ pub enum ErrorKind {
     Directory,
     /// No destination works.
     Destination,
-    /// Results cannot be kept.
-    Results,
 }
 
 impl Error {
