@@ -68,6 +68,8 @@ struct Brought {
     dropped: bool,
     /// When nothing waited to be read for the last time.
     dry: Duration,
+    /// Whether the server gave no more when it last brought something, by its own words.
+    is_servers_limit: bool,
 }
 
 /// News of a flow, by its number.
@@ -79,13 +81,21 @@ struct Arrival {
 enum News {
     /// The head of the answer is there and right.
     Begun(Timings),
-    /// So many, and whether nothing more waited at some time since the last ones.
-    Bytes(u64, bool),
+    Payload(Piece),
     /// Data is there, but the link has no room for it.
     Withheld,
     /// All that was ordered has come.
     Complete,
     Failed(PathError),
+}
+
+/// Payload that came.
+struct Piece {
+    bytes: u64,
+    /// Whether nothing more waited at some time since the last piece.
+    dry: bool,
+    /// Whether the server gives no more, by its own words.
+    is_servers_limit: bool,
 }
 
 /// A flow between two pieces of news.
@@ -127,8 +137,12 @@ impl<F: Flow> Reading<F> {
     fn read(mut flow: F, most: u64, lease: &Lease) -> (News, Option<Self>) {
         let bytes = flow.take(most);
         lease.took(bytes);
-        let dry = flow.ran_dry();
-        (News::Bytes(bytes, dry), Some(Self::Open(flow)))
+        let piece = Piece {
+            bytes,
+            dry: flow.ran_dry(),
+            is_servers_limit: flow.is_at_servers_limit(),
+        };
+        (News::Payload(piece), Some(Self::Open(flow)))
     }
 }
 
@@ -224,6 +238,7 @@ where
             begun: false,
             dropped: false,
             dry: self.start.elapsed(),
+            is_servers_limit: false,
         });
     }
 
@@ -311,11 +326,13 @@ where
                 self.timings.response = self.timings.response.or(timings.response);
                 self.last_byte = now;
             }
-            News::Bytes(bytes, dry) => {
+            News::Payload(piece) => {
+                let Piece { bytes, dry, .. } = piece;
                 self.meter.release(time, index);
                 self.meter.add(time, bytes);
                 let flow = &mut self.flows[index];
                 flow.bytes += bytes;
+                flow.is_servers_limit = piece.is_servers_limit;
                 if dry {
                     flow.dry = time;
                 }
@@ -440,6 +457,12 @@ where
         }
     }
 
+    /// The destination, if a flow has the rate that its server gives at most.
+    fn bound_by_server(&self) -> Option<Blame> {
+        let limited = self.flows.iter().any(|flow| flow.is_servers_limit);
+        limited.then_some(Blame::Destination)
+    }
+
     fn path(&self, kind: FailureKind, detail: String) -> Problem {
         Problem {
             // A circuit that dries up may be anyone's doing.
@@ -469,7 +492,7 @@ where
         };
         let transfer = Transfer::new(slices, from + warm_up, ending.stop)
             .ending_at(ending.cool_down)
-            .bounded_by(ending.bound);
+            .bounded_by(ending.bound.or_else(|| self.bound_by_server()));
         let options = &self.measurer.options;
         let least = options.min_bytes.min(options.max_bytes);
         let counted: u64 = transfer.counted().iter().map(|slice| slice.bytes).sum();

@@ -66,6 +66,12 @@ pub trait Flow: Send {
     /// path: after a time in which the flow was held back, or if somebody fills the queue
     /// although he was asked for a pause. A slice is evidence only if its flow ran dry in it.
     fn ran_dry(&mut self) -> bool;
+
+    /// Returns true if the server gives as much as it says that it gives at most: then the
+    /// rate is the server's, and a lower bound of the path's.
+    fn is_at_servers_limit(&self) -> bool {
+        false
+    }
 }
 
 /// What to move, and with which web server.

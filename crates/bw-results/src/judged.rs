@@ -1,6 +1,5 @@
 //! Outcomes as they are read, those of older software brought up to date.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -84,21 +83,6 @@ impl TryFrom<Form> for Judged {
             }),
             implied: None,
         })
-    }
-}
-
-impl Judged {
-    /// `outcome` as software of today would have made it: until the last
-    /// caller makes no such failures any more.
-    pub(crate) fn outcome_of(outcome: &Outcome) -> Cow<'_, Outcome> {
-        if let Outcome::Failed(failure) = outcome
-            && let Some(reason) = Remeasure::of_old_failure(failure.kind.as_str(), failure.blame)
-        {
-            let attempt = failure.attempt.clone();
-            let (ended, timings) = (failure.ended, failure.timings);
-            return Cow::Owned(without_rate(attempt, ended, timings, failure.bytes, reason));
-        }
-        Cow::Borrowed(outcome)
     }
 }
 

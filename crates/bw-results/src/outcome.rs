@@ -535,13 +535,6 @@ pub enum FailureKind {
     Content,
     /// Too few bytes or too little time to make a rate of.
     TooShort,
-    /// No failure, but a judgement ([`Verdict::Remeasure`](crate::Verdict)):
-    /// no longer to be made, and removed soon.
-    #[doc(hidden)]
-    Limited,
-    /// The same.
-    #[doc(hidden)]
-    Disputed,
     /// Something in the scanner itself.
     Local,
 }
@@ -601,7 +594,7 @@ named!(FailureKind {
     NoHelper => "no_helper", NoDestination => "no_destination", UnknownRelay => "unknown_relay",
     Timeout => "timeout", Refused => "refused", Closed => "closed", Protocol => "protocol",
     Status => "status", Range => "range", Length => "length", Content => "content",
-    TooShort => "too_short", Limited => "limited", Disputed => "disputed", Local => "local",
+    TooShort => "too_short", Local => "local",
 });
 named!(Blame {
     Target => "target", Helper => "helper", Path => "path", Destination => "destination",

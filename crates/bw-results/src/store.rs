@@ -9,7 +9,6 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 
 use crate::codec::OutcomeCodec;
 use crate::error::{Error, Result};
-use crate::judged::Judged;
 use crate::schema::encode_helpers;
 use crate::{
     Outcome, OutcomeId, OutcomeSummary, SbwsFacts, Scan, ScanId, ScanParameters, SnapshotId,
@@ -580,11 +579,10 @@ impl Prepared {
         verdict: Verdict,
         facts: Option<&SbwsFacts>,
     ) -> io::Result<Self> {
-        let outcome = Judged::outcome_of(outcome);
         Ok(Self {
-            id: OutcomeId::new(scanner, &outcome),
-            summary: OutcomeSummary::new(&outcome, verdict),
-            record: codec.encode(&outcome)?,
+            id: OutcomeId::new(scanner, outcome),
+            summary: OutcomeSummary::new(outcome, verdict),
+            record: codec.encode(outcome)?,
             facts: facts.map(encode_facts).transpose()?,
         })
     }

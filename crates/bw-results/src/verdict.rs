@@ -55,12 +55,7 @@ impl Verdict {
     pub fn default_of(outcome: &Outcome) -> Self {
         let measurement = match outcome {
             Outcome::Measured(measurement) => measurement,
-            Outcome::Failed(failure) => {
-                return match Remeasure::of_old_failure(failure.kind.as_str(), failure.blame) {
-                    Some(reason) => Self::Remeasure(reason),
-                    None => Self::Charged,
-                };
-            }
+            Outcome::Failed(_) => return Self::Charged,
         };
         let with_rate = |transfer: &&Transfer| transfer.rate().is_some();
         let mut transfers = measurement.transfers.iter().filter(with_rate).peekable();

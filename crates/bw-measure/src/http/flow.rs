@@ -114,6 +114,13 @@ impl<C: Circuit> Flow for HttpFlow<C> {
             _ => true,
         }
     }
+
+    fn is_at_servers_limit(&self) -> bool {
+        match &self.phase {
+            Phase::Begun(payload) => payload.is_at_servers_limit(),
+            _ => false,
+        }
+    }
 }
 
 /// The body of an answer, and what is known of the transfer.
@@ -191,8 +198,7 @@ impl Payload {
                 self.part
                     .receive(&data)
                     .map_err(|problem| self.laid_to_forger(problem))?;
-                self.not_too_much_waits()?;
-                return self.attribute();
+                return self.not_too_much_waits();
             }
             Some(Err(error)) => (FailureKind::Closed, chain(&error)),
             None if moved == length => {
@@ -223,27 +229,16 @@ impl Payload {
         Err(PathError::new(stage, kind, Fault::Either, detail))
     }
 
-    /// Fails if the server is slower than the relays, by its own words.
-    fn attribute(&self) -> Result<(), PathError> {
-        let moved = self.part.moved();
+    /// See [`Flow::is_at_servers_limit`].
+    fn is_at_servers_limit(&self) -> bool {
         let time = match &self.part {
             Part::Download(_) => self.begin.elapsed(),
             Part::Upload(upload) => upload.at(),
         };
-        match self.limit {
-            Some(limit)
-                if time >= SATURATION_TIME
-                    && moved as f64 >= SATURATED * limit as f64 * time.as_secs_f64() =>
-            {
-                Err(PathError::new(
-                    Stage::Transfer,
-                    FailureKind::Limited,
-                    Fault::Destination,
-                    format!("the server gives {limit} bytes per second at most, and says so"),
-                ))
-            }
-            _ => Ok(()),
-        }
+        let moved = self.part.moved() as f64;
+        self.limit.is_some_and(|limit| {
+            time >= SATURATION_TIME && moved >= SATURATED * limit as f64 * time.as_secs_f64()
+        })
     }
 }
 
