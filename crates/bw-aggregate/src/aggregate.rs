@@ -12,9 +12,10 @@ use bw_results::{
 use serde::Serialize;
 
 use crate::plausible::{Evidence, Peers, RateLimit};
-use crate::reason::Reason;
+use crate::proven::{Proven, Shown};
+use crate::reason::{DescriptorField, Reason};
 use crate::rounding::round_half_even;
-use crate::statistics::Statistics;
+use crate::statistics::{Statistics, sorted};
 
 /// The last time that a bandwidth file can hold: 9999-12-31T23:59:59.
 const LAST: UnixMillis = UnixMillis::from_secs(253_402_300_799);
@@ -71,9 +72,9 @@ pub struct Aggregator<'n> {
 #[derive(Debug, Default)]
 struct Collected {
     /// Accepted.
-    measured: Vec<(UnixMillis, Vec<f64>)>,
-    /// Lower bounds.
-    bounds: Vec<LowerBound>,
+    measured: Vec<Measured>,
+    /// Lower bounds, and who helped.
+    bounds: Vec<(LowerBound, Vec<Fingerprint>)>,
     remeasured: u64,
     /// How many failures nobody charges to it, and whose fault the newest was.
     excused: u64,
@@ -89,6 +90,14 @@ struct Collected {
     declared: u64,
     observed_sum: u128,
     observed_count: u64,
+}
+
+/// One accepted measurement.
+#[derive(Debug)]
+struct Measured {
+    ended: UnixMillis,
+    rates: Vec<f64>,
+    helpers: Vec<Fingerprint>,
 }
 
 /// A descriptor's facts as something that has an order: published, observed,
@@ -123,13 +132,19 @@ impl<'n> Aggregator<'n> {
         }
         match (outcome.verdict, outcome.result) {
             (Verdict::Accepted, SummaryResult::Measured(rates)) => {
-                relay.measured.push((ended, rates));
+                let helpers = outcome.helpers;
+                relay.measured.push(Measured {
+                    ended,
+                    rates,
+                    helpers,
+                });
             }
             (Verdict::LowerBound(by), SummaryResult::Measured(rates)) => {
                 let bound = rates.into_iter().max_by(f64::total_cmp);
+                let bound = bound.map(|rate| LowerBound { rate, by, ended });
                 relay
                     .bounds
-                    .extend(bound.map(|rate| LowerBound { rate, by, ended }));
+                    .extend(bound.map(|bound| (bound, outcome.helpers)));
             }
             (Verdict::Charged, SummaryResult::Failed(stage, kind, _)) => {
                 *relay.failures.entry((stage, kind)).or_default() += 1;
@@ -160,8 +175,9 @@ impl<'n> Aggregator<'n> {
         let mut relays = Vec::with_capacity(self.network.relays.len());
         for facts in &self.network.relays {
             let collected = self.relays.remove(&facts.fingerprint).unwrap_or_default();
+            let limit = limit(&facts.fingerprint);
             let mut relay =
-                collected.aggregate(facts.fingerprint, &self.options, limit(&facts.fingerprint));
+                collected.aggregate(facts.fingerprint, &self.options, limit, self.network);
             relay.in_consensus = true;
             relay.nickname.clone_from(&facts.nickname);
             relay.ed25519 = facts.ed25519;
@@ -171,13 +187,14 @@ impl<'n> Aggregator<'n> {
             relay.descriptor = facts.descriptor.or(relay.descriptor);
             if facts.flags.authority {
                 relay.verdict = Err(Reason::Authority);
-            } else if relay.verdict.is_ok() && relay.descriptor.is_none() {
-                relay.verdict = Err(Reason::NoDescriptor);
+            } else if relay.verdict.is_ok() {
+                relay.verdict = described(relay.descriptor);
             }
             relays.push(relay);
         }
         for (fingerprint, collected) in self.relays {
-            let mut relay = collected.aggregate(fingerprint, &self.options, limit(&fingerprint));
+            let limit = limit(&fingerprint);
+            let mut relay = collected.aggregate(fingerprint, &self.options, limit, self.network);
             relay.verdict = Err(Reason::NotInConsensus);
             relays.push(relay);
         }
@@ -188,6 +205,21 @@ impl<'n> Aggregator<'n> {
             guard_exit_damping: weights.get("Wgd").copied().unwrap_or(0),
         }
     }
+}
+
+/// Whether a relay has a descriptor that authorities would take.
+fn described(descriptor: Option<DescriptorFacts>) -> Result<(), Reason> {
+    let facts = descriptor.ok_or(Reason::NoDescriptor)?;
+    for (field, value) in [
+        (DescriptorField::Rate, facts.average),
+        (DescriptorField::Burst, facts.burst),
+        (DescriptorField::Observed, facts.observed),
+    ] {
+        if value.value() > DescriptorField::MAX {
+            return Err(Reason::ImpossibleDescriptor { field, value });
+        }
+    }
+    Ok(())
 }
 
 impl Aggregator<'_> {
@@ -223,7 +255,7 @@ impl Collected {
             let average = facts.average.max(declared);
             DescriptorFacts::new(facts.published, average, facts.burst, facts.observed)
         });
-        let measured = self.measured.iter().map(|(_, rates)| rates.as_slice());
+        let measured = self.measured.iter().map(|one| one.rates.as_slice());
         Evidence::new(past, measured)
     }
 
@@ -255,11 +287,12 @@ impl Collected {
         fingerprint: Fingerprint,
         options: &AggregateOptions,
         limit: RateLimit,
+        network: &NetworkSnapshot,
     ) -> RelayAggregate {
         let measured = self.measured.len() as u64;
         let descriptor = self.newest_descriptor();
         let is_old = |at: UnixMillis| options.since.is_some_and(|since| at < since);
-        let times = || self.measured.iter().map(|&(at, _)| at);
+        let times = || self.measured.iter().map(|one| one.ended);
         let too_close = options.min_separation.is_some_and(|separation| {
             let span = times()
                 .max()
@@ -270,7 +303,10 @@ impl Collected {
         let old = times().filter(|&at| is_old(at)).count() as u64;
         let usable = if too_close { 0 } else { measured - old };
 
-        let bounds = || self.bounds.iter().filter(|bound| !is_old(bound.ended));
+        let bounds = || {
+            let bounds = self.bounds.iter().map(|(bound, _)| bound);
+            bounds.filter(|bound| !is_old(bound.ended))
+        };
         let lower_bound = bounds()
             .filter(|bound| limit.allows(bound.rate))
             .max_by(|one, other| one.order().partial_cmp(&other.order()).unwrap_or(Equal))
@@ -335,10 +371,10 @@ impl Collected {
         }
 
         let used = || {
-            let used = self.measured.iter().filter(|&&(at, _)| !is_old(at));
+            let used = self.measured.iter().filter(|one| !is_old(one.ended));
             used.filter(|_| !too_close)
         };
-        let all: Vec<f64> = used().flat_map(|(_, rates)| rates).copied().collect();
+        let all: Vec<f64> = used().flat_map(|one| &one.rates).copied().collect();
         let mut rates: Vec<f64> = all
             .iter()
             .copied()
@@ -356,8 +392,19 @@ impl Collected {
         }
         let times = || {
             let bounds = bounds().filter(|_| is_censored).map(|bound| bound.ended);
-            used().map(|&(at, _)| at).chain(bounds)
+            used().map(|one| one.ended).chain(bounds)
         };
+        let mut shown: Vec<Shown> = used().filter_map(|one| one.shown(limit)).collect();
+        let bounds = self.bounds.iter().filter(|(bound, _)| !is_old(bound.ended));
+        let bounds = bounds.filter(|(bound, _)| limit.allows(bound.rate));
+        shown.extend(bounds.map(|(bound, helpers)| Shown {
+            ended: bound.ended,
+            rate: bound.rate,
+            is_lower_bound: true,
+            helpers: helpers.clone(),
+        }));
+        let mut ended: Vec<UnixMillis> = shown.iter().map(|one| one.ended).collect();
+        ended.sort_unstable();
         RelayAggregate {
             fingerprint,
             in_consensus: false,
@@ -379,8 +426,29 @@ impl Collected {
             rates,
             statistics,
             lower_bound,
+            proven: Proven::of(&shown, network),
+            times: ended,
             verdict,
         }
+    }
+}
+
+impl Measured {
+    /// The middle one of its rates that can be believed, the lower of two.
+    fn shown(&self, limit: RateLimit) -> Option<Shown> {
+        let rates = self
+            .rates
+            .iter()
+            .copied()
+            .filter(|&rate| limit.allows(rate));
+        let rates = sorted(rates.collect());
+        let rate = *rates.get(rates.len().saturating_sub(1) / 2)?;
+        Some(Shown {
+            ended: self.ended,
+            rate,
+            is_lower_bound: false,
+            helpers: self.helpers.clone(),
+        })
     }
 }
 
@@ -469,6 +537,11 @@ pub struct RelayAggregate {
     pub statistics: Option<Statistics>,
     /// The highest lower bound that is not too old.
     pub lower_bound: Option<LowerBound>,
+    /// What its measurements prove together.
+    pub proven: Option<Proven>,
+    /// The ends of the measurements that prove it, ascending.
+    #[serde(skip)]
+    pub times: Vec<UnixMillis>,
     /// Ok if it can be given a weight, or the reason why not.
     pub verdict: Result<(), Reason>,
 }
@@ -477,7 +550,13 @@ impl RelayAggregate {
     /// Returns whether all that is known of its rate is a lower bound: it can
     /// be given a weight, but its rate is no part of the network's means.
     pub const fn is_censored(&self) -> bool {
-        self.verdict.is_ok() && self.statistics.is_none()
+        self.can_be_weighed() && self.statistics.is_none()
+    }
+
+    /// Returns whether it can be given a weight by a method that asks for no
+    /// descriptor.
+    pub const fn can_be_weighed(&self) -> bool {
+        matches!(self.verdict, Ok(()) | Err(Reason::NoDescriptor))
     }
 }
 

@@ -20,6 +20,8 @@ pub struct LowerBoundSteps {
     pub scaled: f64,
     /// The weight in the consensus, if that was measured.
     pub consensus: Option<KilobytesPerSecond>,
+    /// What that is worth in values of the formula, in bytes per second.
+    pub worth: f64,
     /// Which of the two was taken.
     pub taken: Taken,
 }
@@ -36,16 +38,18 @@ pub enum Taken {
 }
 
 impl LowerBoundSteps {
-    /// The steps of `relay`, to the bound of which the formula gives `scaled`.
-    pub(crate) fn new(relay: &RelayAggregate, bound: LowerBound, scaled: f64) -> Self {
+    /// The steps of `relay`, to the bound of which the formula gives `scaled`;
+    /// to each byte of a weight in the consensus it gives `worth`.
+    pub(crate) fn new(relay: &RelayAggregate, bound: LowerBound, scaled: f64, worth: f64) -> Self {
         let consensus = relay
             .consensus_weight
             .filter(|_| relay.unmeasured == Some(false));
-        let kept = consensus.map_or(0.0, |weight| weight.to_bytes().value() as f64);
+        let kept = consensus.map_or(0.0, |weight| weight.to_bytes().value() as f64) * worth;
         Self {
             bound,
             scaled,
             consensus,
+            worth: kept,
             taken: if kept > scaled {
                 Taken::Consensus
             } else {
@@ -56,9 +60,9 @@ impl LowerBoundSteps {
 
     /// The value before the limit, in bytes per second.
     pub fn value(&self) -> f64 {
-        match (self.taken, self.consensus) {
-            (Taken::Consensus, Some(weight)) => weight.to_bytes().value() as f64,
-            _ => self.scaled,
+        match self.taken {
+            Taken::Consensus => self.worth,
+            Taken::LowerBound => self.scaled,
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::aggregate::{AggregateOptions, RelayAggregate};
 use crate::reason::Reason;
-use crate::scale::Scaled;
+use crate::scale::{Method, Scaled};
 use crate::torflow::RelayClass;
 
 /// What became of one outcome.
@@ -94,9 +94,11 @@ impl RelayAggregate {
     }
 
     /// The conditions for a weight, in the order in which they are looked at,
-    /// up to the first that does not hold.
-    pub fn checks(&self) -> Vec<Check> {
+    /// up to the first that does not hold. [`Method::Capacity`] asks for no
+    /// descriptor.
+    pub fn checks(&self, method: Method) -> Vec<Check> {
         let failed = match self.verdict {
+            Err(Reason::NoDescriptor) if !method.needs_descriptor() => usize::MAX,
             Ok(()) => usize::MAX,
             Err(Reason::NotInConsensus) => 0,
             Err(Reason::Authority) => 1,
@@ -106,9 +108,10 @@ impl RelayAggregate {
             Err(Reason::TooOld { .. }) => 5,
             Err(Reason::TooFew { .. }) => 6,
             Err(Reason::NoRate | Reason::Implausible { .. }) => 7,
-            Err(Reason::NoDescriptor) => 8,
+            Err(Reason::ImpossibleDescriptor { .. }) => 8,
+            Err(Reason::NoDescriptor) => 9,
         };
-        [
+        let mut conditions = vec![
             "in the consensus",
             "not a directory authority",
             "tried in the days that are looked at",
@@ -117,15 +120,19 @@ impl RelayAggregate {
             "measured recently enough",
             "measured often enough",
             "a rate that can be believed",
-            "an observed bandwidth is known",
-        ]
-        .into_iter()
-        .enumerate()
-        .map(|(index, condition)| Check {
-            condition,
-            holds: (index <= failed).then_some(index < failed),
-        })
-        .collect()
+            "no impossible number in its descriptor",
+        ];
+        if method.needs_descriptor() {
+            conditions.push("an observed bandwidth is known");
+        }
+        let conditions = conditions.into_iter();
+        conditions
+            .enumerate()
+            .map(|(index, condition)| Check {
+                condition,
+                holds: (index <= failed).then_some(index < failed),
+            })
+            .collect()
     }
 }
 

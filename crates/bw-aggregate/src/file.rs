@@ -123,7 +123,10 @@ impl Scaled {
         .recent_measurements_excluded_error_count(count(|reason| {
             matches!(
                 reason,
-                Reason::OnlyFailures { .. } | Reason::NoRate | Reason::Implausible { .. }
+                Reason::OnlyFailures { .. }
+                    | Reason::NoRate
+                    | Reason::ImpossibleDescriptor { .. }
+                    | Reason::Implausible { .. }
             )
         }))
         .recent_measurements_excluded_few_count(count(|reason| {
@@ -176,6 +179,13 @@ fn write_figures(file: &mut FileBuilder, network: &NetworkFigures) {
         .minimum_percent_eligible_relays(percent(network.min_share))
         .mu(bytes(network.mean))
         .muf(bytes(network.filtered_mean));
+    if let Some(bound) = network.bound {
+        file.capacity_bound(bound.share)
+            .capacity_payload_share(bound.payload_share);
+    }
+    if network.method == Method::Capacity {
+        file.capacity_normalisation(network.normalisation);
+    }
 }
 
 /// A relay without a weight, with the state of the controller that it had, and
@@ -203,6 +213,12 @@ fn relay_line(relay: &ScaledRelay, scaled: &Scaled) -> Result<RelayBuilder, Erro
                 write_controller(&mut line, steps);
             } else if let Some(vote) = scaled.kept_votes.get(&aggregate.fingerprint) {
                 write_vote(&mut line, vote);
+            }
+            if let Some(steps) = &explanation.capacity {
+                let at = i64::try_from(steps.measured_at).unwrap_or(i64::MAX);
+                line.capacity(bytes(steps.smoothed))
+                    .capacity_at(UnixTime::new(at))
+                    .capacity_proven(bytes(steps.proven.rate));
             }
             if network.under_minimum {
                 line.not_enough_eligible();

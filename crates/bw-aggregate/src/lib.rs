@@ -1,12 +1,17 @@
 #![doc = include_str!("../README.md")]
 
 mod aggregate;
+mod bound;
+mod cap;
+mod capacity;
 mod censored;
 mod error;
 mod explain;
 mod file;
+mod formula;
 mod plausible;
 mod previous;
+mod proven;
 mod reason;
 mod rounding;
 mod rows;
@@ -18,13 +23,16 @@ mod statistics;
 mod torflow;
 
 pub use aggregate::{AggregateOptions, Aggregates, Aggregator, Counts, LowerBound, RelayAggregate};
+pub use bound::Bound;
+pub use capacity::{CapacityOptions, CapacitySteps, Normalisation, PreviousCapacity};
 pub use censored::{LowerBoundSteps, Taken};
 pub use error::{Error, ErrorKind};
 pub use explain::{Check, Standing, Use};
 pub use file::FileFacts;
 pub use plausible::{LimitBasis, MAX_PLAUSIBLE_RATE, RateLimit};
 pub use previous::{PreviousFile, PreviousRelay};
-pub use reason::Reason;
+pub use proven::Proven;
+pub use reason::{DescriptorField, Reason};
 pub use rounding::{round_half_even, round_significant, round_torflow};
 pub use rows::{ScanRow, scan_rows};
 pub use sanity::{Sanity, SanityLimits, SanityProblem};

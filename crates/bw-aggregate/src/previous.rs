@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use bw_file::{Document, Fingerprint, KilobytesPerSecond, RelayLineRef, UnixTime};
 
+use crate::capacity::PreviousCapacity;
+use crate::plausible::MAX_PLAUSIBLE_RATE;
 use crate::torflow::PidVote;
 
 /// What the next file needs of the one before it.
@@ -34,6 +36,8 @@ pub struct PreviousRelay {
     pub voted: bool,
     /// The state of Torflow's controller, if it was at work.
     pub pid: Option<PidVote>,
+    /// The estimate of its capacity, if weights were made of that.
+    pub capacity: Option<PreviousCapacity>,
 }
 
 impl PreviousFile {
@@ -51,6 +55,7 @@ impl PreviousFile {
                     weight,
                     voted: line.is_voted(),
                     pid,
+                    capacity: capacity(line),
                 };
                 relays.insert(fingerprint, relay);
             } else {
@@ -92,6 +97,16 @@ impl PreviousFile {
 /// The largest step of a controller that is believed. Errors are ratios of rates, less
 /// 1: a relay of 1 GB/s among relays of 1 B/s has this one.
 const MAX_STEP: f64 = 1e9;
+
+/// The estimate of a relay's capacity; none of 0, nor beyond what tor lets through.
+fn capacity(line: RelayLineRef<'_>) -> Option<PreviousCapacity> {
+    let capacity = line.capacity().value()?.value() as f64;
+    let measured_at = u64::try_from(line.capacity_at().value()?.seconds()).ok()?;
+    (capacity > 0.0 && capacity <= MAX_PLAUSIBLE_RATE).then_some(PreviousCapacity {
+        capacity,
+        measured_at,
+    })
+}
 
 /// The controller's state; none if the line does not say when the relay was
 /// measured, as in files that no controller made, or if a step is NaN, infinite or

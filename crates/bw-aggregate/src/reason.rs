@@ -44,6 +44,13 @@ pub enum Reason {
         /// Whose fault the newest was.
         by: Blame,
     },
+    /// Its descriptor has a number that tor takes from no relay.
+    ImpossibleDescriptor {
+        /// Which.
+        field: DescriptorField,
+        /// The number.
+        value: BytesPerSecond,
+    },
     /// All its rates are beyond what can be believed of it.
     Implausible {
         /// The highest rate that would be believed.
@@ -83,6 +90,7 @@ impl Reason {
             Self::NotTried => "not_tried",
             Self::OnlyFailures { .. } => "only_failures",
             Self::Excused { .. } => "excused",
+            Self::ImpossibleDescriptor { .. } => "impossible_descriptor",
             Self::Implausible { .. } => "implausible",
             Self::NoRate => "no_rate",
             Self::TooClose { .. } => "too_close",
@@ -117,6 +125,12 @@ impl fmt::Display for Reason {
                 f,
                 "{failures} attempts failed, none through its own fault, the newest through the {by}'s"
             ),
+            Self::ImpossibleDescriptor { field, value } => write!(
+                f,
+                "its descriptor has {value} as {}, and authorities refuse more than {}",
+                field.as_str(),
+                DescriptorField::MAX
+            ),
             Self::Implausible { limit, basis } => write!(
                 f,
                 "all its rates are beyond {} B/s, the most that is believed by {}",
@@ -135,6 +149,34 @@ impl fmt::Display for Reason {
             Self::TooOld { measurements } => {
                 write!(f, "its {measurements} measurements are too old")
             }
+        }
+    }
+}
+
+/// One of the three numbers of a descriptor's `bandwidth` line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DescriptorField {
+    /// `bandwidth-avg`
+    Rate,
+    /// `bandwidth-burst`
+    Burst,
+    /// `bandwidth-observed`
+    Observed,
+}
+
+impl DescriptorField {
+    /// The largest number that tor parses in a `bandwidth` line, in bytes per
+    /// second (INT_MAX; tor 0.4.8, routerparse.c).
+    pub const MAX: u64 = 2_147_483_647;
+
+    /// Its name in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Burst => "burst",
+            Self::Observed => "observed bandwidth",
         }
     }
 }

@@ -6,11 +6,15 @@ use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
 use serde::Serialize;
 
 use crate::aggregate::{Aggregates, RelayAggregate};
+use crate::bound::Bound;
+use crate::cap::capped;
+use crate::capacity::{CapacityOptions, CapacitySteps};
 use crate::censored::LowerBoundSteps;
+use crate::formula::Formula;
 use crate::reason::Reason;
 use crate::rounding::{round_half_even, round_significant, round_torflow};
 use crate::statistics::{Statistics, bounded_mean, median_of_sorted};
-use crate::torflow::{PidSteps, PidVote, Torflow, TorflowParams, TorflowRelay};
+use crate::torflow::{PidSteps, PidVote, TorflowParams};
 
 /// The largest weight that tor can vote for: with more, an authority casts no
 /// vote at all.
@@ -28,8 +32,14 @@ pub struct ScaleOptions {
     pub max_share: Option<f64>,
     /// To how many significant digits weights are rounded (sbws's
     /// `--torflow-round-digs`): 2 by default, 3 for [`Method::TorflowPid`].
-    /// [`Method::Raw`] and [`Method::Sbws`] round to whole numbers only.
+    /// [`Method::Capacity`] too has 3. [`Method::Raw`] and [`Method::Sbws`] round
+    /// to whole numbers only.
     pub digits: u32,
+    /// How far what a relay says of itself may raise its weight: the r of [`Bound`],
+    /// from 0 on, below 1. [`Method::Capacity`] always has one, 0.25 by default;
+    /// [`Method::Torflow`] and [`Method::TorflowPid`] by default none, and with one
+    /// they take no more from a descriptor than it allows. Others never look.
+    pub bound: Option<f64>,
     /// The share of the network that must be measured for the file to be
     /// voted with: 0.6 by default.
     pub min_share: f64,
@@ -43,6 +53,8 @@ pub struct ScaleOptions {
     pub torflow: TorflowParams,
     /// [`Method::TorflowPid`]: the previous votes.
     pub previous: BTreeMap<Fingerprint, PidVote>,
+    /// [`Method::Capacity`]: smoothing and sum.
+    pub capacity: CapacityOptions,
 }
 
 impl ScaleOptions {
@@ -51,12 +63,17 @@ impl ScaleOptions {
         Self {
             method,
             max_share: None,
-            digits: if method == Method::TorflowPid { 3 } else { 2 },
+            digits: match method {
+                Method::TorflowPid | Method::Capacity => 3,
+                _ => 2,
+            },
+            bound: (method == Method::Capacity).then_some(Bound::SHARE),
             min_share: 0.6,
             quota: KilobytesPerSecond::new(7500),
             constant: 7500,
             torflow: TorflowParams::default(),
             previous: BTreeMap::new(),
+            capacity: CapacityOptions::default(),
         }
     }
 }
@@ -86,16 +103,20 @@ pub enum Method {
     Linear,
     /// The median of what was measured, neither capped nor rounded.
     Raw,
+    /// An estimate of what the relay can carry: what it has proven, and of what
+    /// it says of itself no more than the [`Bound`] allows: [`CapacitySteps`].
+    Capacity,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Torflow,
         Self::TorflowPid,
         Self::Sbws,
         Self::Linear,
         Self::Raw,
+        Self::Capacity,
     ];
 
     /// Its name on the command line and in explanations.
@@ -106,12 +127,27 @@ impl Method {
             Self::Sbws => "sbws",
             Self::Linear => "linear",
             Self::Raw => "raw",
+            Self::Capacity => "capacity",
         }
     }
 
     /// Whether no relay gets more than a share of the sum.
     const fn is_capped(self) -> bool {
-        matches!(self, Self::Torflow | Self::TorflowPid)
+        matches!(self, Self::Torflow | Self::TorflowPid | Self::Capacity)
+    }
+
+    /// Why a relay has no weight, whatever it was measured at.
+    pub(crate) const fn refuses(self, relay: &RelayAggregate) -> Option<Reason> {
+        match relay.verdict {
+            Err(Reason::NoDescriptor) if !self.needs_descriptor() => None,
+            Err(reason) => Some(reason),
+            Ok(()) => None,
+        }
+    }
+
+    /// Whether relays of which no descriptor is known have no weight.
+    pub(crate) const fn needs_descriptor(self) -> bool {
+        !matches!(self, Self::Capacity)
     }
 }
 
@@ -163,6 +199,10 @@ pub struct NetworkFigures {
     pub min_share: f64,
     /// Whether there are too few: the file is not to be voted with.
     pub under_minimum: bool,
+    /// The bound on what relays say of themselves, if there is one.
+    pub bound: Option<Bound>,
+    /// [`Method::Capacity`]: the factor from estimates after the limit to weights.
+    pub normalisation: f64,
 }
 
 /// The answer for one relay.
@@ -207,6 +247,8 @@ pub struct Explanation {
     pub observed: BytesPerSecond,
     /// The smallest of observed bandwidth, burst and rate.
     pub advertised: BytesPerSecond,
+    /// What of that counts: no more than the [`Bound`] allows, if there is one.
+    pub believed: f64,
     /// The value before the limit, in bytes per second.
     pub unlimited: f64,
     /// The value after it, in bytes per second.
@@ -216,6 +258,8 @@ pub struct Explanation {
     /// [`Method::TorflowPid`]: the controller's steps; none for a lower bound,
     /// from which it learns nothing.
     pub pid: Option<PidSteps>,
+    /// [`Method::Capacity`]: the estimate's steps.
+    pub capacity: Option<CapacitySteps>,
     /// The steps of a relay without a rate of its own.
     pub lower_bound: Option<LowerBoundSteps>,
     /// The weight in the file.
@@ -253,72 +297,74 @@ impl Answer {
 /// the sum before it is applied, which grows with the value that it limits.)
 pub fn scale(aggregates: &Aggregates, options: &ScaleOptions) -> Scaled {
     let mut network = figures(aggregates, options);
-    let controller = (options.method == Method::TorflowPid).then(|| {
-        let eligible = aggregates.in_consensus().filter(|r| r.verdict.is_ok());
-        let relays = eligible.filter_map(|relay| Some(torflow_relay(relay, relay.statistics?)));
-        let wgd = f64::from(aggregates.guard_exit_damping) / 10_000.0;
-        Torflow::new(options.torflow, wgd, &relays.collect::<Vec<_>>())
+    let formula = Formula::new(aggregates, options, &network);
+    let relays = aggregates.in_consensus().map(|relay| ScaledRelay {
+        aggregate: relay.clone(),
+        answer: formula.answer(relay),
     });
-    let measured = aggregates.in_consensus().filter_map(|r| r.last_measured);
-    let newest = measured.max().unwrap_or_default().as_secs();
-    // A vote of the future would be taken for newer than every measurement.
-    let previous = |relay| {
-        let vote: Option<&PidVote> = options.previous.get(relay);
-        vote.filter(|vote| vote.measured_at <= newest)
-    };
-    let mut relays: Vec<ScaledRelay> = aggregates
-        .in_consensus()
-        .map(|relay| ScaledRelay {
-            aggregate: relay.clone(),
-            answer: answer(relay, &network, |statistics| {
-                let previous = previous(&relay.fingerprint);
-                let controller = controller.as_ref()?;
-                Some(controller.vote(&torflow_relay(relay, statistics), previous))
-            }),
-        })
-        .collect();
-
-    // In the order of fingerprints: the same sum whatever the input's order.
-    let weights = relays
-        .iter_mut()
-        .filter_map(|relay| match &mut relay.answer {
-            Answer::Weight(explanation) => Some(explanation),
-            Answer::Excluded(_) => None,
-        });
-    let mut weights: Vec<_> = weights.collect();
-    network.total = weights.iter().map(|weight| weight.unlimited).sum();
-    network.max_share = options.share_of_one(weights.len());
-    network.limit = if network.max_share < 1.0 {
-        capped(
-            weights.iter().map(|weight| weight.unlimited),
-            network.max_share,
-        )
-    } else {
-        network.total
-    };
-    for weight in &mut weights {
-        weight.is_limited = weight.unlimited > network.limit;
-        weight.limited = weight.unlimited.min(network.limit);
-        let kilobytes = weight.limited / 1000.0;
-        let rounded = match options.method {
-            Method::Torflow | Method::Linear => round_significant(kilobytes, options.digits),
-            Method::TorflowPid => round_torflow(weight.limited, options.digits),
-            Method::Sbws | Method::Raw => round_half_even(kilobytes),
-        };
-        weight.weight = KilobytesPerSecond::new(rounded.clamp(1, MAX_WEIGHT));
-        if let Some(steps) = &mut weight.pid {
-            steps.vote.weight = weight.weight;
-            if weight.is_limited {
-                // What is cut off must not add up.
-                steps.vote.pid_error_sum = 0.0;
-            }
-        }
+    let mut relays: Vec<ScaledRelay> = relays.collect();
+    let newest = formula.newest;
+    limit(&mut relays, &mut network, options);
+    if options.method == Method::Capacity {
+        network.normalisation = options.capacity.normalisation.factor(&relays);
+    }
+    for steps in weights(&mut relays) {
+        steps.round(&network, options.digits);
     }
     let kept_votes = kept_votes(&relays, options, newest);
     Scaled {
         network,
         relays,
         kept_votes,
+    }
+}
+
+/// The steps of relays with a weight, in the order of fingerprints.
+fn weights(relays: &mut [ScaledRelay]) -> impl Iterator<Item = &mut Explanation> {
+    relays
+        .iter_mut()
+        .filter_map(|relay| match &mut relay.answer {
+            Answer::Weight(steps) => Some(steps),
+            Answer::Excluded(_) => None,
+        })
+}
+
+/// Limits what one relay gets to a share of what all get.
+fn limit(relays: &mut [ScaledRelay], network: &mut NetworkFigures, options: &ScaleOptions) {
+    let values: Vec<f64> = weights(relays).map(|steps| steps.unlimited).collect();
+    // In the order of fingerprints: the same sum whatever the input's order.
+    network.total = values.iter().sum();
+    network.max_share = options.share_of_one(values.len());
+    network.limit = network.total;
+    if network.max_share < 1.0 {
+        network.limit = capped(values.into_iter(), network.max_share);
+    }
+    for steps in weights(relays) {
+        steps.is_limited = steps.unlimited > network.limit;
+        steps.limited = steps.unlimited.min(network.limit);
+    }
+}
+
+impl Explanation {
+    /// Makes the weight of the limited value.
+    fn round(&mut self, network: &NetworkFigures, digits: u32) {
+        let value = self.limited * network.normalisation;
+        let kilobytes = value / 1000.0;
+        let rounded = match network.method {
+            Method::Torflow | Method::Linear | Method::Capacity => {
+                round_significant(kilobytes, digits)
+            }
+            Method::TorflowPid => round_torflow(value, digits),
+            Method::Sbws | Method::Raw => round_half_even(kilobytes),
+        };
+        self.weight = KilobytesPerSecond::new(rounded.clamp(1, MAX_WEIGHT));
+        if let Some(steps) = &mut self.pid {
+            steps.vote.weight = self.weight;
+            if self.is_limited {
+                // What is cut off must not add up.
+                steps.vote.pid_error_sum = 0.0;
+            }
+        }
     }
 }
 
@@ -349,6 +395,18 @@ fn kept_votes(
 }
 
 impl ScaleOptions {
+    /// The r of the bound, if the method has one.
+    fn bound_share(&self) -> Option<f64> {
+        /// Below 1, so that the bound is one.
+        const MOST: f64 = 0.99;
+        let share = match self.method {
+            Method::Capacity => self.bound.or(Some(Bound::SHARE)),
+            Method::Torflow | Method::TorflowPid => self.bound,
+            _ => None,
+        };
+        share.map(|share| if share > 0.0 { share.min(MOST) } else { 0.0 })
+    }
+
     /// The largest share of the sum that one of `relays` gets; 1 for any.
     fn share_of_one(&self, relays: usize) -> f64 {
         /// sbws's, and Torflow's `NODE_CAP`.
@@ -364,100 +422,24 @@ impl ScaleOptions {
     }
 }
 
-/// The limit by which no value is more than `share` of the sum of all limited
-/// ones: of k values above it, it is share · rest / (1 − k · share). Where there
-/// are too few values for that, it makes all equal.
-fn capped(values: impl Iterator<Item = f64>, share: f64) -> f64 {
-    let mut values: Vec<f64> = values.filter(|&value| value > 0.0).collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let least = values.first().copied().unwrap_or(0.0);
-    // What values up to each sum up to, in ascending order: exact enough, and
-    // the same whatever the input's order.
-    let sums: Vec<f64> = values
-        .iter()
-        .scan(0.0, |sum, value| {
-            *sum += value;
-            Some(*sum)
-        })
-        .collect();
-    for above in 0..values.len() {
-        let (highest, rest) = (values.len() - 1 - above, 1.0 - above as f64 * share);
-        let limit = share * sums[highest] / rest;
-        if rest <= 0.0 {
-            break;
-        }
-        if values[highest] <= limit {
-            return limit;
-        }
-    }
-    least
-}
-
-/// The answer for one relay before the limit; `vote` asks the controller, if
-/// there is one.
-fn answer(
-    relay: &RelayAggregate,
-    network: &NetworkFigures,
-    vote: impl Fn(Statistics) -> Option<PidSteps>,
-) -> Answer {
-    if let Err(reason) = relay.verdict {
-        return Answer::Excluded(reason);
-    }
-    let bound = relay.lower_bound.filter(|_| relay.is_censored());
-    let alone = || Statistics::new(vec![bound?.rate]);
-    let Some(statistics) = relay.statistics.or_else(alone) else {
-        return Answer::Excluded(Reason::NoRate);
-    };
-    let mut weight = explain(relay, statistics, network);
-    if let Some(steps) = vote(statistics) {
-        weight.unlimited = steps.value;
-        weight.pid = Some(steps).filter(|_| bound.is_none());
-    }
-    if let Some(bound) = bound {
-        let steps = LowerBoundSteps::new(relay, bound, weight.unlimited);
-        weight.unlimited = steps.value();
-        weight.lower_bound = Some(steps);
-    }
-    Answer::Weight(weight)
-}
-
-/// What Torflow's controller needs of a relay.
-fn torflow_relay(relay: &RelayAggregate, statistics: Statistics) -> TorflowRelay {
-    let measured_at = relay.last_measured.unwrap_or_default().as_secs();
-    let mut torflow = TorflowRelay::new(
-        relay.flags.into(),
-        statistics.mean.value() as f64,
-        statistics.filtered.value() as f64,
-        measured_at,
-    );
-    torflow.circuit_failure_rate = relay.counts.circuit_failure_rate();
-    torflow.descriptor = relay.descriptor.map_or(0.0, |facts| {
-        facts.observed.min(facts.average).value() as f64
-    });
-    torflow.consensus = relay
-        .consensus_weight
-        .map_or(0.0, |weight| weight.to_bytes().value() as f64);
-    torflow
-}
-
 /// The network's figures but for the total and the limit.
 fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
     let candidates = aggregates
         .in_consensus()
         .filter(|relay| relay.verdict != Err(Reason::Authority));
     let consensus_relays = candidates.count() as u64;
-    let eligible: Vec<Statistics> = aggregates
-        .in_consensus()
-        .filter(|relay| relay.verdict.is_ok())
-        .filter_map(|relay| relay.statistics)
-        .collect();
+    let answered = || {
+        let relays = aggregates.in_consensus();
+        relays.filter(|relay| options.method.refuses(relay).is_none())
+    };
+    let eligible: Vec<Statistics> = answered().filter_map(|relay| relay.statistics).collect();
     let mean_of = |value: fn(&Statistics) -> BytesPerSecond| {
         let values = eligible.iter().map(|s| value(s).value() as f64);
         bounded_mean(values.collect())
     };
     let minimum = round_half_even(options.min_share * consensus_relays as f64);
-    let is_censored = |relay: &&RelayAggregate| relay.is_censored();
-    let censored = aggregates.in_consensus().filter(is_censored).count() as u64;
+    let censored = answered().filter(|relay| relay.statistics.is_none());
+    let censored = censored.count() as u64;
     let with_weight = eligible.len() as u64 + censored;
     let mut medians: Vec<f64> = eligible.iter().map(|s| s.median.value() as f64).collect();
     medians.sort_unstable_by(f64::total_cmp);
@@ -484,56 +466,9 @@ fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
         minimum,
         min_share: options.min_share,
         under_minimum: with_weight < minimum,
-    }
-}
-
-/// The steps as far as they concern this relay alone.
-fn explain(
-    relay: &RelayAggregate,
-    statistics: Statistics,
-    network: &NetworkFigures,
-) -> Explanation {
-    let ratio = |value: BytesPerSecond, mean: f64| {
-        if mean > 0.0 {
-            value.value() as f64 / mean
-        } else {
-            0.0
-        }
-    };
-    let stream_ratio = ratio(statistics.mean, network.mean);
-    let filtered_ratio = ratio(statistics.filtered, network.filtered_mean);
-    let zero = BytesPerSecond::new(0);
-    let (observed, advertised) = match relay.descriptor {
-        Some(facts) => {
-            let observed = match facts.observed {
-                none if none == zero => relay.observed_mean.unwrap_or(zero),
-                observed => observed,
-            };
-            (observed, observed.min(facts.burst).min(facts.average))
-        }
-        None => (zero, zero),
-    };
-    let ratio = stream_ratio.max(filtered_ratio);
-    let median = statistics.median.value() as f64;
-    let rate = relay.descriptor.map(|facts| facts.average.value() as f64);
-    let unlimited = match network.method {
-        Method::Torflow | Method::TorflowPid => ratio * advertised.value() as f64,
-        Method::Sbws => (median * network.factor).min(rate.unwrap_or(f64::INFINITY)),
-        Method::Linear => median * network.factor,
-        Method::Raw => median,
-    };
-    Explanation {
-        statistics,
-        stream_ratio,
-        filtered_ratio,
-        ratio,
-        observed,
-        advertised,
-        unlimited,
-        limited: unlimited,
-        is_limited: false,
-        pid: None,
-        lower_bound: None,
-        weight: KilobytesPerSecond::new(1),
+        bound: options
+            .bound_share()
+            .map(|share| Bound::of(aggregates, share)),
+        normalisation: 1.0,
     }
 }

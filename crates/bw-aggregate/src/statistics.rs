@@ -79,6 +79,12 @@ pub(crate) fn bounded_mean(mut values: Vec<f64>) -> f64 {
     exact_mean(&values).unwrap_or(0.0)
 }
 
+/// The same values, ascending.
+pub(crate) fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values
+}
+
 /// The median of `values`, which are ascending.
 pub(crate) fn median_of_sorted(values: &[f64]) -> Option<f64> {
     let middle = values.len() / 2;

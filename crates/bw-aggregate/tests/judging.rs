@@ -289,8 +289,9 @@ fn every_outcome_has_its_use_and_every_relay_its_checks() {
     assert_eq!(uses, [Counted, Counted, TooOld, TooFew, NoRate, NoRate]);
     let failed = |number: u64| {
         let relay = aggregates.relay(&fingerprint(number)).unwrap();
-        let checks = relay.checks();
-        assert_eq!(checks.len(), 9);
+        let checks = relay.checks(Method::Torflow);
+        assert_eq!(checks.len(), 10);
+        assert_eq!(relay.checks(Method::Capacity).len(), 9);
         let failed = checks.iter().find(|check| check.holds == Some(false));
         failed.map(|check| check.condition)
     };

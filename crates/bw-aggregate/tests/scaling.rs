@@ -469,7 +469,7 @@ fn a_relay_that_was_away_goes_on_from_its_vote() {
 fn the_cap_is_a_share_of_what_all_get() {
     let mut cases = random_cases(6, 1_000);
     for case in &mut cases {
-        (case.rates, case.average, case.observed) = (vec![1_000_000], 1 << 60, 1_000_000);
+        (case.rates, case.average, case.observed) = (vec![1_000_000], 1 << 30, 1_000_000);
     }
     let honest = scale(&aggregates(&cases, NOW), &ScaleOptions::default());
     assert!(!steps(&honest, 0).is_limited);
@@ -478,10 +478,20 @@ fn the_cap_is_a_share_of_what_all_get() {
     let mut limits = SanityLimits::default();
     // The made-up weights of the consensus have nothing to do with it.
     limits.max_total_against_consensus = f64::INFINITY;
-    for lie in [100, 1_000, 10_000, 100_000, 1_000_000_000] {
+    for lie in [100, 1_000, 2_147, 10_000, 100_000, 1_000_000_000] {
         cases[7].observed = 1_000_000 * lie;
         let scaled = scale(&aggregates(&cases, NOW), &ScaleOptions::default());
-        let found = weights(&scaled);
+        let reason = Reason::ImpossibleDescriptor {
+            field: DescriptorField::Observed,
+            value: BytesPerSecond::new(1_000_000 * lie),
+        };
+        let refused = lie > 2_147;
+        let answer = scaled.relays[7].answer;
+        assert_eq!(answer == Answer::Excluded(reason), refused, "{answer:?}");
+        let found = scaled.relays.iter();
+        let found: Vec<u64> = found
+            .map(|relay| relay.answer.weight().map_or(0, |weight| weight.value()))
+            .collect();
         let share = found[7] as f64 / found.iter().sum::<u64>() as f64;
         // Rounded to two digits.
         assert!(share < 0.0515, "{lie}: {share}");
@@ -499,7 +509,7 @@ fn in_a_small_network_a_large_share_is_no_lie() {
     let mut cases = random_cases(8, 13);
     for (number, case) in cases.iter_mut().enumerate() {
         let rate = 300_000 * (1 + number as u64) + if number == 12 { 1_100_000 } else { 0 };
-        (case.rates, case.average, case.observed) = (vec![rate], 1 << 40, rate);
+        (case.rates, case.average, case.observed) = (vec![rate], 1 << 30, rate);
     }
     let aggregates = aggregates(&cases, NOW);
     let with = |share| {
@@ -550,7 +560,7 @@ fn with_its_defaults_the_controller_is_torflows_scaling() {
     let mut cases = random_cases(5, 400);
     for case in &mut cases {
         // Where burst and rate limit nothing, both mean the same bandwidth.
-        case.average = 1 << 40;
+        case.average = 1 << 30;
     }
     let aggregates = aggregates(&cases, NOW);
     let mut plain = ScaleOptions::new(Method::Torflow);
@@ -642,10 +652,11 @@ proptest! {
                 prop_assert!(steps.limited <= scaled.network.limit);
                 prop_assert!(steps.limited <= steps.unlimited && steps.limited >= 0.0);
                 // Rounding to significant digits goes up by half a digit at most.
-                let most = (steps.limited / 1_000.0) * (1.0 + 0.5 * 10_f64.powi(1 - digits as i32));
+                let kilobytes = steps.limited * scaled.network.normalisation / 1_000.0;
+                let most = kilobytes * (1.0 + 0.5 * 10_f64.powi(1 - digits as i32));
                 prop_assert!(steps.weight.value() as f64 <= most.max(1.0) + 1.0);
             }
-            if matches!(method, Method::Torflow | Method::TorflowPid) {
+            if matches!(method, Method::Torflow | Method::TorflowPid | Method::Capacity) {
                 // Of what all get; fewer relays than that can only be made equal.
                 let limits: Vec<f64> = weights.iter().map(|steps| steps.limited).collect();
                 let sum: f64 = limits.iter().sum();

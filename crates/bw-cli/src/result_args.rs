@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bw_aggregate::{Method, SbwsVersion};
-use bw_file::CountryCode;
+use bw_aggregate::{Method, Normalisation, SbwsVersion};
+use bw_file::{CountryCode, KilobytesPerSecond};
 use bw_results::UnixMillis;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
@@ -93,7 +93,22 @@ pub(crate) struct ScalingArgs {
     /// a network of fewer than 200 relays, ten equal shares].
     #[arg(long, help_heading = LIMITS, value_name = "SHARE")]
     pub(crate) max_share: Option<f64>,
-    /// Round weights to this many significant digits [default: 2; torflow-pid: 3].
+    /// Let what a relay says of itself raise its weight by 1/(1 - SHARE) at most
+    /// [default: capacity: 0.25; torflow, torflow-pid: no bound].
+    #[arg(long, help_heading = LIMITS, value_name = "SHARE")]
+    pub(crate) bound: Option<f64>,
+    /// Move a weight this far towards each new measurement, from 0 to 1, with
+    /// --scale capacity [default: 0.5].
+    #[arg(long, hide_short_help = true, value_name = "SHARE")]
+    pub(crate) smoothing: Option<f64>,
+    /// Make weights add up to those of the same relays in the consensus, to
+    /// whatever the estimates do (none), or to so many kB/s, with --scale
+    /// capacity [default: consensus].
+    #[arg(long, value_parser = parse_normalisation, hide_short_help = true,
+          value_name = "SUM")]
+    pub(crate) normalise: Option<Normalisation>,
+    /// Round weights to this many significant digits [default: 2; torflow-pid and
+    /// capacity: 3].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=9), help_heading = LIMITS,
           hide_short_help = true, value_name = "N")]
     pub(crate) round_digits: Option<u32>,
@@ -114,8 +129,8 @@ pub(crate) struct ScalingArgs {
     /// repeat for several parameters.
     #[arg(long = "param", hide_short_help = true, value_name = "NAME=VALUE")]
     pub(crate) params: Vec<Param>,
-    /// Compare the new file with this one, whose state --scale torflow-pid
-    /// continues [default: latest.v3bw in the output directory].
+    /// Compare the new file with this one, whose state --scale torflow-pid and
+    /// capacity continue [default: latest.v3bw in the output directory].
     #[arg(long, value_name = "FILE")]
     pub(crate) previous: Option<PathBuf>,
     /// Take the facts of the network from this consensus, as tor caches it,
@@ -148,6 +163,8 @@ pub(crate) enum Scale {
     Linear,
     /// Use the measured rates as they are.
     Raw,
+    /// Estimate capacities, with a bound on what relays say of themselves.
+    Capacity,
 }
 
 impl From<Scale> for Method {
@@ -158,6 +175,7 @@ impl From<Scale> for Method {
             Scale::Sbws => Self::Sbws,
             Scale::Linear => Self::Linear,
             Scale::Raw => Self::Raw,
+            Scale::Capacity => Self::Capacity,
         }
     }
 }
@@ -185,6 +203,17 @@ impl FromStr for Param {
             .map_err(|error| error.to_string())?;
         let name = name.to_owned();
         Ok(Self { name, value })
+    }
+}
+
+fn parse_normalisation(text: &str) -> Result<Normalisation, &'static str> {
+    match text {
+        "consensus" => Ok(Normalisation::Consensus),
+        "none" => Ok(Normalisation::None),
+        _ => match text.parse() {
+            Ok(total) if total > 0 => Ok(Normalisation::Total(KilobytesPerSecond::new(total))),
+            _ => Err("consensus, none, or a sum in kB/s expected"),
+        },
     }
 }
 

@@ -1,5 +1,5 @@
 //! The catalogue of keys: every key of formats 1.0.0 to 1.9.0, and those of
-//! Torflow and flashflow.
+//! Torflow, flashflow and bwscan.
 //!
 //! One table per kind of line. The typed views, the builders, and the
 //! diagnostics are all made from it.
@@ -105,6 +105,9 @@ pub(crate) use value_type;
 macro_rules! for_header_keys {
     ($callback:ident) => {
         $callback! {
+            capacity_bound float V1_0_0 [] "bwscan: how far what relays say of themselves may raise weights: r of 1/(1 - r).";
+            capacity_normalisation float V1_0_0 [] "bwscan: factor from estimates of capacity to weights.";
+            capacity_payload_share float V1_0_0 [] "bwscan: share of relays' bandwidth that measurements show as payload.";
             destinations_countries countries V1_2_0 [] "Countries of the web servers that were downloaded from.";
             dirauth_nickname text V1_8_0 [] "Nickname of the authority that will publish the file.";
             earliest_bandwidth datetime V1_1_0 [] "When the first of the measurements used was made.";
@@ -145,6 +148,9 @@ macro_rules! for_relay_keys {
             bw bw V1_0_0 [] "The bandwidth to vote for, in kilobytes (1000 bytes) per second.";
             bw_mean bytes V1_2_0 [] "Mean of the measured bandwidths, in bytes per second.";
             bw_median bytes V1_2_0 [] "Median of the measured bandwidths, in bytes per second.";
+            capacity bytes V1_0_0 [] "bwscan: the smoothed estimate of the relay's capacity, in bytes of payload per second.";
+            capacity_at unix V1_0_0 [] "bwscan: the newest measurement in that estimate, in Unix seconds.";
+            capacity_proven bytes V1_0_0 [] "bwscan: the rate that the relay's measurements prove, in bytes of payload per second.";
             circ_fail float V1_0_0 [] "Torflow: share of circuits that failed, 0 to 1.";
             consensus_bandwidth bytes V1_2_0 [] "Weight in the consensus times 1000, in bytes per second.";
             consensus_bandwidth_is_unmeasured python_flag V1_2_0 [] "Whether the consensus says Unmeasured=1.";
@@ -268,7 +274,7 @@ mod tests {
                 assert!(lookup(keys, key.name.as_bytes()).is_some());
             }
         }
-        assert_eq!((HEADER_KEYS.len(), RELAY_KEYS.len()), (28, 43));
+        assert_eq!((HEADER_KEYS.len(), RELAY_KEYS.len()), (31, 46));
         assert!(KeyInfo::header(b"bw").is_none());
         let none = RELAY_KEYS.iter().filter(|key| key.may_be_none());
         assert_eq!(none.count(), WRITTEN_NONE.len());

@@ -63,6 +63,10 @@ pub(super) fn run(
 fn options(version: SbwsVersion, args: &GenerateArgs) -> anyhow::Result<SbwsOptions> {
     let scaling = &args.scaling;
     options_fit(scaling)?;
+    if scaling.bound.is_some() {
+        let text = "sbws has no --bound; leave it out, or --compat";
+        return Err(UsageError(text.to_owned()).into());
+    }
     let now = now(scaling).value() as f64 / 1000.0;
     let mut options = SbwsOptions::new(version, now);
     options.scaling = match scaling.scale {
@@ -73,7 +77,7 @@ fn options(version: SbwsVersion, args: &GenerateArgs) -> anyhow::Result<SbwsOpti
             constant: scaling.scale_constant.unwrap_or(7500),
         },
         Scale::Raw => SbwsScaling::Raw,
-        Scale::TorflowPid | Scale::Linear => {
+        Scale::TorflowPid | Scale::Linear | Scale::Capacity => {
             let text = "--compat sbws has the scalings torflow, sbws and raw only";
             return Err(UsageError(text.to_owned()).into());
         }

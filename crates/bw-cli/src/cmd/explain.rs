@@ -4,7 +4,9 @@ mod sentence;
 
 use std::ops::ControlFlow;
 
-use bw_aggregate::{Answer, Explanation, LowerBoundSteps, RelayAggregate, Taken, Use};
+use bw_aggregate::{
+    Answer, CapacitySteps, Explanation, LowerBoundSteps, RelayAggregate, Taken, Use,
+};
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{Blame, Outcome, OutcomeSummary, Verdict};
 use serde::Serialize;
@@ -134,7 +136,7 @@ fn to_json(scaling: &Scaling, aggregate: &RelayAggregate, attempts: &[Attempt]) 
     json!({
         "relay": aggregate,
         "attempts": attempts,
-        "checks": aggregate.checks(),
+        "checks": aggregate.checks(scaling.scaled.network.method),
         "network": scaling.scaled.network,
         "steps": steps,
         "reason": reason,
@@ -160,7 +162,7 @@ fn print_text(
     }
     print_attempts(attempts)?;
     print("")?;
-    for check in aggregate.checks() {
+    for check in aggregate.checks(scaling.scaled.network.method) {
         let mark = match check.holds {
             Some(true) => "yes",
             Some(false) => "NO",
@@ -280,6 +282,40 @@ fn print_taken(steps: &LowerBoundSteps) -> anyhow::Result<()> {
     line("taken", text)
 }
 
+/// Tells how the estimate of a relay's capacity came about.
+fn print_capacity(steps: &CapacitySteps) -> anyhow::Result<()> {
+    let proven = steps.proven;
+    let helpers = if proven.supported {
+        ", through unrelated helpers"
+    } else {
+        ", through the same or related helpers only"
+    };
+    line(
+        &format!("proven by {} of {}", proven.reached, proven.measurements),
+        format!("{:.0} B/s{helpers}", proven.rate),
+    )?;
+    let best = if proven.at_least { "at least " } else { "" };
+    line("best of them", format!("{best}{:.0} B/s", proven.best))?;
+    line(
+        "payload that its descriptor claims",
+        format!(
+            "{} x {:.4} = {:.0} B/s; believed up to {:.0}",
+            steps.claimed.value(),
+            steps.bound.payload_share,
+            steps.claimed.value() as f64 * steps.bound.payload_share,
+            steps.ceiling
+        ),
+    )?;
+    line("estimate", format!("{:.0} B/s", steps.estimate))?;
+    if let Some(previous) = steps.previous {
+        line(
+            &format!("smoothed over {} measurements", steps.new_measurements),
+            format!("{:.0} B/s, from {:.0}", steps.smoothed, previous.capacity),
+        )?;
+    }
+    Ok(())
+}
+
 fn print_steps(
     scaling: &Scaling,
     aggregate: &RelayAggregate,
@@ -343,6 +379,16 @@ fn print_steps(
             "observed, burst, rate of the descriptor",
             format!("{}, {}, {}", steps.observed, facts.burst, facts.average),
         )?;
+        if steps.believed < steps.advertised.value() as f64 {
+            let proven = aggregate.proven.map_or(0.0, |proven| proven.rate);
+            line(
+                "believed of that",
+                format!(
+                    "{:.0} B/s: {proven:.0} B/s of payload are proven",
+                    steps.believed
+                ),
+            )?;
+        }
     }
     let scaled = match (&steps.pid, network.method) {
         (Some(pid), _) => {
@@ -360,10 +406,15 @@ fn print_steps(
             format!("{value:.0} B/s")
         }
         (None, bw_aggregate::Method::Torflow) => format!(
-            "{:.8} x {} = {value:.0} B/s",
-            steps.ratio,
-            steps.advertised.value(),
+            "{:.8} x {:.0} = {value:.0} B/s",
+            steps.ratio, steps.believed,
         ),
+        (None, bw_aggregate::Method::Capacity) => {
+            if let Some(capacity) = &steps.capacity {
+                print_capacity(capacity)?;
+            }
+            format!("{value:.0} B/s")
+        }
         (None, bw_aggregate::Method::TorflowPid) => format!("{value:.0} B/s"),
         (None, _) => format!(
             "{} x {:.8} = {value:.0} B/s",
@@ -379,6 +430,12 @@ fn print_steps(
         line(
             "cut to the largest share",
             format!("{:.0} B/s of a sum of {:.0}", steps.limited, network.total),
+        )?;
+    }
+    if network.method == bw_aggregate::Method::Capacity {
+        line(
+            "sum as wanted",
+            format!("{:.0} x {:.6} B/s", steps.limited, network.normalisation),
         )?;
     }
     line("weight, rounded", format!("{} kB/s", steps.weight.value()))?;

@@ -125,6 +125,10 @@ impl Scaling {
             options.previous = votes
                 .filter_map(|(fingerprint, relay)| Some((*fingerprint, relay.pid?)))
                 .collect();
+            let estimates = previous.relays.iter();
+            options.capacity.previous = estimates
+                .filter_map(|(fingerprint, relay)| Some((*fingerprint, relay.capacity?)))
+                .collect();
         }
 
         let aggregate_options = aggregate_options(args, now, until);
@@ -229,6 +233,9 @@ fn scale_options(args: &ScalingArgs) -> anyhow::Result<ScaleOptions> {
     options.digits = args.round_digits.unwrap_or(options.digits);
     options.min_share = f64::from(args.min_percent) / 100.0;
     options.constant = args.scale_constant.unwrap_or(options.constant);
+    options.bound = args.bound.or(options.bound);
+    options.capacity.smoothing = args.smoothing.unwrap_or(options.capacity.smoothing);
+    options.capacity.normalisation = args.normalise.unwrap_or_default();
     options.quota = args.quota.map_or(options.quota, KilobytesPerSecond::new);
     Ok(options)
 }
@@ -241,13 +248,35 @@ pub(super) fn options_fit(args: &ScalingArgs) -> Result<(), UsageError> {
     {
         return Err(UsageError("--max-share must be above 0".to_owned()));
     }
-    let capped = &[Scale::Torflow, Scale::TorflowPid][..];
+    if args
+        .bound
+        .is_some_and(|share| !(0.0..=0.9).contains(&share))
+    {
+        return Err(UsageError("--bound must be from 0 to 0.9".to_owned()));
+    }
+    if args
+        .smoothing
+        .is_some_and(|share| !(share > 0.0 && share <= 1.0))
+    {
+        let text = "--smoothing must be above 0, and at most 1";
+        return Err(UsageError(text.to_owned()));
+    }
+    let capped = &[Scale::Torflow, Scale::TorflowPid, Scale::Capacity][..];
+    let capacity = &[Scale::Capacity][..];
     for (option, given, methods) in [
         ("--max-share", args.max_share.is_some(), capped),
+        ("--bound", args.bound.is_some(), capped),
+        ("--smoothing", args.smoothing.is_some(), capacity),
+        ("--normalise", args.normalise.is_some(), capacity),
         (
             "--round-digits",
             args.round_digits.is_some(),
-            &[Scale::Torflow, Scale::TorflowPid, Scale::Linear],
+            &[
+                Scale::Torflow,
+                Scale::TorflowPid,
+                Scale::Linear,
+                Scale::Capacity,
+            ],
         ),
         (
             "--scale-constant",
