@@ -87,11 +87,13 @@ impl Destination {
     }
 
     /// Path and query, as a request line wants them.
+    #[cfg(feature = "http")]
     pub(crate) fn path_and_query(&self) -> &str {
         &self.url[url::Position::BeforePath..url::Position::AfterQuery]
     }
 
     /// The value of the `Host` header.
+    #[cfg(feature = "http")]
     pub(crate) fn authority(&self) -> &str {
         &self.url[url::Position::BeforeHost..url::Position::AfterPort]
     }

@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod estimator;
 mod helper;
+#[cfg(feature = "http")]
 mod http;
 mod journal;
 mod link;
@@ -27,6 +28,7 @@ mod schedule;
 mod selection;
 mod sustained;
 mod targets;
+#[cfg(feature = "http")]
 mod tls;
 mod token_bucket;
 #[cfg(feature = "tor")]
@@ -45,6 +47,7 @@ pub use directory::Directory;
 pub use error::{Error, ErrorKind};
 pub use estimator::{Estimator, LevelHalf};
 pub use helper::{FasterHelper, HelperChoice, HelperPolicy, HelperRequest, SpareHelpers};
+#[cfg(feature = "http")]
 pub use http::{HttpFlow, HttpTransport, RATE_HEADER};
 pub use journal::{Interrupted, Journal, Known};
 pub use link::{Lease, Link};
@@ -64,6 +67,7 @@ pub use schedule::{
 pub use selection::{EachOnce, Selection};
 pub use sustained::{Estimate, Sustained};
 pub use targets::Targets;
+#[cfg(feature = "http")]
 pub use tls::Tls;
 pub use token_bucket::TokenBucket;
 pub use transport::{Flow, Order, Transport};
