@@ -62,7 +62,7 @@ async fn authorities_vote_with_what_we_measured() {
 
 /// The store says the same: one completed scan, every relay measured.
 fn assert_scan_is_complete(output: &Path) {
-    let store = bw_results::Store::open_read_only(output.join("data/results.sqlite")).unwrap();
+    let store = bw_store::Store::open_read_only(output.join("data/results.sqlite")).unwrap();
     let scans = store.scans().unwrap();
     assert_eq!(scans.len(), 1);
     assert!(scans[0].scan.is_completed());

@@ -4,9 +4,10 @@ use bw_file::{
     BytesPerSecond, CountryCode, DateTime, FileBuilder, Fingerprint, KilobytesPerSecond, Percent,
     PythonBool, RelayBuilder, Seconds, UnixTime,
 };
-use bw_results::{SbwsKind, UnixMillis};
+use bw_results::UnixMillis;
 
 use crate::error::Error;
+use crate::error_class::ErrorClass;
 use crate::reason::Reason;
 use crate::rounding::round_half_even;
 use crate::scale::{Answer, Method, NetworkFigures, Scaled, ScaledRelay};
@@ -277,17 +278,16 @@ fn write_vote(line: &mut RelayBuilder, vote: &PidVote) {
         .pid_delta(vote.pid_delta);
 }
 
-/// The counts of attempts: failures by sbws's classes, and what was left out.
+/// The counts of attempts: failures by class, and what was left out.
 fn write_counts(line: &mut RelayBuilder, relay: &ScaledRelay) {
     let counts = &relay.aggregate.counts;
-    let class =
-        |wanted| counts.failures_where(|stage, kind| SbwsKind::of_failure(stage, kind) == wanted);
+    let class = |wanted| counts.failures_where(|stage, kind| ErrorClass::of(stage, kind) == wanted);
     line.success(counts.measured)
-        .error_circ(class(SbwsKind::Circuit))
-        .error_destination(class(SbwsKind::Destination))
-        .error_misc(class(SbwsKind::Misc))
-        .error_second_relay(class(SbwsKind::SecondRelay))
-        .error_stream(class(SbwsKind::Stream))
+        .error_circ(class(ErrorClass::Circuit))
+        .error_destination(class(ErrorClass::Destination))
+        .error_misc(class(ErrorClass::Misc))
+        .error_second_relay(class(ErrorClass::SecondRelay))
+        .error_stream(class(ErrorClass::Stream))
         .relay_recent_measurement_attempt_count(counts.attempts());
     if counts.failed > 0 {
         line.relay_recent_measurements_excluded_error_count(counts.failed);

@@ -6,6 +6,7 @@ mod cap;
 mod capacity;
 mod censored;
 mod error;
+mod error_class;
 mod explain;
 mod file;
 mod formula;
@@ -16,7 +17,6 @@ mod reason;
 mod rounding;
 mod rows;
 mod sanity;
-mod sbws;
 mod scale;
 mod scanners;
 mod statistics;
@@ -27,6 +27,7 @@ pub use bound::Bound;
 pub use capacity::{CapacityOptions, CapacitySteps, Normalisation, PreviousCapacity};
 pub use censored::{LowerBoundSteps, Taken};
 pub use error::{Error, ErrorKind};
+pub use error_class::ErrorClass;
 pub use explain::{Check, Standing, Use};
 pub use file::FileFacts;
 pub use plausible::{LimitBasis, MAX_PLAUSIBLE_RATE, RateLimit};
@@ -36,12 +37,11 @@ pub use reason::{DescriptorField, Reason};
 pub use rounding::{round_half_even, round_significant, round_torflow};
 pub use rows::{ScanRow, scan_rows};
 pub use sanity::{Sanity, SanityLimits, SanityProblem};
-pub use sbws::{SbwsError, SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 pub use scale::{
     Answer, Explanation, Method, NetworkFigures, ScaleOptions, Scaled, ScaledRelay, scale,
 };
 pub use scanners::{Basis, Comparison, ScannerStatistics, Scanners};
-pub use statistics::Statistics;
+pub use statistics::{Statistics, exact_mean, median_of_sorted};
 pub use torflow::{
     ClassMeans, Feedback, PidSteps, PidVote, RelayClass, Torflow, TorflowParamError, TorflowParams,
     TorflowRelay,

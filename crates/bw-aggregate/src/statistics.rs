@@ -45,12 +45,14 @@ impl Statistics {
     }
 }
 
-/// The mean, rounded once: as Python's `statistics.mean`, which computes with
-/// fractions, and unlike a plain sum in floats, which rounds at each addition.
+/// The mean, rounded once; `None` of nothing.
+///
+/// It is that of Python's `statistics.mean`, which computes with fractions. A plain
+/// sum in floats rounds at each addition.
 ///
 /// Sum and rest are kept apart (Knuth's two-sum), which gives some 100 bits:
 /// exact for rates of one relay, which are within a few powers of two.
-pub(crate) fn exact_mean(values: &[f64]) -> Option<f64> {
+pub fn exact_mean(values: &[f64]) -> Option<f64> {
     if values.is_empty() {
         return None;
     }
@@ -85,8 +87,9 @@ pub(crate) fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
-/// The median of `values`, which are ascending.
-pub(crate) fn median_of_sorted(values: &[f64]) -> Option<f64> {
+/// The median of `values`, which are ascending; of an even number of them the
+/// mean of the middle two. `None` if there are none.
+pub fn median_of_sorted(values: &[f64]) -> Option<f64> {
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
     Some(if values.len() % 2 == 1 {

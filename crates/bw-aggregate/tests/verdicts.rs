@@ -9,6 +9,7 @@ use std::time::Duration;
 use bw_aggregate::*;
 use bw_file::{BytesPerSecond, Document, Fingerprint, KilobytesPerSecond};
 use bw_results::*;
+use bw_store::{Filter, Store};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_790_000_000;

@@ -110,9 +110,9 @@ fn classify(error: &anyhow::Error) -> Exit {
         if cause.is::<FactsError>() {
             return Exit::Network;
         }
-        if let Some(error) = cause.downcast_ref::<bw_aggregate::SbwsError>() {
+        if let Some(error) = cause.downcast_ref::<bw_sbws::GenerateError>() {
             return match error {
-                bw_aggregate::SbwsError::NoResults { .. } => Exit::NotGoodEnough,
+                bw_sbws::GenerateError::NoResults { .. } => Exit::NotGoodEnough,
                 _ => Exit::Usage,
             };
         }
@@ -130,7 +130,7 @@ fn classify(error: &anyhow::Error) -> Exit {
                 _ => Exit::Store,
             };
         }
-        if cause.is::<bw_results::Error>() {
+        if cause.is::<bw_store::Error>() || cause.is::<bw_results::DocumentError>() {
             return Exit::Store;
         }
         if let Some(error) = cause.downcast_ref::<bw_testnet::Error>() {

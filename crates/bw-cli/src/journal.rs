@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::{Interrupted, Journal, Known};
 use bw_results::{
-    Error, Filter, NetworkSnapshot, Outcome, OutcomeId, RelayHistory, Result, Scan, ScanId,
-    ScanParameters, Store, StoreWriter, UnixMillis, Verdict,
+    NetworkSnapshot, Outcome, OutcomeId, Scan, ScanId, ScanParameters, UnixMillis, Verdict,
 };
+use bw_store::{Error, Filter, RelayHistory, Result, Store, StoreWriter};
 
 /// A [`Journal`] on disk, which a thread of its own writes.
 #[derive(Debug)]

@@ -14,11 +14,11 @@ use crate::args::Global;
 pub(crate) fn init(global: &Global) {
     let filter = match (&global.log, global.verbose) {
         (Some(filter), _) => filter.clone(),
-        (None, 0) => "error,bw_cli=warn,bw_measure=warn,bw_testnet=warn,bw_results=warn,\
+        (None, 0) => "error,bw_cli=warn,bw_measure=warn,bw_testnet=warn,\
                       arti_client=off,tor_dirmgr=off,tor_guardmgr=off,tor_circmgr=off,\
                       tor_chanmgr=off,tor_proto=off,tor_netdir=off,fs_mistrust=off"
             .to_owned(),
-        (None, 1) => "error,bw_cli=info,bw_measure=info,bw_testnet=info,bw_results=info".to_owned(),
+        (None, 1) => "error,bw_cli=info,bw_measure=info,bw_testnet=info".to_owned(),
         (None, 2) => "info,bw_cli=debug,bw_measure=debug,bw_testnet=debug".to_owned(),
         (None, _) => "debug".to_owned(),
     };

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bw_aggregate::{Method, Normalisation, SbwsVersion};
+use bw_aggregate::{Method, Normalisation};
 use bw_file::{CountryCode, KilobytesPerSecond};
 use bw_results::UnixMillis;
+use bw_sbws::Version;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use crate::args::{COMMON, LIMITS, NETWORK, OUTPUT, TorArgs};
@@ -346,23 +347,23 @@ pub(crate) struct SanityArgs {
 
 /// The software whose files are made.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Compat(pub(crate) SbwsVersion);
+pub(crate) struct Compat(pub(crate) Version);
 
 impl FromStr for Compat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let version = match text.split_once('=') {
-            None if text == "sbws" => return Ok(Self(SbwsVersion::default())),
+            None if text == "sbws" => return Ok(Self(Version::default())),
             Some(("sbws", version)) => version,
             _ => return Err("only sbws is known".to_owned()),
         };
-        SbwsVersion::ALL
+        Version::ALL
             .into_iter()
             .find(|known| known.as_str() == version)
             .map(Self)
             .ok_or_else(|| {
-                let known = SbwsVersion::ALL.map(SbwsVersion::as_str).join(", ");
+                let known = Version::ALL.map(Version::as_str).join(", ");
                 format!("of sbws, the versions {known} are known; 2.2.0 is that of 2.0 and 2.1 too")
             })
     }
@@ -442,8 +443,8 @@ mod tests {
     #[test]
     fn whose_files_are_made() {
         let parse = |text: &str| text.parse::<Compat>().map(|compat| compat.0);
-        assert_eq!(parse("sbws"), Ok(SbwsVersion::V2_2_0));
-        assert_eq!(parse("sbws=1.5.2"), Ok(SbwsVersion::V1_5_2));
+        assert_eq!(parse("sbws"), Ok(Version::V2_2_0));
+        assert_eq!(parse("sbws=1.5.2"), Ok(Version::V1_5_2));
         assert!(parse("sbws=1.6.0").unwrap_err().contains("1.5.2, 1.9.0"));
         assert!(parse("onbasca").is_err());
         assert!("bwauthkp=x".parse::<Param>().is_err());

@@ -86,7 +86,7 @@ fn a_missing_store_and_one_from_a_newer_version() {
     }
 
     let store = directory.path().join("results.sqlite");
-    drop(bw_results::Store::open(&store).unwrap());
+    drop(bw_store::Store::open(&store).unwrap());
     let output = bwscan(&["list", "--data-dir", data]);
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), "no scans yet\n");
@@ -292,6 +292,7 @@ fn make_tells_that_it_builds() {
 /// A store with one completed scan of one relay.
 fn write_store(path: &std::path::Path) {
     use bw_results::*;
+    use bw_store::Store;
     let now = UnixMillis::from_secs(1_790_000_000);
     let relay = RelayFacts::new(
         bw_file::Fingerprint::from_bytes([7; 20]),
@@ -654,6 +655,7 @@ fn a_file_that_is_not_plausible_leaves_the_old_one() {
 /// Adds an outcome of relay `number` of that home that ended at this time.
 fn add_outcome(data: &str, number: u8, ended: bw_results::UnixMillis) {
     use bw_results::*;
+    use bw_store::Store;
     let mut store = Store::open(format!("{data}/results.sqlite")).unwrap();
     let scan = store.scans().unwrap()[0].scan.id;
     let relay = bw_file::Fingerprint::from_bytes([number; 20]);
@@ -822,6 +824,7 @@ fn a_relay_is_explained_by_whatever_name() {
 /// what the link let pass of a faster one.
 fn write_bounded_store(path: &std::path::Path) {
     use bw_results::*;
+    use bw_store::Store;
     let now = UnixMillis::from_secs(1_790_000_000);
     let bandwidth = bw_file::BytesPerSecond::new(2_000_000);
     let relays = [1, 2].map(|number| {
@@ -883,7 +886,7 @@ fn a_second_scanner_on_one_store_says_so_and_exits() {
     let store = directory.path().join("results.sqlite");
     write_store(&store);
     let since = bw_results::UnixMillis::from_secs(1_790_000_000);
-    let lock = bw_results::ScanLock::acquire(&store, since).unwrap();
+    let lock = bw_store::ScanLock::acquire(&store, since).unwrap();
     let (code, text) = refusal(&["scan", "-d", DESTINATION, "--data-dir", data]);
     assert_eq!(code, 5, "{text}");
     let holder = format!("process {} since 2026-09-21", std::process::id());

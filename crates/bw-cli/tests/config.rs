@@ -161,7 +161,7 @@ fn commands_do_what_the_file_says() {
     assert_eq!(code, 5, "{text}");
     assert!(text.contains("here/results.sqlite"), "{text}");
     std::fs::create_dir(operator.0.path().join("here")).unwrap();
-    drop(bw_results::Store::open(operator.0.path().join("here/results.sqlite")).unwrap());
+    drop(bw_store::Store::open(operator.0.path().join("here/results.sqlite")).unwrap());
     for (arguments, said) in [
         (&["list"][..], "[]\n"),
         (&["list", "--json"], "[]\n"),

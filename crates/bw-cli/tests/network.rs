@@ -9,7 +9,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use bw_file::BytesPerSecond;
-use bw_results::Store;
+use bw_store::Store;
 use bw_testnet::{Network, Plan, RelaySpec};
 use rustix::process::Signal;
 use serde_json::{Value, json};

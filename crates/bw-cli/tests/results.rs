@@ -586,6 +586,7 @@ fn options_without_effect_are_errors() {
 /// Adds a completed scan of these relays to the store.
 fn add_scan(store: &Path, number: u8, relays: &[u16], chosen: bool) {
     use bw_results::*;
+    use bw_store::Store;
     let mut store = Store::open(store).unwrap();
     let (snapshot, network) = store.latest_snapshot().unwrap().unwrap();
     let started = UnixMillis::from_secs(1_795_177_000 + u64::from(number));

@@ -3,22 +3,24 @@
 //! checked: tor did so before it wrote them to its own disk.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
 
-use crate::jsonl::Lines;
-use crate::sbws::parse_iso;
-use crate::{DescriptorFacts, NetworkSnapshot, PortRanges, RelayFacts, UnixMillis};
+use crate::{DescriptorFacts, Lines, NetworkSnapshot, PortRanges, RelayFacts, UnixMillis};
 
 /// The most relays that are read of one document.
 const RELAY_LIMIT: usize = 1 << 18;
 
-/// Which of several descriptors of a relay counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precedence {
+/// The one of several descriptors of a relay that counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DescriptorChoice {
     /// The one published last.
+    #[default]
     Newest,
     /// The one that comes last, as for sbws.
     Last,
@@ -42,6 +44,14 @@ pub enum DocumentError {
     /// It is another kind of document, or cut off.
     #[error("{0}")]
     Document(&'static str),
+    /// This file cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<DocumentError>,
+    },
 }
 
 /// A line, split into its keyword and the rest.
@@ -66,12 +76,12 @@ impl Item<'_> {
 
 /// Shows each line of `reader` that is text.
 fn for_each_item(
-    mut reader: impl BufRead,
+    reader: impl BufRead,
     mut visit: impl FnMut(&Item<'_>) -> Result<(), DocumentError>,
 ) -> Result<(), DocumentError> {
-    let mut lines = Lines::new(&mut reader);
+    let mut lines = Lines::new(reader);
     loop {
-        let line = lines.number + 1;
+        let line = lines.number() + 1;
         let text = match lines.read()? {
             None => return Ok(()),
             Some(Ok(text)) => text,
@@ -92,6 +102,32 @@ fn for_each_item(
 }
 
 impl NetworkSnapshot {
+    /// Reads the files of a consensus and of server descriptors; of several
+    /// descriptors of a relay the newest counts.
+    ///
+    /// # Errors
+    /// [`DocumentError::File`] with the file that cannot be read or is not what it
+    /// should be.
+    pub fn read_files(consensus: &Path, descriptors: &[PathBuf]) -> Result<Self, DocumentError> {
+        Self::read_files_by(consensus, descriptors, DescriptorChoice::Newest)
+    }
+
+    /// The same, with `choice` of the descriptors that a relay has in one file.
+    ///
+    /// # Errors
+    /// Those of [`read_files`](Self::read_files).
+    pub fn read_files_by(
+        consensus: &Path,
+        descriptors: &[PathBuf],
+        choice: DescriptorChoice,
+    ) -> Result<Self, DocumentError> {
+        let mut network = in_file(consensus, Self::read_consensus)?;
+        for path in descriptors {
+            in_file(path, |file| network.read_descriptors_by(file, choice))?;
+        }
+        Ok(network)
+    }
+
     /// Reads a consensus (`cached-consensus`, or one of microdescriptors).
     ///
     /// Of a relay without a policy summary no exit port is known.
@@ -150,13 +186,17 @@ impl NetworkSnapshot {
     /// If reading fails. A descriptor without a fingerprint, publication time or
     /// bandwidths is left out.
     pub fn read_descriptors(&mut self, reader: impl BufRead) -> Result<u64, DocumentError> {
-        self.read_descriptors_by(reader, Precedence::Newest)
+        self.read_descriptors_by(reader, DescriptorChoice::Newest)
     }
 
-    pub(crate) fn read_descriptors_by(
+    /// The same, with `choice` of the descriptors that one relay has in it.
+    ///
+    /// # Errors
+    /// If reading fails.
+    pub fn read_descriptors_by(
         &mut self,
         reader: impl BufRead,
-        precedence: Precedence,
+        choice: DescriptorChoice,
     ) -> Result<u64, DocumentError> {
         #[derive(Default)]
         struct Pending {
@@ -196,7 +236,7 @@ impl NetworkSnapshot {
                     {
                         let [average, burst, observed] = bandwidth.map(BytesPerSecond::new);
                         let facts = DescriptorFacts::new(published, average, burst, observed);
-                        if precedence == Precedence::Last {
+                        if choice == DescriptorChoice::Last {
                             self.forget_descriptor(&fingerprint);
                         }
                         self.see_descriptor(fingerprint, facts, identity);
@@ -249,10 +289,23 @@ impl NetworkSnapshot {
     }
 }
 
+/// What `read` makes of the file at `path`; an error names the file.
+fn in_file<T>(
+    path: &Path,
+    read: impl FnOnce(BufReader<File>) -> Result<T, DocumentError>,
+) -> Result<T, DocumentError> {
+    File::open(path)
+        .map_err(DocumentError::Io)
+        .and_then(|file| read(BufReader::with_capacity(1 << 16, file)))
+        .map_err(|source| DocumentError::File {
+            path: path.to_owned(),
+            source: source.into(),
+        })
+}
+
 /// `2026-11-20 12:00:00`
 fn date(item: &Item<'_>) -> Result<UnixMillis, DocumentError> {
-    parse_iso(&item.rest.replacen(' ', "T", 1))
-        .map(UnixMillis::from_secs)
+    UnixMillis::parse_iso(&item.rest.replacen(' ', "T", 1))
         .ok_or_else(|| item.bad("this is no time"))
 }
 
@@ -482,10 +535,13 @@ mod tests {
             )
         };
         let text = descriptor(6, 600) + &descriptor(5, 500);
-        for (precedence, expected) in [(Precedence::Last, 500), (Precedence::Newest, 600)] {
+        for (choice, expected) in [
+            (DescriptorChoice::Last, 500),
+            (DescriptorChoice::Newest, 600),
+        ] {
             let mut network = network();
             network
-                .read_descriptors_by(text.as_bytes(), precedence)
+                .read_descriptors_by(text.as_bytes(), choice)
                 .unwrap();
             let facts = network.relays[0].descriptor.unwrap();
             assert_eq!(facts.observed, BytesPerSecond::new(expected));

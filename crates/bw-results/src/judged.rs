@@ -9,16 +9,19 @@ use crate::{
     StopReason, Timings, Transfer, UnixMillis, Verdict,
 };
 
-/// An outcome that was read, and the verdict that an old record implies.
+/// An outcome as it was read, and the verdict that an old record implies.
 ///
 /// Stores up to format 2 kept a measurement that was not believed as a failure
 /// of kind `limited` or `disputed`, without its slices. It becomes a measurement
 /// with the bytes of that failure and without a rate.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Form")]
-pub(crate) struct Judged {
-    pub(crate) outcome: Outcome,
-    pub(crate) implied: Option<Verdict>,
+#[non_exhaustive]
+pub struct Judged {
+    /// The outcome, as software of today makes it.
+    pub outcome: Outcome,
+    /// The verdict, if the record was one of old.
+    pub implied: Option<Verdict>,
 }
 
 impl<'de> Deserialize<'de> for Outcome {

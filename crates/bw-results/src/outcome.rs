@@ -305,10 +305,23 @@ impl Slice {
         self.throttled > 0
     }
 
+    /// All of `slices` as one, throttled as much as the most throttled of them. Sums
+    /// do not wrap, whatever a record says: they stay at the largest number.
+    pub fn merged(slices: &[Self]) -> Self {
+        Self {
+            micros: total(slices.iter().map(|slice| slice.micros)),
+            bytes: total(slices.iter().map(|slice| slice.bytes)),
+            throttled: slices
+                .iter()
+                .map(|slice| slice.throttled)
+                .max()
+                .unwrap_or(0),
+        }
+    }
+
     /// Bytes per second over `slices`; `None` if they hold no time or no byte.
     pub fn rate_of(slices: &[Self]) -> Option<f64> {
-        let bytes = total(slices.iter().map(|slice| slice.bytes));
-        let micros = total(slices.iter().map(|slice| slice.micros));
+        let Self { micros, bytes, .. } = Self::merged(slices);
         (bytes > 0 && micros > 0).then(|| bytes as f64 * 1e6 / micros as f64)
     }
 
@@ -400,12 +413,12 @@ impl Transfer {
 
     /// All bytes received, the warm-up included.
     pub fn bytes(&self) -> u64 {
-        total(self.slices.iter().map(|slice| slice.bytes))
+        Slice::merged(&self.slices).bytes
     }
 
     /// The time of all slices, the warm-up included.
     pub fn duration(&self) -> Duration {
-        Duration::from_micros(total(self.slices.iter().map(|slice| slice.micros)))
+        Duration::from_micros(Slice::merged(&self.slices).micros)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
+use bw_file::{BytesPerSecond, CountryCode, Ed25519Identity, Fingerprint, KilobytesPerSecond};
 use serde::{Deserialize, Serialize};
 
-use crate::{Country, UnixMillis};
+use crate::UnixMillis;
 
 /// The network as one consensus and the descriptors fetched with it show it.
 ///
@@ -93,7 +93,7 @@ pub struct RelayFacts {
     pub address: Option<IpAddr>,
     /// Where that address seems to be, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub country: Option<Country>,
+    pub country: Option<CountryCode>,
     /// The flags of the consensus that matter to a scanner.
     pub flags: RelayFlags,
     /// `w Bandwidth=` of the consensus.

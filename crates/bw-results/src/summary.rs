@@ -119,6 +119,31 @@ impl From<&Outcome> for OutcomeSummary {
 }
 
 impl OutcomeSummary {
+    /// The summary of an attempt of which nothing else is known: no bytes, weight,
+    /// descriptor or helpers.
+    pub const fn of_attempt(
+        fingerprint: Fingerprint,
+        position: Position,
+        started: UnixMillis,
+        ended: UnixMillis,
+        result: SummaryResult,
+        verdict: Verdict,
+    ) -> Self {
+        Self {
+            fingerprint,
+            position,
+            started,
+            ended,
+            bytes: 0,
+            consensus_weight: None,
+            unmeasured: None,
+            descriptor: None,
+            helpers: Vec::new(),
+            result,
+            verdict,
+        }
+    }
+
     /// The summary of `outcome`, on which this is the verdict.
     pub fn new(outcome: &Outcome, verdict: Verdict) -> Self {
         let attempt = outcome.attempt();

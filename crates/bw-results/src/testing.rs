@@ -1,4 +1,4 @@
-//! Outcomes and snapshots for tests.
+//! Made-up records for tests: the same for the same numbers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Attempt, Blame, DescriptorFacts, Failure, FailureKind, Measurement, NetworkSnapshot, Outcome,
-    PortRanges, Position, RelayFacts, Result, Scan, ScanId, ScanParameters, Slice, Stage,
-    StopReason, Store, TargetFacts, Timings, Transfer, UnixMillis, Verdict,
+    PortRanges, Position, RelayFacts, Scan, ScanId, ScanParameters, Slice, Stage, StopReason,
+    TargetFacts, Timings, Transfer, UnixMillis,
 };
 
 /// A number that looks random, the same for the same input.
@@ -21,7 +21,8 @@ fn noise(seed: u64, what: &str) -> u64 {
         .fold(0, |value, &byte| (value << 8) | u64::from(byte))
 }
 
-pub(crate) fn fingerprint(number: u64) -> Fingerprint {
+/// The fingerprint of relay `number`.
+pub fn fingerprint(number: u64) -> Fingerprint {
     let digest: [u8; 32] = Sha256::digest(number.to_be_bytes()).into();
     let mut bytes = [0; 20];
     bytes.copy_from_slice(&digest[..20]);
@@ -29,14 +30,14 @@ pub(crate) fn fingerprint(number: u64) -> Fingerprint {
 }
 
 /// Relay `number` as the consensus and descriptor of hour `hour` show it.
-pub(crate) fn relay(number: u64, hour: u64) -> RelayFacts {
+pub fn relay(number: u64, hour: u64) -> RelayFacts {
     let weight = 20 + noise(number, "weight") % 50_000 + noise(number * 1000 + hour, "drift") % 9;
     let name = format!("relay{}", noise(number, "name") % 100_000);
     let mut relay = RelayFacts::new(fingerprint(number), &name, KilobytesPerSecond::new(weight));
     relay.ed25519 = Some(Ed25519Identity::from_bytes(
         Sha256::digest(format!("key {number}")).into(),
     ));
-    let address = u32::try_from(noise(number, "address") >> 32).unwrap();
+    let address = (noise(number, "address") >> 32) as u32;
     relay.address = Some(std::net::Ipv4Addr::from(address).into());
     relay.flags.running = true;
     relay.flags.valid = true;
@@ -61,9 +62,9 @@ pub(crate) fn relay(number: u64, hour: u64) -> RelayFacts {
     relay
 }
 
-pub(crate) fn snapshot(relays: u64, hour: u64) -> NetworkSnapshot {
+/// The network of `relays` relays in hour `hour`, with a little churn.
+pub fn snapshot(relays: u64, hour: u64) -> NetworkSnapshot {
     let start = UnixMillis::from_secs(1_790_000_000 + hour * 3600);
-    // A little churn.
     let numbers = (hour..relays + hour).map(|number| number % (relays * 2));
     NetworkSnapshot::new(
         start,
@@ -74,7 +75,8 @@ pub(crate) fn snapshot(relays: u64, hour: u64) -> NetworkSnapshot {
     )
 }
 
-pub(crate) fn scan(number: u8, started: u64) -> Scan {
+/// Scan `number` of the scanner "test", begun at `started` (in ms).
+pub fn scan(number: u8, started: u64) -> Scan {
     Scan::new(
         ScanId::from_bytes([number; 16]),
         "test".to_owned(),
@@ -92,7 +94,7 @@ fn attempt(number: u64, started: u64) -> Attempt {
 }
 
 /// A measurement of relay `number`: 3 s in 30 slices.
-pub(crate) fn measured(number: u64, started: u64) -> Outcome {
+pub fn measured(number: u64, started: u64) -> Outcome {
     let seed = noise(number, "rate") ^ started;
     let rate = 10_000 + noise(number, "rate") % 1_000_000;
     let slices = (0..30).map(|index: u64| {
@@ -120,7 +122,8 @@ pub(crate) fn measured(number: u64, started: u64) -> Outcome {
     ))
 }
 
-pub(crate) fn failed(number: u64, started: u64) -> Outcome {
+/// A failure to measure relay `number`: no answer to EXTEND2.
+pub fn failed(number: u64, started: u64) -> Outcome {
     Outcome::Failed(Failure::new(
         attempt(number, started),
         UnixMillis::new(started + 10_000),
@@ -129,10 +132,4 @@ pub(crate) fn failed(number: u64, started: u64) -> Outcome {
         Blame::Path,
         "no answer to EXTEND2 for 10 s",
     ))
-}
-
-/// Records with the default verdict; a measurement settles its relay.
-pub(crate) fn keep(store: &mut Store, scan: &ScanId, outcome: &Outcome) -> Result<bool> {
-    let settled = matches!(outcome, Outcome::Measured(_));
-    store.record(scan, outcome, &Verdict::default_of(outcome), settled)
 }

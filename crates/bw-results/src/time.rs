@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bw_file::{DateTime, UnixTime};
 use serde::{Deserialize, Serialize};
 
 /// How far the time of a record may be ahead of the clock of whoever reads it:
@@ -41,6 +42,34 @@ impl UnixMillis {
     /// such a time unless a clock is wrong.
     pub fn is_ahead_of(self, now: Self) -> bool {
         self > now.after(CLOCK_TOLERANCE)
+    }
+
+    /// What to say of `what` if it has this time and that is [ahead of](Self::is_ahead_of)
+    /// `now`.
+    pub fn problem_ahead_of(self, now: Self, what: impl fmt::Display) -> Option<String> {
+        self.is_ahead_of(now).then(|| {
+            let [time, now] = [self, now].map(Self::to_iso);
+            format!(
+                "{what} is dated {time}, more than an hour ahead of now ({now}): a clock is wrong"
+            )
+        })
+    }
+
+    /// The instant of a text like `2026-11-18T11:30:00`, UTC. What follows the
+    /// seconds, a fraction or `+00:00`, is not looked at.
+    pub fn parse_iso(text: &str) -> Option<Self> {
+        let time = DateTime::parse(text.as_bytes().get(..19)?).ok()?;
+        let seconds = u64::try_from(UnixTime::from(time).seconds()).ok()?;
+        Some(Self::from_secs(seconds))
+    }
+
+    /// The same form, in whole seconds. Years after 9999 have none; their
+    /// instants become the last second of that year.
+    pub fn to_iso(self) -> String {
+        /// 9999-12-31T23:59:59.
+        const LAST: i64 = 253_402_300_799;
+        let seconds = i64::try_from(self.as_secs()).unwrap_or(LAST).min(LAST);
+        DateTime::new(UnixTime::new(seconds)).map_or_else(String::new, |time| time.to_string())
     }
 
     /// The time from `earlier` to `self`; zero if `earlier` is later.
@@ -94,6 +123,30 @@ mod tests {
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(early.before(Duration::from_secs(9)), UnixMillis::new(0));
         assert_eq!(late.to_string(), "4.000");
+    }
+
+    #[test]
+    fn iso_times_are_read_as_written() {
+        let time = UnixMillis::from_secs(1_795_001_400);
+        assert_eq!(time.to_iso(), "2026-11-18T11:30:00");
+        for end in ["", "+00:00", ".250+00:00"] {
+            let text = format!("2026-11-18T11:30:00{end}");
+            assert_eq!(UnixMillis::parse_iso(&text), Some(time));
+        }
+        assert_eq!(UnixMillis::parse_iso("noon"), None);
+        assert_eq!(UnixMillis::new(u64::MAX).to_iso(), "9999-12-31T23:59:59");
+    }
+
+    #[test]
+    fn what_is_ahead_of_the_clock_is_told_with_both_times() {
+        let now = UnixMillis::from_secs(1_795_001_400);
+        let late = now.after(CLOCK_TOLERANCE);
+        assert_eq!(late.problem_ahead_of(now, "it"), None);
+        let later = late.after(Duration::from_secs(1));
+        let problem = later.problem_ahead_of(now, "it").unwrap();
+        for part in ["it is dated 2026-11-18T12:30:01", "2026-11-18T11:30:00"] {
+            assert!(problem.contains(part), "{problem}");
+        }
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use bw_aggregate::{AggregateOptions, Aggregator, ScanRow, ScannerStatistics, Scanners, scan_rows};
-use bw_results::{CLOCK_TOLERANCE, Filter, Scan, Store, UnixMillis};
+use bw_results::{CLOCK_TOLERANCE, Scan, UnixMillis};
+use bw_store::{Filter, Stores};
 use serde_json::json;
 
 use super::generate::{warn, warn_of_disagreement};
-use super::scaling::{Ahead, newest_snapshot, open_stores};
+use super::scaling::{Ahead, open_stores};
 use crate::args::AggregateArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
@@ -22,7 +23,10 @@ pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> 
     let count = usize::try_from(args.scans).unwrap_or(usize::MAX);
     let scans = latest_scans(&stores, count, args.partial)?;
     let until = UnixMillis::from(SystemTime::now()).after(CLOCK_TOLERANCE);
-    let Some(network) = newest_snapshot(&stores, until)?.filter(|_| !scans.is_empty()) else {
+    let Some(network) = stores
+        .latest_snapshot_by(until)?
+        .filter(|_| !scans.is_empty())
+    else {
         let hint = if !args.partial && !latest_scans(&stores, 1, true)?.is_empty() {
             " of the network; --partial takes scans of chosen relays"
         } else {
@@ -44,21 +48,16 @@ pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> 
     let mut ahead = Ahead::default();
     let mut aggregator = Aggregator::new(options, &network);
     let mut scanners = Scanners::default();
-    let mut seen = HashSet::new();
     let filter = Filter::all().scans(scans.iter().map(|scan| scan.id));
-    for store in &stores {
-        let _ = store.for_each_summary(&filter, |stored| {
-            if seen.insert(stored.id) {
-                if stored.value.ended > until {
-                    ahead.note(stored.scanner, &stored.value);
-                } else {
-                    scanners.add(stored.scanner, &stored.value);
-                }
-                aggregator.add(stored.value);
-            }
-            ControlFlow::<()>::Continue(())
-        })?;
-    }
+    let _ = stores.for_each_summary(&filter, |stored| {
+        if stored.value.ended > until {
+            ahead.note(stored.scanner, &stored.value);
+        } else {
+            scanners.add(stored.scanner, &stored.value);
+        }
+        aggregator.add(stored.value);
+        ControlFlow::<()>::Continue(())
+    })?;
     ahead.warn();
     let rows = scan_rows(&aggregator.finish());
     let scanners = scanners.finish();
@@ -93,7 +92,7 @@ fn part(scan: &Scan) -> (u32, u32) {
 /// The `count` completed scans of each part of the network that ended last,
 /// newest first; the same scan in several stores once. Scans of chosen relays
 /// are left out unless they are asked for.
-fn latest_scans(stores: &[Store], count: usize, partial: bool) -> anyhow::Result<Vec<Scan>> {
+fn latest_scans(stores: &Stores, count: usize, partial: bool) -> anyhow::Result<Vec<Scan>> {
     let mut scans = BTreeMap::new();
     for store in stores {
         let completed = store.latest_completed_scans(usize::MAX)?;

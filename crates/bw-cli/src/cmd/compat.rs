@@ -1,17 +1,15 @@
 //! `bwscan generate --compat sbws`: the file that sbws would write.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context;
-use bw_aggregate::{SbwsGenerator, SbwsHeader, SbwsOptions, SbwsScaling, SbwsVersion};
 use bw_file::{replace_file, replace_symlink};
-use bw_results::{CLOCK_TOLERANCE, Filter, NetworkSnapshot, SbwsHome, SbwsState, UnixMillis};
+use bw_results::{CLOCK_TOLERANCE, NetworkSnapshot};
+use bw_sbws::{Config, Generator, Header, Home, Options, Scaling, State, Version};
 use serde_json::json;
 
 use super::generate::{LATEST, make_directory, not_written, warn};
-use super::sbws_config::SbwsConfig;
-use super::scaling::{newest_snapshot, now, open_stores, options_fit};
+use super::scaling::{now, open_stores, options_fit};
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
@@ -20,7 +18,7 @@ use crate::text::{format_utc, print, print_json};
 
 /// Writes the dated file and lets `latest.v3bw` point to it.
 pub(super) fn run(
-    version: SbwsVersion,
+    version: Version,
     args: &GenerateArgs,
     data: &DataDir,
     output: &Path,
@@ -29,9 +27,9 @@ pub(super) fn run(
     let options = options(version, args)?;
     let now = now(&args.scaling);
     let mut header = header(args);
-    let mut generator = SbwsGenerator::new(options);
+    let mut generator = Generator::new(options);
     let network = match &args.sbws_home {
-        Some(home) => from_home(&SbwsHome::new(home), &mut generator, &mut header)?,
+        Some(home) => from_home(&Home::new(home), &mut generator, &mut header)?,
         None => from_stores(args, data, &mut generator, &mut header)?,
     };
     let network = match &args.scaling.consensus {
@@ -60,7 +58,7 @@ pub(super) fn run(
     Ok(Exit::Success)
 }
 
-fn options(version: SbwsVersion, args: &GenerateArgs) -> anyhow::Result<SbwsOptions> {
+fn options(version: Version, args: &GenerateArgs) -> anyhow::Result<Options> {
     let scaling = &args.scaling;
     options_fit(scaling)?;
     if scaling.bound.is_some() {
@@ -68,15 +66,15 @@ fn options(version: SbwsVersion, args: &GenerateArgs) -> anyhow::Result<SbwsOpti
         return Err(UsageError(text.to_owned()).into());
     }
     let now = now(scaling).value() as f64 / 1000.0;
-    let mut options = SbwsOptions::new(version, now);
+    let mut options = Options::new(version, now);
     options.scaling = match scaling.scale {
-        Scale::Torflow => SbwsScaling::Torflow {
+        Scale::Torflow => Scaling::Torflow {
             margin: scaling.max_share.unwrap_or(0.05),
         },
-        Scale::Sbws => SbwsScaling::Sbws {
+        Scale::Sbws => Scaling::Sbws {
             constant: scaling.scale_constant.unwrap_or(7500),
         },
-        Scale::Raw => SbwsScaling::Raw,
+        Scale::Raw => Scaling::Raw,
         Scale::TorflowPid | Scale::Linear | Scale::Capacity => {
             let text = "--compat sbws has the scalings torflow, sbws and raw only";
             return Err(UsageError(text.to_owned()).into());
@@ -91,8 +89,8 @@ fn options(version: SbwsVersion, args: &GenerateArgs) -> anyhow::Result<SbwsOpti
     Ok(options)
 }
 
-fn header(args: &GenerateArgs) -> SbwsHeader {
-    let mut header = SbwsHeader::default();
+fn header(args: &GenerateArgs) -> Header {
+    let mut header = Header::default();
     header.scanner_country = args.scanner_country;
     header
         .destinations_countries
@@ -105,12 +103,12 @@ fn header(args: &GenerateArgs) -> SbwsHeader {
 
 /// As sbws reads its own files; its configuration fills in what no option says.
 fn from_home(
-    home: &SbwsHome,
-    generator: &mut SbwsGenerator,
-    header: &mut SbwsHeader,
+    home: &Home,
+    generator: &mut Generator,
+    header: &mut Header,
 ) -> anyhow::Result<Option<NetworkSnapshot>> {
     if let Some(path) = home.config() {
-        let config = SbwsConfig::read(&path)?;
+        let config = Config::read(&path)?;
         header.scanner_country = header.scanner_country.or(config.country());
         if header.destinations_countries.is_empty() {
             header.destinations_countries = config.destinations_countries();
@@ -121,22 +119,12 @@ fn from_home(
                 .filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         }
     }
-    for file in home.files()? {
-        // sbws does not look at what it has compressed.
-        if file.is_gzipped() || !generator.options().reads(&file.date) {
-            continue;
-        }
-        file.for_each_result(|_, result| {
-            if let Ok(result) = result {
-                generator.add(result.fingerprint, result.facts);
-            }
-        })?;
-    }
+    generator.read_home(home)?;
     header.state = match home.state() {
         // As sbws does since then; before, it ended with an exception.
-        Err(error) if generator.options().version >= SbwsVersion::V2_2_0 => {
+        Err(error) if generator.options().version >= Version::V2_2_0 => {
             warn(&format!("left out, as by sbws 2.2.0: {error}"));
-            SbwsState::default()
+            State::default()
         }
         state => state?.unwrap_or_default(),
     };
@@ -146,28 +134,15 @@ fn from_home(
 fn from_stores(
     args: &GenerateArgs,
     data: &DataDir,
-    generator: &mut SbwsGenerator,
-    header: &mut SbwsHeader,
+    generator: &mut Generator,
+    header: &mut Header,
 ) -> anyhow::Result<Option<NetworkSnapshot>> {
     let stores = open_stores(&args.scaling.stores, &data.store())?;
-    let options = generator.options();
-    // sbws does not look at files of tomorrow, in which later results are.
-    let filter = Filter::all()
-        .since(UnixMillis::from_secs(options.first_day()))
-        .until(UnixMillis::from_secs(options.end_of_day()));
-    // Each measurement once, as everywhere.
-    let mut seen = std::collections::HashSet::new();
+    generator.read_stores(&stores)?;
     for store in &stores {
-        let _ = store.for_each_sbws_facts(&filter, |stored| {
-            if stores.len() == 1 || seen.insert(stored.id) {
-                let (fingerprint, facts) = stored.value;
-                generator.add(fingerprint, facts);
-            }
-            ControlFlow::<()>::Continue(())
-        })?;
-        if let Some(state) = store.sbws_state()? {
+        if let Some(state) = store.imported_state()? {
             header.state = state;
         }
     }
-    newest_snapshot(&stores, now(&args.scaling).after(CLOCK_TOLERANCE))
+    Ok(stores.latest_snapshot_by(now(&args.scaling).after(CLOCK_TOLERANCE))?)
 }

@@ -108,19 +108,14 @@ pub(super) fn run(args: &ExplainArgs, data: &DataDir) -> anyhow::Result<Exit> {
 /// Its outcomes in the days that are looked at, oldest first, each once.
 fn attempts(scaling: &Scaling, aggregate: &RelayAggregate) -> anyhow::Result<Vec<Attempt>> {
     let filter = scaling.filter().relay(aggregate.fingerprint);
-    let mut seen = std::collections::HashSet::new();
     let mut attempts = Vec::new();
-    for store in &scaling.stores {
-        let _ = store.for_each_outcome(&filter, |stored| {
-            if seen.insert(stored.id) {
-                let outcome = &stored.value;
-                let summary = OutcomeSummary::new(outcome, stored.verdict);
-                let r#use = aggregate.use_of(&summary, &scaling.options);
-                attempts.push(Attempt::new(stored.scanner, outcome, stored.verdict, r#use));
-            }
-            ControlFlow::<()>::Continue(())
-        })?;
-    }
+    let _ = scaling.stores.for_each_outcome(&filter, |stored| {
+        let outcome = &stored.value;
+        let summary = OutcomeSummary::new(outcome, stored.verdict);
+        let r#use = aggregate.use_of(&summary, &scaling.options);
+        attempts.push(Attempt::new(stored.scanner, outcome, stored.verdict, r#use));
+        ControlFlow::<()>::Continue(())
+    })?;
     attempts.sort_by_key(|attempt| attempt.ended);
     Ok(attempts)
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use bw_aggregate::{Answer, FileFacts, Sanity, SanityLimits, Scaled, ScannerStatistics};
 use bw_measure::Directory;
-use bw_results::{NetworkSnapshot, Store};
+use bw_results::NetworkSnapshot;
+use bw_store::Store;
 use serde_json::json;
 
 use super::compat;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bw_results::{ScanParameters, ScanSummary};
+use bw_results::ScanParameters;
+use bw_store::ScanSummary;
 use serde_json::json;
 
 use super::scaling::open_stores;
@@ -15,7 +16,7 @@ use crate::text::{print, print_json, printable, size, table, utc};
 pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
     // A scan that is in several stores is shown for the one that knows most of it.
     let mut known = BTreeMap::<_, ScanSummary>::new();
-    for store in open_stores(&args.stores, &data.store())? {
+    for store in &open_stores(&args.stores, &data.store())? {
         for summary in store.scans()? {
             let seen = known
                 .entry(summary.scan.id)

@@ -1,6 +1,6 @@
 //! From stores to weights: what `generate` publishes and `explain` explains.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -12,7 +12,8 @@ use bw_aggregate::{
     Scaled, ScannerStatistics, Scanners, TorflowParams, scale,
 };
 use bw_file::{Fingerprint, KilobytesPerSecond};
-use bw_results::{CLOCK_TOLERANCE, Filter, NetworkSnapshot, OutcomeSummary, Store, UnixMillis};
+use bw_results::{CLOCK_TOLERANCE, NetworkSnapshot, OutcomeSummary, UnixMillis};
+use bw_store::{Filter, Stores};
 
 use super::generate::warn;
 use crate::exit::{FactsError, UsageError};
@@ -30,7 +31,7 @@ pub(super) struct Scaling {
     as_of: bool,
     /// Outcomes that are dated ahead of the clock.
     pub(super) ahead: Ahead,
-    pub(super) stores: Vec<Store>,
+    pub(super) stores: Stores,
     pub(super) network: NetworkSnapshot,
     pub(super) options: AggregateOptions,
     pub(super) aggregates: Aggregates,
@@ -40,17 +41,14 @@ pub(super) struct Scaling {
 }
 
 /// Opens the stores that were asked for, or the one at `default`.
-pub(super) fn open_stores(args: &StoreArgs, default: &Path) -> anyhow::Result<Vec<Store>> {
+pub(super) fn open_stores(args: &StoreArgs, default: &Path) -> anyhow::Result<Stores> {
     let default = [default.to_owned()];
     let paths = if args.stores.is_empty() {
         &default[..]
     } else {
         &args.stores
     };
-    Ok(paths
-        .iter()
-        .map(Store::open_read_only)
-        .collect::<Result<_, _>>()?)
+    Ok(Stores::open_read_only(paths)?)
 }
 
 /// The time as of which to work.
@@ -137,21 +135,15 @@ impl Scaling {
         let as_of = args.now.is_some();
         let filter = outcomes_of(since, until, as_of);
         let mut ahead = Ahead::default();
-        let mut seen = HashSet::new();
-        for store in &stores {
-            let _ = store.for_each_summary(&filter, |stored| {
-                // One store has each outcome once.
-                if stores.len() == 1 || seen.insert(stored.id) {
-                    if stored.value.ended > until {
-                        ahead.note(stored.scanner, &stored.value);
-                    } else {
-                        scanners.add(stored.scanner, &stored.value);
-                    }
-                    aggregator.add(stored.value);
-                }
-                ControlFlow::<()>::Continue(())
-            })?;
-        }
+        let _ = stores.for_each_summary(&filter, |stored| {
+            if stored.value.ended > until {
+                ahead.note(stored.scanner, &stored.value);
+            } else {
+                scanners.add(stored.scanner, &stored.value);
+            }
+            aggregator.add(stored.value);
+            ControlFlow::<()>::Continue(())
+        })?;
         let aggregates = aggregator.finish();
         let scaled = scale(&aggregates, &options);
         let no_descriptors = scaled
@@ -304,7 +296,7 @@ pub(super) fn options_fit(args: &ScalingArgs) -> Result<(), UsageError> {
 /// The network's facts: from files, or the newest snapshot of all stores.
 fn network(
     args: &ScalingArgs,
-    stores: &[Store],
+    stores: &Stores,
     now: UnixMillis,
     until: UnixMillis,
 ) -> anyhow::Result<NetworkSnapshot> {
@@ -312,9 +304,9 @@ fn network(
         --consensus and --descriptors with the files that a tor has cached";
     let network = match &args.consensus {
         Some(consensus) => NetworkSnapshot::read_files(consensus, &args.descriptors)?,
-        None => match newest_snapshot(stores, until)? {
+        None => match stores.latest_snapshot_by(until)? {
             Some(network) => network,
-            None => match newest_snapshot(stores, UnixMillis::new(u64::MAX))? {
+            None => match stores.latest_snapshot_by(UnixMillis::new(u64::MAX))? {
                 Some(later) => return Err(future_consensus(later.valid_after, now).into()),
                 None => {
                     let text = format!("there is no consensus in the store: {way_out}");
@@ -345,24 +337,6 @@ fn future_consensus(valid_after: UnixMillis, now: UnixMillis) -> FactsError {
         utc(valid_after),
         utc(now)
     ))
-}
-
-/// The newest consensus of all stores that was valid by `until`.
-pub(super) fn newest_snapshot(
-    stores: &[Store],
-    until: UnixMillis,
-) -> anyhow::Result<Option<NetworkSnapshot>> {
-    let mut newest: Option<NetworkSnapshot> = None;
-    for store in stores {
-        if let Some((_, network)) = store.latest_snapshot_by(until)?
-            && newest
-                .as_ref()
-                .is_none_or(|newest| network.valid_after > newest.valid_after)
-        {
-            newest = Some(network);
-        }
-    }
-    Ok(newest)
 }
 
 /// The file in use: the one that was asked for, or the latest if there is one.

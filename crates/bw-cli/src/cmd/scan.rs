@@ -10,7 +10,8 @@ use bw_measure::{
     Observer as _, Partition, RoundOptions, Rounds, RoundsError, Scan, SpareHelpers, StageTimeouts,
     Sustained, Tls, Totals, TransferOptions, Window,
 };
-use bw_results::{Direction, NetworkSnapshot, ScanLock, ScanParameters, StoreWriter, TargetFacts};
+use bw_results::{Direction, NetworkSnapshot, ScanParameters, TargetFacts};
+use bw_store::{ScanLock, StoreWriter};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -175,7 +176,7 @@ impl Settings {
     }
 
     /// Opens the store; waits while another process keeps it locked.
-    fn journal(&self) -> bw_results::Result<StoreJournal> {
+    fn journal(&self) -> bw_store::Result<StoreJournal> {
         let writer = StoreWriter::open(self.data.store(), |waited| {
             tracing::warn!(
                 "another process has kept the store locked for {} s; what is measured \
@@ -224,7 +225,7 @@ impl Settings {
     }
 
     /// Says what the options have to do with an error.
-    fn explain(&self, error: RoundsError<bw_results::Error>) -> anyhow::Error {
+    fn explain(&self, error: RoundsError<bw_store::Error>) -> anyhow::Error {
         match error {
             RoundsError::Scan(error) => error.into(),
             RoundsError::Journal(error) => {

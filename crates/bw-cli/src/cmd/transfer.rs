@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context;
-use bw_results::{Filter, SbwsHome, Store};
+use bw_sbws::{Config, Facts, Home};
+use bw_store::{Filter, Store};
 use serde_json::json;
 
-use super::sbws_config::SbwsConfig;
+use super::sbws_config::to_toml;
 use crate::args::{ExportArgs, ImportArgs};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
@@ -25,13 +26,14 @@ pub(super) fn export(args: &ExportArgs, data: &DataDir) -> anyhow::Result<Exit> 
         };
         std::fs::create_dir_all(directory)
             .with_context(|| format!("{}: the directory cannot be made", directory.display()))?;
-        let count = store.export_sbws(&Filter::all(), directory)?;
+        let count = bw_sbws::export(&store, &Filter::all(), directory)?;
         print(format!("{count} results in {}", directory.display()))?;
         return Ok(Exit::Success);
     }
     match &args.output {
         None => {
-            store.export_jsonl(&Filter::all(), &mut BufWriter::new(io::stdout().lock()))?;
+            let mut output = BufWriter::new(io::stdout().lock());
+            store.export_jsonl::<Facts>(&Filter::all(), &mut output)?;
         }
         Some(path) => {
             let write = || -> anyhow::Result<u64> {
@@ -41,8 +43,9 @@ pub(super) fn export(args: &ExportArgs, data: &DataDir) -> anyhow::Result<Exit> 
                     .filter(|parent| !parent.as_os_str().is_empty());
                 let mut file =
                     tempfile::NamedTempFile::new_in(parent.unwrap_or_else(|| Path::new(".")))?;
-                let count =
-                    store.export_jsonl(&Filter::all(), &mut BufWriter::new(file.as_file_mut()))?;
+                let mut output = BufWriter::new(file.as_file_mut());
+                let count = store.export_jsonl::<Facts>(&Filter::all(), &mut output)?;
+                drop(output);
                 file.as_file().sync_all()?;
                 file.persist(path)?;
                 Ok(count)
@@ -64,10 +67,10 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
         ImportSource::Jsonl { files } => {
             for path in files {
                 let report = if path.as_os_str() == "-" {
-                    store.import_jsonl(&mut io::stdin().lock(), now)
+                    store.import_jsonl::<Facts>(io::stdin().lock(), now)
                 } else {
                     let file = File::open(path).with_context(|| unreadable(path))?;
-                    store.import_jsonl(&mut BufReader::new(file), now)
+                    store.import_jsonl::<Facts>(BufReader::new(file), now)
                 };
                 let report = report.with_context(|| unreadable(path))?;
                 total.added += report.added;
@@ -83,18 +86,18 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
             sbws_config,
             write_config,
         } => {
-            let config = sbws_config.clone().or_else(|| SbwsHome::new(home).config());
+            let config = sbws_config.clone().or_else(|| Home::new(home).config());
             // Read before anything is written, so that a wrong one stops all.
-            let settings = config.as_deref().map(SbwsConfig::read).transpose()?;
+            let settings = config.as_deref().map(Config::read).transpose()?;
             if let Some(path) = write_config {
                 let Some(settings) = &settings else {
                     let text = "there is no sbws.ini in the home; give --sbws-config";
                     return Err(UsageError(text.to_owned()).into());
                 };
-                write_new(path, &settings.to_toml())?;
+                write_new(path, &to_toml(settings))?;
                 total.config = Some(path.clone());
             }
-            let report = store.import_sbws(home, now)?;
+            let report = Home::new(home).import_into(&mut store, now)?;
             if report.is_empty() {
                 return Err(UsageError(format!(
                     "{}: this is no home of sbws: there are neither results (datadir/YYYY-MM-DD.txt) \

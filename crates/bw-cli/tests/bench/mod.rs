@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 pub(crate) use command::bwscan;
 
-use bw_results::Store;
+use bw_store::Store;
 use bw_testnet::Network;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;

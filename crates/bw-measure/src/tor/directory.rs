@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bw_file::{Ed25519Identity, KilobytesPerSecond};
-use bw_results::{Country, NetworkSnapshot, PortRanges, RelayFacts, UnixMillis};
+use bw_file::{CountryCode, Ed25519Identity, KilobytesPerSecond};
+use bw_results::{NetworkSnapshot, PortRanges, RelayFacts, UnixMillis};
 use tokio::time::Instant;
 use tor_circmgr::CircMgr;
 use tor_dirmgr::DirProvider;
@@ -205,9 +205,9 @@ fn relay_facts(relay: &tor_netdir::Relay<'_>, descriptors: &Descriptors) -> Opti
 }
 
 /// Where `address` is by the GeoIP database that comes with arti.
-fn country(address: IpAddr) -> Option<Country> {
+fn country(address: IpAddr) -> Option<CountryCode> {
     let places = GeoipDb::new_embedded();
-    places.lookup_country_code(address)?.get().parse().ok()
+    CountryCode::parse(places.lookup_country_code(address)?.get().as_bytes())
 }
 
 /// The ports that a policy summary allows.
