@@ -12,6 +12,7 @@ use bw_results::Direction;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub(crate) use crate::cmd::RunArgs;
 use crate::relay_name::RelayName;
 pub(crate) use crate::result_args::{
     AggregateArgs, ExplainArgs, ExportArgs, GenerateArgs, ImportArgs, ListArgs,
@@ -81,6 +82,9 @@ pub(crate) enum Command {
     /// Measure relays.
     #[command(after_help = examples::SCAN)]
     Scan(Box<ScanArgs>),
+    /// Scan, write the bandwidth file each hour, and serve metrics, for years.
+    #[command(after_help = examples::RUN)]
+    Run(RunArgs),
     /// List the scans in the store.
     List(ListArgs),
     /// Combine the latest completed scans, relay by relay.

@@ -9,12 +9,15 @@ mod generate;
 mod list;
 mod manual;
 mod names;
+mod run;
 mod sbws_config;
 mod scaling;
 mod scan;
 mod serve;
 mod testnet;
 mod transfer;
+
+pub(crate) use run::RunArgs;
 
 use crate::args::Command;
 use crate::command_line::CommandLine;
@@ -23,6 +26,9 @@ use crate::paths::DataDir;
 
 /// Runs the command that was asked for.
 pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
+    if let Command::Run(_) = line.args.command {
+        return run::run(&line).await;
+    }
     let CommandLine {
         arguments,
         args,
@@ -31,6 +37,7 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
     let data = || DataDir::new(&args.global);
     match args.command {
         Command::Scan(args) => scan::run(&args, &data()?).await,
+        Command::Run(_) => unreachable!(),
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?).await,

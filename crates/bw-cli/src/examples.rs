@@ -23,6 +23,14 @@ Examples:
   bwscan scan --relay 68A483E0 -d https://bw.example/1GiB
   bwscan scan --dry-run -d https://bw.example/1GiB";
 
+pub(crate) const RUN: &str = "\
+The tables [scan] and [generate] of the configuration file tell what it measures
+and writes. SIGHUP reads the file again; SIGTERM ends it within five seconds.
+
+Examples:
+  bwscan run --config /etc/bwscan/bwscan.toml
+  bwscan run --generate-at :35 --metrics 127.0.0.1:9052";
+
 pub(crate) const AGGREGATE: &str = "\
 Examples:
   bwscan aggregate -n 5

@@ -16,6 +16,7 @@ mod progress;
 mod relay_name;
 mod result_args;
 mod server;
+mod service;
 mod signals;
 mod text;
 mod values;

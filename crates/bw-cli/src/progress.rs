@@ -21,7 +21,9 @@ pub(crate) enum Style {
     Human,
     /// One JSON object per line on standard output.
     Json,
-    /// Nothing.
+    /// Lines for rounds, and for what is lost and comes back.
+    Rounds,
+    /// Lines for what is lost and comes back.
     Quiet,
 }
 
@@ -235,6 +237,11 @@ impl Progress {
         } = round;
         match self.style {
             Style::Quiet => {}
+            Style::Rounds => self.notice(&format!(
+                "round {}: {measured} relays measured, {failed} failed, {left} left; {} received",
+                scan.to_string().get(..8).unwrap_or_default(),
+                size(*bytes),
+            )),
             Style::Json => self.json(&json!({
                 "event": "round",
                 "scan": scan,
@@ -314,7 +321,7 @@ impl Progress {
         }
         self.bar.set_position(state.done);
         match self.style {
-            Style::Quiet => {}
+            Style::Quiet | Style::Rounds => {}
             Style::Json => {
                 // A reader that went away must not stop a scan.
                 let _ = print_json_line(&OutcomeLine::new(outcome, completion.verdict, settled));

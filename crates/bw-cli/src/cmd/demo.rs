@@ -216,7 +216,7 @@ async fn scan(
     settings.tls = tls;
     settings.tor_config = vec![config];
     settings.bootstrap_timeout = Duration::from_secs(60);
-    Ok(scan_rounds(settings, progress, &CancellationToken::new())
+    Ok(scan_rounds(settings, progress, progress, &CancellationToken::new())
         .await?
         .bytes)
 }

@@ -28,19 +28,49 @@ pub(super) struct Generated {
     pub(super) path: PathBuf,
     pub(super) latest: PathBuf,
     pub(super) scaled: Scaled,
+    sanity: Option<Sanity>,
+    scanners: Vec<ScannerStatistics>,
+}
+
+/// What came of making a file.
+pub(super) enum Made {
+    /// It was published.
+    Written(Box<Generated>),
+    /// It is not fit: the old one stays.
+    Refused(Sanity, Vec<ScannerStatistics>),
 }
 
 /// Writes the dated file and lets `latest.v3bw` point to it, unless something
 /// is wrong with it.
 pub(super) async fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Exit> {
-    let output = args
-        .output
-        .clone()
-        .unwrap_or_else(|| data.bandwidth_files());
     if let Some(whose) = args.compat {
+        let output = output(args, data);
         let fresh = refresh(args, data).await?;
         return compat::run(whose.0, args, data, &output, fresh);
     }
+    let made = make(args, data).await?;
+    match &made {
+        Made::Written(written) => {
+            report(args, written)?;
+            Ok(if written.scaled.network.under_minimum {
+                Exit::NotGoodEnough
+            } else {
+                Exit::Success
+            })
+        }
+        Made::Refused(sanity, scanners) => {
+            warn("not published: the old file stays; look into it, or give --force");
+            if args.json {
+                print_json(&json!({ "path": null, "sanity": sanity, "scanners": scanners }))?;
+            }
+            Ok(Exit::NotPublished)
+        }
+    }
+}
+
+/// Makes the file, and publishes it if it is fit or forced.
+pub(super) async fn make(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Made> {
+    let output = output(args, data);
     let facts = facts(args);
     let limits = limits(&args.sanity)?;
     let fresh = refresh(args, data).await?;
@@ -55,21 +85,19 @@ pub(super) async fn run(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<E
     for scanner in &scaling.scanners {
         warn_of_disagreement(scanner);
     }
-    if !sanity.is_fit() && !args.sanity.force {
-        warn("not published: the old file stays; look into it, or give --force");
-        if args.json {
-            print_json(&json!({ "path": null, "sanity": sanity, "scanners": scaling.scanners }))?;
-        }
-        return Ok(Exit::NotPublished);
-    }
     let scanners = scaling.scanners.clone();
-    let written = publish(scaling, facts, &output)?;
-    report(args, &written, &sanity, &scanners)?;
-    Ok(if written.scaled.network.under_minimum {
-        Exit::NotGoodEnough
-    } else {
-        Exit::Success
-    })
+    if !sanity.is_fit() && !args.sanity.force {
+        return Ok(Made::Refused(sanity, scanners));
+    }
+    let mut written = publish(scaling, facts, &output)?;
+    (written.sanity, written.scanners) = (Some(sanity), scanners);
+    Ok(Made::Written(Box::new(written)))
+}
+
+/// Where the files go.
+pub(super) fn output(args: &GenerateArgs, data: &DataDir) -> PathBuf {
+    let output = args.output.clone();
+    output.unwrap_or_else(|| data.bandwidth_files())
 }
 
 /// With `--refresh`, the network as its directory shows it now. It is kept in
@@ -161,6 +189,8 @@ fn publish(scaling: Scaling, mut facts: FileFacts, output: &Path) -> anyhow::Res
         path,
         latest: output.join(LATEST),
         scaled: scaling.scaled,
+        sanity: None,
+        scanners: Vec::new(),
     })
 }
 
@@ -176,8 +206,6 @@ pub(super) fn make_directory(output: &Path) -> anyhow::Result<()> {
 fn report(
     args: &GenerateArgs,
     written: &Generated,
-    sanity: &Sanity,
-    scanners: &[ScannerStatistics],
 ) -> anyhow::Result<()> {
     let network = &written.scaled.network;
     let mut reasons = std::collections::BTreeMap::<&str, u64>::new();
@@ -196,8 +224,8 @@ fn report(
             "minimum": network.minimum,
             "under_minimum": network.under_minimum,
             "excluded": reasons,
-            "sanity": sanity,
-            "scanners": scanners,
+            "sanity": written.sanity,
+            "scanners": written.scanners,
         }));
     }
     print(format!("wrote {}", written.path.display()))?;

@@ -7,7 +7,7 @@ use bw_file::Fingerprint;
 use bw_measure::tor::{TorCircuits, TorClient, TorDirectory, TorSettings};
 use bw_measure::{
     ContentKey, Destination, Directory as _, Error, ErrorKind, Event, HttpTransport, Limits,
-    Observer as _, Partition, RoundOptions, Rounds, RoundsError, Scan, SpareHelpers, StageTimeouts,
+    Observer, Partition, RoundOptions, Rounds, RoundsError, Scan, SpareHelpers, StageTimeouts,
     Sustained, Tls, Totals, TransferOptions, Window,
 };
 use bw_results::{Direction, NetworkSnapshot, ScanParameters, TargetFacts};
@@ -65,7 +65,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    fn new(args: &ScanArgs, data: &DataDir) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &ScanArgs, data: &DataDir) -> anyhow::Result<Self> {
         if args.destinations.is_empty() {
             return Err(UsageError(NO_DESTINATION.to_owned()).into());
         }
@@ -346,7 +346,7 @@ async fn scan(
         let planned = stop.token().run_until_cancelled(planned).await;
         return planned.unwrap_or(Ok(Exit::Interrupted));
     }
-    let totals = scan_rounds(settings, progress, stop.token()).await?;
+    let totals = scan_rounds(settings, progress, progress, stop.token()).await?;
     if stop.token().is_cancelled() {
         // To be told to end is how a service ends well.
         let ends_well = args.continuous && stop.by_terminate();
@@ -367,6 +367,7 @@ async fn scan(
 pub(super) async fn scan_rounds(
     mut settings: Settings,
     progress: &Progress,
+    observer: &impl Observer,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Totals> {
     settings.data.create()?;
@@ -374,13 +375,13 @@ pub(super) async fn scan_rounds(
     // Keeps other scanners out, from before the network is reached.
     let _lock = ScanLock::acquire(&store, SystemTime::now().into())?;
     let journal = settings.journal()?;
-    let Some(client) = reach(&mut settings, progress, cancel).await? else {
+    let Some(client) = reach(&mut settings, progress, observer, cancel).await? else {
         return Ok(Totals::default());
     };
     let rounds = Rounds::new(journal, settings.rounds());
     let connect = || std::future::ready(settings.scan(&client));
     rounds
-        .run(connect, progress, cancel)
+        .run(connect, observer, cancel)
         .await
         .map_err(|error| settings.explain(error))?;
     Ok(rounds.totals())
@@ -391,6 +392,7 @@ pub(super) async fn scan_rounds(
 async fn reach(
     settings: &mut Settings,
     progress: &Progress,
+    observer: &impl Observer,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Option<TorClient>> {
     /// How soon it is tried again.
@@ -411,7 +413,7 @@ async fn reach(
             }
             Err(reason) if settings.interval.is_some() && reason.kind() == ErrorKind::Directory => {
                 let retry = RETRY;
-                progress.observe(&Event::Waiting {
+                observer.observe(&Event::Waiting {
                     reason: &reason,
                     retry,
                 });
@@ -427,7 +429,7 @@ async fn dry_run(mut settings: Settings, json: bool, progress: &Progress) -> any
     settings.data.create()?;
     let journal = settings.journal()?;
     let never = CancellationToken::new();
-    let Some(client) = reach(&mut settings, progress, &never).await? else {
+    let Some(client) = reach(&mut settings, progress, progress, &never).await? else {
         return Ok(Exit::Interrupted);
     };
     // Opening and warm-up as seen in practice; half of the downloads end before all the

@@ -1,0 +1,369 @@
+//! `bwscan run`: the whole job, for years.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use bw_measure::{Event, Observer};
+use bw_results::UnixMillis;
+use clap::Args as ClapArgs;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::generate::{self, Made};
+use super::scan::{Settings, scan_rounds};
+use crate::args::{Args, Command, GenerateArgs, ScanArgs};
+use crate::command_line::CommandLine;
+use crate::config::ConfigFile;
+use crate::exit::{Exit, UsageError};
+use crate::paths::{DataDir, default_config};
+use crate::progress::{Progress, Style};
+use crate::service::{Address, Endpoint, Metrics, Minute, Supervisor};
+use crate::text::print;
+
+/// Options of `bwscan run`. Those of its parts are in the tables `[scan]` and `[generate]` of
+/// the configuration file.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    /// Write the bandwidth file at this minute of each hour.
+    #[arg(long, default_value = ":35", value_name = ":MM")]
+    pub(crate) generate_at: Minute,
+    /// Serve /metrics, /healthz and /readyz at this address: 127.0.0.1:9052 or
+    /// unix:/run/bwscan/metrics.sock.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<Address>,
+    /// Write the metrics into this file every minute, for node_exporter's textfile
+    /// collector.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+}
+
+/// What a service does, as configured.
+struct Job {
+    scan: Box<ScanArgs>,
+    generate: GenerateArgs,
+    run: RunArgs,
+    data: DataDir,
+    /// What the configuration file says, by option.
+    config: BTreeMap<String, String>,
+}
+
+impl Job {
+    fn new(line: &CommandLine) -> anyhow::Result<Self> {
+        let config = line.config.as_ref();
+        let data = DataDir::new(&line.args.global)?;
+        let part = |names: &[&str]| part(names, config, &data);
+        let Command::Scan(scan) = part(&["scan", "--continuous"])?.command else {
+            return Err(wrong_part("scan"));
+        };
+        let Command::Generate(generate) = part(&["generate"])?.command else {
+            return Err(wrong_part("generate"));
+        };
+        // Parsed once more for values of its own.
+        let again = CommandLine::parse(line.arguments.clone(), default_config())?;
+        let Command::Run(run) = again.args.command else {
+            return Err(wrong_part("run"));
+        };
+        Ok(Self {
+            scan,
+            generate,
+            run,
+            data,
+            config: config.map(options_of).unwrap_or_default(),
+        })
+    }
+
+    /// Says which options differ from those of `before`; an empty list if none does.
+    fn changes_since(&self, before: &Self) -> Vec<String> {
+        let mut options: Vec<&String> = self.config.keys().chain(before.config.keys()).collect();
+        options.sort_unstable();
+        options.dedup();
+        let value = |job: &Self, option: &String| {
+            let value = job.config.get(option);
+            value.cloned().unwrap_or_else(|| "the default".to_owned())
+        };
+        options
+            .into_iter()
+            .map(|option| (option, value(before, option), value(self, option)))
+            .filter(|(_, old, new)| old != new)
+            .map(|(option, old, new)| format!("{option}: {old} → {new}"))
+            .collect()
+    }
+}
+
+/// The command line of a part of the job, with its table of the configuration file.
+fn part(names: &[&str], config: Option<&ConfigFile>, data: &DataDir) -> anyhow::Result<Args> {
+    let mut arguments = vec!["bwscan".into()];
+    match config {
+        Some(file) => arguments.extend(["--config".into(), file.path().into()]),
+        None => arguments.push("--no-config".into()),
+    }
+    arguments.extend(["--data-dir".into(), data.path().into()]);
+    arguments.extend(names.iter().map(Into::into));
+    Ok(CommandLine::parse(arguments, None)?.args)
+}
+
+fn wrong_part(name: &str) -> anyhow::Error {
+    UsageError(format!("the command line of {name} has changed")).into()
+}
+
+/// The options in a configuration file, as `scan --link-rate`, with their values.
+fn options_of(file: &ConfigFile) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::<String, String>::new();
+    for command in [vec![], vec!["scan"], vec!["generate"], vec!["run"]] {
+        let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
+        for setting in file.of(&command) {
+            let name = [&command[..], std::slice::from_ref(&setting.option)].concat().join(" ");
+            let values = setting.arguments.iter().map(|one| one.to_string_lossy());
+            let values: Vec<_> = values.collect();
+            let value = options.entry(name).or_default();
+            value.push_str(&values.join(" "));
+        }
+    }
+    options
+}
+
+/// Runs until it is told to end.
+pub(super) async fn run(line: &CommandLine) -> anyhow::Result<Exit> {
+    let supervisor = Supervisor::from_environment();
+    let mut job = Job::new(line)?;
+    // What is wrong in the configuration stops the start, not a service that runs.
+    let settings = Settings::new(&job.scan, &job.data)?;
+    let destinations = settings.destinations.iter().map(|one| one.as_str());
+    let metrics = Arc::new(Metrics::new(destinations));
+    let stop = CancellationToken::new();
+    // However this ends, what runs ends with it.
+    let _stop = stop.clone().drop_guard();
+    if let Some(address) = &job.run.metrics {
+        let endpoint = Endpoint::bind(address).await?;
+        print(format!("metrics at {}", endpoint.address()))?;
+        tokio::spawn(endpoint.serve(Arc::clone(&metrics), stop.clone().cancelled_owned()));
+    }
+    let mut signals = Signals::new()?;
+    supervisor.ready();
+    loop {
+        let told = work(&job, &metrics, supervisor, &mut signals).await?;
+        match told {
+            Told::End => {
+                supervisor.stopping();
+                return Ok(Exit::Success);
+            }
+            Told::Reload => {
+                supervisor.reloading();
+                job = reload(line, job);
+                supervisor.ready();
+            }
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Told {
+    End,
+    Reload,
+}
+
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.terminate.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
+}
+
+/// The job as the configuration file has it now, or as it was if that is wrong.
+fn reload(line: &CommandLine, before: Job) -> Job {
+    let read = || -> anyhow::Result<Job> {
+        let line = CommandLine::parse(line.arguments.clone(), default_config())?;
+        let job = Job::new(&line)?;
+        Settings::new(&job.scan, &job.data)?;
+        Ok(job)
+    };
+    let job = match read() {
+        Ok(job) => job,
+        Err(error) => {
+            generate::warn(&format!("the old configuration stays: {error:#}"));
+            return before;
+        }
+    };
+    let changes = job.changes_since(&before);
+    if changes.is_empty() {
+        generate::warn("the configuration has not changed");
+    }
+    for change in &changes {
+        generate::warn(&format!("configuration: {change}"));
+    }
+    let fixed = |job: &Job| (job.data.path().to_owned(), job.run.metrics.clone());
+    if fixed(&job) != fixed(&before) {
+        generate::warn("--data-dir and --metrics change only with a restart");
+        return Job {
+            data: before.data,
+            ..job
+        };
+    }
+    job
+}
+
+/// Does the job until a signal comes.
+async fn work(
+    job: &Job,
+    metrics: &Arc<Metrics>,
+    supervisor: Supervisor,
+    signals: &mut Signals,
+) -> anyhow::Result<Told> {
+    let cancel = CancellationToken::new();
+    let style = if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        Style::Human
+    } else {
+        Style::Rounds
+    };
+    let progress = Progress::new(style);
+    let observer = |event: &Event<'_>| {
+        metrics.observe(event);
+        progress.observe(event);
+    };
+    let scanning = scanning(job, &progress, &observer, metrics, &cancel);
+    let generating = generating(job, metrics);
+    let watching = watching(job, metrics, supervisor);
+    tokio::pin!(scanning, generating, watching);
+    let told = loop {
+        tokio::select! {
+            told = signals.next() => break told,
+            result = &mut scanning => { result?; }
+            () = &mut generating => {}
+            () = &mut watching => {}
+        }
+    };
+    // What was recorded is written; transfers under way are dropped.
+    cancel.cancel();
+    let patience = Duration::from_secs(4);
+    if tokio::time::timeout(patience, scanning).await.is_err() {
+        generate::warn("the store takes long; what is not yet written is lost");
+    }
+    progress.finish();
+    Ok(told)
+}
+
+/// Scans in rounds, whatever happens.
+async fn scanning(
+    job: &Job,
+    progress: &Progress,
+    observer: &impl Observer,
+    metrics: &Metrics,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    /// How soon it is tried again.
+    const RETRY: Duration = Duration::from_secs(60);
+    let mut first = true;
+    while !cancel.is_cancelled() {
+        let mut settings = Settings::new(&job.scan, &job.data)?;
+        settings.interval = Some(job.scan.interval);
+        let scanned = scan_rounds(settings, progress, observer, cancel).await;
+        let Err(error) = scanned else { continue };
+        let is_locked = matches!(
+            error.downcast_ref::<bw_results::Error>(),
+            Some(bw_results::Error::Locked { .. })
+        );
+        if error.is::<UsageError>() || (first && is_locked) {
+            return Err(error);
+        }
+        first = false;
+        let text = format!("{error:#}");
+        generate::warn(&format!("{text}; next try in a minute"));
+        metrics.wait(Some(format!("this to pass: {text}")));
+        let _ = cancel.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+    }
+    Ok(())
+}
+
+/// Writes the bandwidth file once an hour, for ever.
+async fn generating(job: &Job, metrics: &Metrics) {
+    loop {
+        let now = UnixMillis::from(SystemTime::now());
+        tokio::time::sleep(job.run.generate_at.next_after(now)).await;
+        match generate_once(job).await {
+            Ok(Made::Written(written)) => {
+                let network = &written.scaled.network;
+                metrics.published(SystemTime::now().into(), network.eligible);
+                generate::warn(&format!(
+                    "wrote {}: {} of {} relays have a weight",
+                    written.path.display(),
+                    network.eligible,
+                    network.consensus_relays
+                ));
+            }
+            Ok(Made::Refused(sanity, _)) => {
+                metrics.refused();
+                let problems = sanity.problems.iter().map(ToString::to_string);
+                let problems: Vec<_> = problems.collect();
+                generate::warn(&format!(
+                    "the old bandwidth file stays, the new one is not plausible: {}",
+                    problems.join("; ")
+                ));
+            }
+            Err(error) => {
+                metrics.refused();
+                generate::warn(&format!("no bandwidth file: {error:#}"));
+            }
+        }
+    }
+}
+
+/// Writes the bandwidth file on a thread of its own: reading a month takes seconds.
+async fn generate_once(job: &Job) -> anyhow::Result<Made> {
+    let (args, data) = (job.generate.clone(), job.data.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let made = tokio::task::spawn_blocking(move || runtime.block_on(generate::make(&args, &data)));
+    made.await.context("the bandwidth file cannot be made")?
+}
+
+/// Tells monitoring how it goes, for ever.
+async fn watching(job: &Job, metrics: &Metrics, supervisor: Supervisor) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let mut ticks = tokio::time::interval(supervisor.interval());
+    let mut written: Option<tokio::time::Instant> = None;
+    loop {
+        ticks.tick().await;
+        supervisor.alive(&metrics.status());
+        if written.is_some_and(|at| at.elapsed() < MINUTE) {
+            continue;
+        }
+        written = Some(tokio::time::Instant::now());
+        metrics.look_at_disk(&job.data.store());
+        if let Some(path) = &job.run.metrics_file
+            && let Err(error) = write_whole(path, &metrics.text())
+        {
+            generate::warn(&format!("--metrics-file {}: {error}", path.display()));
+        }
+    }
+}
+
+/// Replaces a file so that no reader sees a part of it.
+fn write_whole(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    let directory = path.parent().filter(|one| !one.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| std::path::Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file().set_permissions(readable)?;
+    file.persist(path)?;
+    Ok(())
+}
