@@ -78,6 +78,7 @@ async fn scans_on_a_private_network() {
         an_unknown_relay_is_a_recorded_failure(&bench);
         a_destination_that_is_down_ends_the_scan(&bench);
         content_is_verified_in_both_directions(&bench);
+        a_service_scans_writes_files_reloads_and_ends(&bench);
     });
     network.down().await.unwrap();
 }
@@ -332,4 +333,94 @@ fn content_is_verified_in_both_directions(bench: &Bench) {
             assert_eq!(event["settled"], false, "{event:#}");
         }
     }
+}
+
+/// The body of an answer, read without a client of HTTP.
+fn get(address: &str, path: &str) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(120), "no {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn a_service_scans_writes_files_reloads_and_ends(bench: &Bench) {
+    use std::io::{BufRead, BufReader};
+    let data = bench.data("service");
+    let config = bench.data("service.toml");
+    let write = |interval: &str| {
+        let text = format!(
+            "data_dir = {data:?}\n[scan]\ndestination = [{:?}]\ntor_config = [{:?}]\n\
+             interval = \"{interval}\"\n[run]\nmetrics = \"127.0.0.1:0\"\n",
+            bench.url, bench.config
+        );
+        std::fs::write(&config, text).unwrap();
+    };
+    write("1h");
+    let log = bench.data("service.log");
+    let mut child = bwscan()
+        .args(["run", "--config"])
+        .arg(&config)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .map(Kill)
+        .unwrap();
+    let mut line = String::new();
+    let output = child.0.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("metrics at http://").unwrap();
+    let address = address.strip_suffix("/metrics").unwrap().to_owned();
+    assert!(get(&address, "/healthz").unwrap().contains("200 OK"));
+
+    let metrics = until("complete round", || {
+        let metrics = get(&address, "/metrics")?;
+        metrics
+            .contains("bwscan_rounds_completed_total 1")
+            .then_some(metrics)
+    });
+    assert!(metrics.contains("bwscan_relays_settled_total{result=\"measured\"}"));
+    assert!(get(&address, "/readyz").unwrap().contains("200 OK"));
+    // The first file does not wait for its minute.
+    let latest = data.join("v3bw").join("latest.v3bw");
+    until("file", || std::fs::read(&latest).ok());
+
+    let said = |text: &str| std::fs::read_to_string(&log).unwrap().contains(text);
+    write("2s");
+    send(child.0.id(), Signal::HUP);
+    until("new configuration", || {
+        said("scan --interval").then_some(())
+    });
+    until("second round", || {
+        let metrics = get(&address, "/metrics")?;
+        metrics
+            .contains("bwscan_rounds_completed_total 2")
+            .then_some(())
+    });
+    std::fs::write(&config, "[scan]\nintervall = 1\n").unwrap();
+    send(child.0.id(), Signal::HUP);
+    until("refusal", || {
+        said("the old configuration stays").then_some(())
+    });
+
+    let begin = Instant::now();
+    send(child.0.id(), Signal::TERM);
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
 }

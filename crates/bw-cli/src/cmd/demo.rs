@@ -216,9 +216,11 @@ async fn scan(
     settings.tls = tls;
     settings.tor_config = vec![config];
     settings.bootstrap_timeout = Duration::from_secs(60);
-    Ok(scan_rounds(settings, progress, progress, &CancellationToken::new())
-        .await?
-        .bytes)
+    Ok(
+        scan_rounds(settings, progress, progress, &CancellationToken::new())
+            .await?
+            .bytes,
+    )
 }
 
 /// Writes the bandwidth file, as `bwscan generate` does.

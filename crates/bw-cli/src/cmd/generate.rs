@@ -203,10 +203,7 @@ pub(super) fn make_directory(output: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{}: the directory cannot be made", output.display()))
 }
 
-fn report(
-    args: &GenerateArgs,
-    written: &Generated,
-) -> anyhow::Result<()> {
+fn report(args: &GenerateArgs, written: &Generated) -> anyhow::Result<()> {
     let network = &written.scaled.network;
     let mut reasons = std::collections::BTreeMap::<&str, u64>::new();
     for relay in &written.scaled.relays {

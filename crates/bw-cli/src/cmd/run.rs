@@ -115,7 +115,9 @@ fn options_of(file: &ConfigFile) -> BTreeMap<String, String> {
     for command in [vec![], vec!["scan"], vec!["generate"], vec!["run"]] {
         let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
         for setting in file.of(&command) {
-            let name = [&command[..], std::slice::from_ref(&setting.option)].concat().join(" ");
+            let name = [&command[..], std::slice::from_ref(&setting.option)]
+                .concat()
+                .join(" ");
             let values = setting.arguments.iter().map(|one| one.to_string_lossy());
             let values: Vec<_> = values.collect();
             let value = options.entry(name).or_default();
@@ -158,6 +160,8 @@ pub(super) async fn run(line: &CommandLine) -> anyhow::Result<Exit> {
         }
     }
 }
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a signal asks for.
 enum Told {
@@ -279,8 +283,8 @@ async fn scanning(
         let scanned = scan_rounds(settings, progress, observer, cancel).await;
         let Err(error) = scanned else { continue };
         let is_locked = matches!(
-            error.downcast_ref::<bw_results::Error>(),
-            Some(bw_results::Error::Locked { .. })
+            error.downcast_ref::<bw_store::Error>(),
+            Some(bw_store::Error::Locked { .. })
         );
         if error.is::<UsageError>() || (first && is_locked) {
             return Err(error);
@@ -294,11 +298,21 @@ async fn scanning(
     Ok(())
 }
 
-/// Writes the bandwidth file once an hour, for ever.
+/// Writes the bandwidth file once an hour, for ever; the first one after the first round, if
+/// there is none of the last hour.
 async fn generating(job: &Job, metrics: &Metrics) {
+    let latest = generate::output(&job.generate, &job.data).join(generate::LATEST);
+    let age = std::fs::metadata(latest).and_then(|file| file.modified());
+    let age = age.ok().and_then(|written| written.elapsed().ok());
+    let mut is_new = age.is_some_and(|age| age < HOUR);
     loop {
         let now = UnixMillis::from(SystemTime::now());
-        tokio::time::sleep(job.run.generate_at.next_after(now)).await;
+        let due = tokio::time::sleep(job.run.generate_at.next_after(now));
+        tokio::select! {
+            () = due => {}
+            () = metrics.round_completed(), if !is_new => {}
+        }
+        is_new = true;
         match generate_once(job).await {
             Ok(Made::Written(written)) => {
                 let network = &written.scaled.network;

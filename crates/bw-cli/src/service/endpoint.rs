@@ -110,7 +110,10 @@ impl Endpoint {
             .route("/metrics", get(scrape))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
-            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LIMIT))
+            .layer(TimeoutLayer::with_status_code(
+                StatusCode::SERVICE_UNAVAILABLE,
+                LIMIT,
+            ))
             .layer(ConcurrencyLimitLayer::new(CONCURRENT))
             .with_state(metrics);
         let served = match self {
@@ -149,7 +152,11 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_written() {
-        for text in ["127.0.0.1:9052", "[::1]:9052", "unix:/run/bwscan/metrics.sock"] {
+        for text in [
+            "127.0.0.1:9052",
+            "[::1]:9052",
+            "unix:/run/bwscan/metrics.sock",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         for wrong in ["", "9052", "localhost:9052", "unix:"] {

@@ -41,7 +41,13 @@ mod tests {
     fn it_comes_once_in_each_hour() {
         let minute: Minute = ":35".parse().unwrap();
         let midnight = 1_790_035_200;
-        for (after, wait) in [(0, 2100), (2099, 1), (2100, 3600), (2101, 3599), (3599, 2101)] {
+        for (after, wait) in [
+            (0, 2100),
+            (2099, 1),
+            (2100, 3600),
+            (2101, 3599),
+            (3599, 2101),
+        ] {
             let now = UnixMillis::from_secs(midnight + after);
             assert_eq!(minute.next_after(now), Duration::from_secs(wait), "{after}");
         }

@@ -16,6 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::Notify;
 
 type Number = Gauge<f64, AtomicU64>;
 
@@ -45,6 +46,8 @@ pub(crate) struct Metrics {
     free_bytes: Gauge,
     /// What the service waits for.
     waits_for: Mutex<Option<String>>,
+    /// Told when a round is complete.
+    completed: Notify,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +108,7 @@ impl Metrics {
             store_bytes: Gauge::default(),
             free_bytes: Gauge::default(),
             waits_for: Mutex::new(Some("the Tor network".to_owned())),
+            completed: Notify::new(),
         };
         metrics.register();
         metrics.works.set(1);
@@ -230,6 +234,11 @@ impl Metrics {
         *waits.unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
+    /// Waits until a round is complete.
+    pub(crate) async fn round_completed(&self) {
+        self.completed.notified().await;
+    }
+
     /// A bandwidth file with `relays` weights was published at `now`.
     pub(crate) fn published(&self, now: UnixMillis, relays: u64) {
         self.file_written.set(seconds(now));
@@ -311,12 +320,17 @@ impl Metrics {
             (Settled::failed, round.failed),
             (Settled::left, round.left),
         ] {
-            let gauge = self.round_relays.get_or_create(&ResultLabels { result }).clone();
+            let gauge = self
+                .round_relays
+                .get_or_create(&ResultLabels { result })
+                .clone();
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         if round.left == 0 {
             self.rounds.inc();
-            self.round_ended.set(seconds(std::time::SystemTime::now().into()));
+            self.round_ended
+                .set(seconds(std::time::SystemTime::now().into()));
+            self.completed.notify_one();
         }
     }
 
@@ -345,7 +359,8 @@ impl Observer for Metrics {
             Event::Network(network) => {
                 self.directory_up.set(1);
                 self.consensus.set(seconds(network.valid_after));
-                self.consensus_relays.set(signed(network.relays.len() as u64));
+                self.consensus_relays
+                    .set(signed(network.relays.len() as u64));
                 self.works.set(1);
                 self.wait(None);
             }

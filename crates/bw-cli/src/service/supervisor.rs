@@ -23,7 +23,8 @@ impl Supervisor {
     /// Returns how often [`alive`](Self::alive) is to be called: twice as often as it must.
     pub(crate) fn interval(self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(10);
-        self.watchdog.map_or(LONGEST, |limit| (limit / 2).min(LONGEST))
+        self.watchdog
+            .map_or(LONGEST, |limit| (limit / 2).min(LONGEST))
     }
 
     /// The service does its job from now on.
