@@ -12,7 +12,7 @@ use bw_results::Direction;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-pub(crate) use crate::cmd::RunArgs;
+pub(crate) use crate::cmd::{DoctorArgs, RunArgs, StatusArgs};
 use crate::relay_name::RelayName;
 pub(crate) use crate::result_args::{
     AggregateArgs, ExplainArgs, ExportArgs, GenerateArgs, ImportArgs, ListArgs,
@@ -85,6 +85,10 @@ pub(crate) enum Command {
     /// Scan, write the bandwidth file each hour, and serve metrics, for years.
     #[command(after_help = examples::RUN)]
     Run(RunArgs),
+    /// Show how the scanner is: file, rounds, failures, disk.
+    Status(StatusArgs),
+    /// Check configuration, disk, clock, Tor and destinations.
+    Doctor(DoctorArgs),
     /// List the scans in the store.
     List(ListArgs),
     /// Combine the latest completed scans, relay by relay.

@@ -4,6 +4,7 @@ mod aggregate;
 mod compat;
 mod config;
 mod demo;
+mod doctor;
 mod explain;
 mod generate;
 mod list;
@@ -14,10 +15,13 @@ mod sbws_config;
 mod scaling;
 mod scan;
 mod serve;
+mod status;
 mod testnet;
 mod transfer;
 
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use run::RunArgs;
+pub(crate) use status::StatusArgs;
 
 use crate::args::Command;
 use crate::command_line::CommandLine;
@@ -26,8 +30,10 @@ use crate::paths::DataDir;
 
 /// Runs the command that was asked for.
 pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
-    if let Command::Run(_) = line.args.command {
-        return run::run(&line).await;
+    match &line.args.command {
+        Command::Run(_) => return run::run(&line).await,
+        Command::Doctor(args) => return doctor::run(args, &line).await,
+        _ => {}
     }
     let CommandLine {
         arguments,
@@ -37,7 +43,8 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
     let data = || DataDir::new(&args.global);
     match args.command {
         Command::Scan(args) => scan::run(&args, &data()?).await,
-        Command::Run(_) => unreachable!(),
+        Command::Run(_) | Command::Doctor(_) => unreachable!("they were run above"),
+        Command::Status(args) => status::run(&args, &data()?),
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?).await,

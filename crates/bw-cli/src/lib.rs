@@ -7,6 +7,7 @@ mod config;
 mod examples;
 mod exit;
 mod file;
+mod finding;
 mod journal;
 mod logging;
 mod moment;

@@ -268,9 +268,14 @@ fn a_destination_that_is_down_ends_the_scan(bench: &Bench) {
     assert_eq!(output.status.code(), Some(4), "{}", text(&output));
     assert!(text(&output).contains(&url), "{}", text(&output));
     let lines = String::from_utf8(output.stdout).unwrap();
-    for line in lines.lines().skip(1) {
-        let event: Value = serde_json::from_str(line).unwrap();
-        assert_eq!(event["event"], "failed", "{event:#}");
+    let events = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (failed, others): (Vec<_>, Vec<_>) = events.partition(|event| event["event"] == "failed");
+    let told = |change: &str| others.iter().any(|event| event["change"] == change);
+    assert!(told("nothing_works"), "{others:#?}");
+    assert!(failed.len() >= 5, "{failed:#?}");
+    for event in failed {
         // A tor exit often answers END with reason MISC here, which does not
         // tell whose fault it is.
         assert_eq!(event["stage"], "begin", "{event:#}");
@@ -283,6 +288,8 @@ fn a_destination_that_is_down_ends_the_scan(bench: &Bench) {
     let listed = bench.list("down");
     assert_eq!(listed[0]["state"], "unfinished");
     assert_eq!(listed[0]["pending"], RELAYS);
+    // What nobody but the destination was to blame for is charged to no relay.
+    assert_eq!(listed[0]["verdicts"]["charged"], 0, "{listed:#}");
 }
 
 fn content_is_verified_in_both_directions(bench: &Bench) {

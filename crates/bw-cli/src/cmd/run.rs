@@ -94,7 +94,11 @@ impl Job {
 }
 
 /// The command line of a part of the job, with its table of the configuration file.
-fn part(names: &[&str], config: Option<&ConfigFile>, data: &DataDir) -> anyhow::Result<Args> {
+pub(super) fn part(
+    names: &[&str],
+    config: Option<&ConfigFile>,
+    data: &DataDir,
+) -> anyhow::Result<Args> {
     let mut arguments = vec!["bwscan".into()];
     match config {
         Some(file) => arguments.extend(["--config".into(), file.path().into()]),

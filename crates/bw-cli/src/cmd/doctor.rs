@@ -1,0 +1,284 @@
+//! `bwscan doctor`: what is missing before the first start, or when something is wrong.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bw_file::Fingerprint;
+use bw_measure::{
+    Circuit, Circuits, Destination, Directory as _, Fault, Flow, HttpTransport, Order, PathError,
+    StageTimeouts, Transport, TwoHops,
+};
+use bw_results::{FailureKind, NetworkSnapshot, Stage, Timings, UnixMillis};
+use clap::Args as ClapArgs;
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use super::scan::{Settings, bootstrap};
+use crate::args::{Command, ScanArgs};
+use crate::command_line::CommandLine;
+use crate::exit::Exit;
+use crate::finding::{Finding, exit_of, print_findings};
+use crate::paths::DataDir;
+use crate::progress::{Progress, Style};
+use crate::service::free_space;
+use crate::text::{kilobytes, print_json, size};
+
+/// Options of `bwscan doctor`. Everything else is that of the table `[scan]` of the
+/// configuration file.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A month of 8,000 relays takes some gigabytes.
+const FREE: u64 = 5 << 30;
+/// A scan has 100 circuits, with a socket to each relay, and arti's own.
+const DESCRIPTORS: u64 = 1024;
+/// How long each destination is downloaded from.
+const SAMPLE: Duration = Duration::from_secs(3);
+
+/// Looks at configuration, disk, limits, clock, network and destinations; 1 if something is
+/// a problem.
+pub(super) async fn run(args: &DoctorArgs, line: &CommandLine) -> anyhow::Result<Exit> {
+    let data = DataDir::new(&line.args.global)?;
+    let mut findings = Vec::new();
+    let scan = super::run::part(&["scan"], line.config.as_ref(), &data)?;
+    let Command::Scan(scan) = scan.command else {
+        return Ok(Exit::Usage);
+    };
+    findings.push(match line.config.as_ref() {
+        Some(file) => Finding::fine("config", file.path().display().to_string()),
+        None => Finding::warning("config", "there is no configuration file")
+            .advise("name one with --config; see bwscan.toml(5)"),
+    });
+    findings.push(directory(&data));
+    findings.push(disk(&data));
+    findings.push(descriptors());
+    match Settings::new(&scan, &data) {
+        Err(error) => findings.push(Finding::problem("options", format!("{error:#}"))),
+        Ok(settings) => findings.extend(network(&scan, &settings).await),
+    }
+    findings.push(Finding::fine(
+        "authority",
+        format!(
+            "its torrc needs: V3BandwidthsFile {}",
+            data.bandwidth_files()
+                .join(super::generate::LATEST)
+                .display()
+        ),
+    ));
+    if args.json {
+        print_json(&json!({ "findings": findings }))?;
+    } else {
+        print_findings(&findings)?;
+    }
+    Ok(exit_of(&findings))
+}
+
+/// Whether the data directory can be written.
+fn directory(data: &DataDir) -> Finding {
+    let tried = data
+        .create()
+        .and_then(|()| Ok(tempfile::NamedTempFile::new_in(data.path())?));
+    let path = data.path().display();
+    match tried {
+        Ok(_) => Finding::fine("data", format!("{path} can be written")),
+        Err(error) => Finding::problem("data", format!("{path}: {error:#}"))
+            .advise("give it to the user of bwscan, or name another with --data-dir"),
+    }
+}
+
+fn disk(data: &DataDir) -> Finding {
+    match free_space(data.path()) {
+        Some(free) if free < FREE => Finding::warning("disk", format!("{} are free", size(free)))
+            .advise("a month of the public network takes about 5 GB"),
+        Some(free) => Finding::fine("disk", format!("{} are free", size(free))),
+        None => Finding::warning("disk", "the free space cannot be told"),
+    }
+}
+
+/// The limit of open files.
+fn descriptors() -> Finding {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    match limit.current {
+        Some(most) if most < DESCRIPTORS => {
+            Finding::warning("files", format!("{most} files may be open at a time"))
+                .advise("raise it: ulimit -n 4096, or LimitNOFILE= in the unit")
+        }
+        Some(most) => Finding::fine("files", format!("{most} files may be open at a time")),
+        None => Finding::fine("files", "any number of files may be open"),
+    }
+}
+
+/// Tor and the destinations.
+async fn network(scan: &ScanArgs, settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let progress = Progress::new(Style::Quiet);
+    let reached = async {
+        let client = bootstrap(settings, &progress).await?;
+        client.directory()?.snapshot().await
+    };
+    let network = match reached.await {
+        Ok(network) => {
+            findings.extend(consensus(&network));
+            Some(network)
+        }
+        Err(error) => {
+            findings.push(Finding::problem("tor", error.to_string()));
+            None
+        }
+    };
+    for destination in &settings.destinations {
+        findings.extend(of_destination(destination, settings, network.as_ref()).await);
+    }
+    let link = scan.link_rate.value();
+    findings.push(if link == 0 {
+        Finding::warning("link", "no limit is set").advise("set --link-rate: others share the link")
+    } else {
+        let rate = kilobytes(link as f64);
+        Finding::fine(
+            "link",
+            format!("{rate} kB/s at most are used (--link-rate)"),
+        )
+    });
+    findings
+}
+
+/// The consensus, and the clock against it.
+fn consensus(network: &NetworkSnapshot) -> Vec<Finding> {
+    let now = UnixMillis::from(SystemTime::now());
+    let relays = network.relays.len();
+    let descriptors = network.relays.iter();
+    let known = descriptors.filter(|relay| relay.descriptor.is_some());
+    let mut findings = vec![Finding::fine(
+        "tor",
+        format!(
+            "{relays} relays in the consensus, {} with a descriptor",
+            known.count()
+        ),
+    )];
+    let is_wrong = network.valid_after.is_ahead_of(now) || now > network.valid_until;
+    findings.push(if is_wrong {
+        Finding::problem("clock", "the consensus is not of this time")
+            .advise("set the clock, for example with timedatectl set-ntp true")
+    } else {
+        Finding::fine("clock", "it agrees with the consensus")
+    });
+    findings
+}
+
+/// One destination: exits that reach it, and what it does from here without Tor.
+async fn of_destination(
+    destination: &Destination,
+    settings: &Settings,
+    network: Option<&Arc<NetworkSnapshot>>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(network) = network {
+        let port = destination.port();
+        let exits = network
+            .relays
+            .iter()
+            .filter(|relay| relay.flags.exit && !relay.flags.bad_exit && relay.exits_to(port));
+        let exits = exits.count();
+        let text = format!("{destination}: {exits} exits allow port {port}");
+        findings.push(if exits == 0 {
+            Finding::problem("exits", text).advise("serve on port 443 or 80")
+        } else {
+            Finding::fine("exits", text)
+        });
+    }
+    findings.push(match sample(destination, settings).await {
+        Ok(rate) => {
+            let key = if settings.key.is_some() {
+                ", and its content is right"
+            } else {
+                ""
+            };
+            let rate = kilobytes(rate);
+            let text = format!("{destination}: {rate} kB/s from here without Tor{key}");
+            Finding::fine("destination", text)
+        }
+        Err(error) => {
+            let text = format!("{destination}: {}: {}", error.stage, error.detail);
+            Finding::problem("destination", text).advise(advice(&error))
+        }
+    });
+    findings
+}
+
+fn advice(error: &PathError) -> &'static str {
+    match (error.stage, error.kind) {
+        (Stage::Begin, _) => "start the server, and open its port in the firewall",
+        (Stage::Tls, _) => "renew its certificate, or name its authority with --ca-file",
+        (Stage::Http, FailureKind::Range) => "use a server that answers Range requests",
+        (Stage::Http, _) => "correct the path in the URL",
+        (Stage::Content, _) => "use the same key here and there (--destination-key-file)",
+        _ => "try it with curl from another machine",
+    }
+}
+
+/// Downloads for some seconds without any relay; returns bytes per second.
+async fn sample(destination: &Destination, settings: &Settings) -> Result<f64, PathError> {
+    let mut transport = HttpTransport::new(Direct, settings.tls.clone());
+    transport.key.clone_from(&settings.key);
+    let nobody = Fingerprint::from_bytes([0; 20]);
+    let path = TwoHops {
+        entry: nobody,
+        exit: nobody,
+    };
+    let mut timings = Timings::default();
+    let order = Order::download(destination, settings.transfer.max_bytes);
+    let mut flow = transport.open(path, &order, &mut timings).await?;
+    flow.begin(&mut timings).await?;
+    let (begin, mut bytes) = (Instant::now(), 0);
+    let sampling = async {
+        while flow.ready().await? {
+            bytes += flow.take(u64::MAX);
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(SAMPLE, sampling).await {
+        Ok(Err(error)) => Err(error),
+        _ => Ok(bytes as f64 / begin.elapsed().as_secs_f64()),
+    }
+}
+
+/// Straight to the server, without any relay.
+#[derive(Debug)]
+struct Direct;
+
+impl Circuits for Direct {
+    type Circuit = Self;
+
+    async fn build(
+        &self,
+        _: TwoHops,
+        _: &StageTimeouts,
+        _: &mut Timings,
+    ) -> Result<Self, PathError> {
+        Ok(Self)
+    }
+}
+
+impl Circuit for Direct {
+    type Stream = TcpStream;
+
+    async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        timeouts: &StageTimeouts,
+    ) -> Result<TcpStream, PathError> {
+        let failed =
+            |kind, detail: String| PathError::new(Stage::Begin, kind, Fault::Destination, detail);
+        let connect = TcpStream::connect((host.trim_matches(['[', ']']), port));
+        match tokio::time::timeout(timeouts.begin, connect).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(failed(FailureKind::Refused, error.to_string())),
+            Err(_) => Err(failed(FailureKind::Timeout, "no connection".to_owned())),
+        }
+    }
+}

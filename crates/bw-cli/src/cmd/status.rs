@@ -1,0 +1,248 @@
+//! `bwscan status`: how the scanner is, at a glance.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bw_file::Document;
+use bw_results::{NetworkSnapshot, SummaryResult, UnixMillis, Verdict};
+use bw_store::{Error, Filter, ScanLock, ScanSummary, Store};
+use clap::Args as ClapArgs;
+use serde_json::json;
+
+use super::generate::LATEST;
+use crate::exit::Exit;
+use crate::finding::{Finding, exit_of, print_findings};
+use crate::paths::DataDir;
+use crate::service::{free_space, store_size};
+use crate::text::{print_json, size};
+
+/// Options of `bwscan status`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StatusArgs {
+    /// Look at the bandwidth files in this directory [default: v3bw in the data
+    /// directory].
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// An authority reads the file once an hour; three missed ones are no accident.
+const OLD_FILE: Duration = Duration::from_secs(3 * 3600);
+/// Authorities vote with a file only if it covers 60 % of the consensus.
+const COVERAGE: f64 = 0.8;
+/// SQLite and a month of files need room to work in.
+const FREE: u64 = 1 << 30;
+
+/// Prints how file, rounds, failures and disk are; 1 if something is a problem.
+pub(super) fn run(args: &StatusArgs, data: &DataDir) -> anyhow::Result<Exit> {
+    let now = UnixMillis::from(SystemTime::now());
+    let store = data.store();
+    let opened = Store::open_read_only(&store);
+    let network = match &opened {
+        Ok(store) => store.latest_snapshot()?.map(|(_, network)| network),
+        Err(_) => None,
+    };
+    let output = args.output.clone();
+    let output = output.unwrap_or_else(|| data.bandwidth_files());
+    let mut findings = vec![process(&store, now)];
+    findings.push(file(&output.join(LATEST), network.as_ref(), now));
+    match opened {
+        Ok(opened) => {
+            findings.extend(rounds(&opened.scans()?, now));
+            findings.push(failures(&opened, now)?);
+        }
+        Err(Error::Missing { .. }) => {
+            let advice = "start \"bwscan run\", or \"bwscan scan\" for a single round";
+            findings.push(Finding::problem("rounds", "nothing was measured").advise(advice));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    findings.extend(clock(network.as_ref(), now));
+    findings.push(disk(&store, data.path()));
+    if args.json {
+        let version = env!("CARGO_PKG_VERSION");
+        print_json(&json!({ "version": version, "time": now, "findings": findings }))?;
+    } else {
+        print_findings(&findings)?;
+    }
+    Ok(exit_of(&findings))
+}
+
+/// Whether a scanner runs.
+fn process(store: &Path, now: UnixMillis) -> Finding {
+    match ScanLock::acquire(store, now) {
+        Err(Error::Locked {
+            holder: Some(holder),
+            ..
+        }) => Finding::fine(
+            "scanner",
+            format!(
+                "process {} scans since {}",
+                holder.pid,
+                ago(now.since(holder.since))
+            ),
+        ),
+        Err(Error::Locked { holder: None, .. }) => Finding::fine("scanner", "a process scans"),
+        _ => Finding::warning("scanner", "no process scans into this store")
+            .advise("start bwscan.service, or \"bwscan run\""),
+    }
+}
+
+/// The bandwidth file in use.
+fn file(latest: &Path, network: Option<&NetworkSnapshot>, now: UnixMillis) -> Finding {
+    let Ok(bytes) = std::fs::read(latest) else {
+        let text = format!("{}: there is none", latest.display());
+        return Finding::problem("file", text).advise("run \"bwscan generate\"");
+    };
+    let document = Document::parse(&bytes);
+    let created = document.created().or(document.timestamp().value());
+    let Some(created) = created.and_then(|time| u64::try_from(time.seconds()).ok()) else {
+        let text = format!("{}: it has no time", latest.display());
+        return Finding::problem("file", text).advise("run \"bwscan file check\" on it");
+    };
+    let age = now.since(UnixMillis::from_secs(created));
+    let relays = document.relays().count();
+    let of = network.map(|network| {
+        let relays = network.relays.iter();
+        relays.filter(|relay| !relay.flags.authority).count()
+    });
+    let coverage = of.map_or(1.0, |of| relays as f64 / of.max(1) as f64);
+    let of = of.map_or(String::new(), |of| format!(" of {of}"));
+    let text = format!("{} old, {relays}{of} relays", span(age));
+    if age > OLD_FILE {
+        Finding::problem("file", text).advise("look for the reason: bwscan generate")
+    } else if coverage < COVERAGE {
+        Finding::warning("file", text).advise("wait for a complete round, or see the failures")
+    } else {
+        Finding::fine("file", text)
+    }
+}
+
+/// The latest round, and the last one that was completed.
+fn rounds(scans: &[ScanSummary], now: UnixMillis) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let newest = scans.iter().max_by_key(|one| one.scan.started);
+    if let Some(round) = newest.filter(|one| one.scan.ended.is_none() && one.abandoned.is_none()) {
+        let done = round.measured + round.failed;
+        let elapsed = now.since(round.scan.started).as_secs_f64();
+        let left = elapsed / done.max(1) as f64 * round.pending as f64;
+        let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
+        let eta = if done == 0 {
+            "an unknown time".to_owned()
+        } else {
+            format!("some {}", span(left))
+        };
+        findings.push(Finding::fine(
+            "round",
+            format!(
+                "{done} of {} relays done ({} failed) since {}; {eta} to go; {}",
+                round.targets,
+                round.failed,
+                ago(now.since(round.scan.started)),
+                size(round.bytes),
+            ),
+        ));
+    }
+    let completed = scans.iter().filter_map(|one| Some((one, one.scan.ended?)));
+    match completed.max_by_key(|&(_, ended)| ended) {
+        Some((round, ended)) => {
+            let took = span(ended.since(round.scan.started));
+            let text = format!(
+                "the last complete round ended {}; it took {took} and {}, {} measured, {} failed",
+                ago(now.since(ended)),
+                size(round.bytes),
+                round.measured,
+                round.failed
+            );
+            findings.push(if now.since(ended) > DAY {
+                Finding::warning("rounds", text).advise("no round was completed in a day")
+            } else {
+                Finding::fine("rounds", text)
+            });
+        }
+        None => findings.push(Finding::warning("rounds", "none was completed yet")),
+    }
+    findings
+}
+
+/// What failed in the last day, most frequent first.
+fn failures(store: &Store, now: UnixMillis) -> anyhow::Result<Finding> {
+    let (mut attempts, mut charged) = (0_u64, 0_u64);
+    let mut causes = BTreeMap::<String, u64>::new();
+    let _ = store.for_each_summary(&Filter::all().since(now.before(DAY)), |stored| {
+        attempts += 1;
+        if let SummaryResult::Failed(stage, kind, blame) = &stored.value.result {
+            let cause = format!("{stage} {kind} ({blame})");
+            *causes.entry(cause).or_default() += 1;
+            charged += u64::from(stored.value.verdict == Verdict::Charged);
+        }
+        ControlFlow::<()>::Continue(())
+    })?;
+    let mut causes: Vec<_> = causes.into_iter().collect();
+    causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let shown = causes.iter().take(3);
+    let shown: Vec<String> = shown
+        .map(|(cause, count)| format!("{count} {cause}"))
+        .collect();
+    let mut text = format!("{charged} of {attempts} attempts of the last day");
+    if !shown.is_empty() {
+        text.push_str(&format!("; most often {}", shown.join(", ")));
+    }
+    Ok(if attempts >= 20 && charged * 2 > attempts {
+        Finding::warning("failures", text).advise("run \"bwscan doctor\"")
+    } else {
+        Finding::fine("failures", text)
+    })
+}
+
+/// The clock, against the newest consensus.
+fn clock(network: Option<&NetworkSnapshot>, now: UnixMillis) -> Option<Finding> {
+    let network = network?;
+    if network.valid_after.is_ahead_of(now) {
+        let ahead = span(network.valid_after.since(now));
+        let text = format!("the newest consensus is {ahead} ahead of this machine's clock");
+        let advice = "set the clock: authorities refuse files of the wrong time";
+        return Some(Finding::problem("clock", text).advise(advice));
+    }
+    (now > network.valid_until).then(|| {
+        let text = format!(
+            "the newest consensus was valid until {}",
+            ago(now.since(network.valid_until))
+        );
+        Finding::warning("consensus", text).advise("run \"bwscan doctor\"")
+    })
+}
+
+fn disk(store: &Path, directory: &Path) -> Finding {
+    let used = store_size(store).unwrap_or(0);
+    let Some(free) = free_space(directory) else {
+        return Finding::fine("disk", format!("the store has {}", size(used)));
+    };
+    let text = format!("the store has {}, {} are free", size(used), size(free));
+    if free < FREE {
+        let advice = "free some, or keep less: \"bwscan prune\"";
+        Finding::problem("disk", text).advise(advice)
+    } else {
+        Finding::fine("disk", text)
+    }
+}
+
+/// `12 min ago`.
+fn ago(time: Duration) -> String {
+    format!("{} ago", span(time))
+}
+
+/// `35 s`, `12 min`, `3 h` or `5 d`.
+fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
