@@ -24,6 +24,7 @@ check:
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
 	cargo package --locked --workspace --no-verify --allow-dirty --quiet
+	scripts/crates.py
 	scripts/foreign_types.py
 	scripts/oldest_rust.py
 
@@ -39,10 +40,10 @@ bench:
 # Import and generate against sbws, some five minutes; then with ten times the relays.
 bench-aggregate:
 	scripts/setup.sh ci
-	cargo bench --locked -p bw-aggregate --bench worker --no-run
+	cargo bench --locked -p bw-sbws --bench worker --no-run
 	worker=$$(ls -t target/release/deps/worker-* | grep -v '\.d$$' | head -n 1) && \
-	/usr/bin/python3 crates/bw-aggregate/benches/against_sbws.py $$worker && \
-	/usr/bin/python3 crates/bw-aggregate/benches/against_sbws.py $$worker --growth --times 3
+	/usr/bin/python3 crates/bw-sbws/benches/against_sbws.py $$worker && \
+	/usr/bin/python3 crates/bw-sbws/benches/against_sbws.py $$worker --growth --times 3
 
 # Rounds of bwscan over private networks with known capacities, some also of sbws, two hours;
 # with BENCH=--all every combination of link, distance, limit, burst and load.

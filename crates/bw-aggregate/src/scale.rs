@@ -93,7 +93,7 @@ pub enum Method {
     /// network's means, times what the relay says of itself.
     #[default]
     Torflow,
-    /// Torflow's own, with its controller: [`Torflow`].
+    /// Torflow's own, with its controller: [`Torflow`](crate::Torflow).
     TorflowPid,
     /// sbws's own: medians scaled so that their median is a constant, at most
     /// the descriptor's rate, not capped.
