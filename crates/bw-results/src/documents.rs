@@ -38,7 +38,7 @@ pub enum DocumentError {
     Line {
         /// Its number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// It is another kind of document, or cut off.
@@ -49,7 +49,7 @@ pub enum DocumentError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         source: Box<DocumentError>,
     },
 }
@@ -130,7 +130,7 @@ impl NetworkSnapshot {
 
     /// Reads a consensus (`cached-consensus`, or one of microdescriptors).
     ///
-    /// Of a relay without a policy summary no exit port is known.
+    /// A relay without a policy summary has no exit port.
     ///
     /// # Errors
     /// If reading fails, or it is no consensus.
@@ -289,7 +289,7 @@ impl NetworkSnapshot {
     }
 }
 
-/// What `read` makes of the file at `path`; an error names the file.
+/// Gives the file at `path` to `read`; an error names the file.
 fn in_file<T>(
     path: &Path,
     read: impl FnOnce(BufReader<File>) -> Result<T, DocumentError>,
@@ -347,7 +347,7 @@ fn identity_of(text: &str) -> Option<Fingerprint> {
     ))
 }
 
-/// What a line after `r` says of the relay.
+/// Adds the facts in a line after `r` to the relay.
 fn describe(relay: &mut RelayFacts, item: &Item<'_>) {
     match item.keyword {
         "s" => {

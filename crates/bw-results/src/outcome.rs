@@ -1,4 +1,4 @@
-//! What came of trying to measure a relay: a measurement or a failure.
+//! The outcome of an attempt at measuring a relay: a measurement or a failure.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::{DescriptorFacts, RelayFacts, ScanId, UnixMillis};
     reason = "an attempt succeeds or fails; there is no third way"
 )]
 pub enum Outcome {
-    /// The transfer was verified; its samples are here, whatever is thought
-    /// of them ([`Verdict`](crate::Verdict)).
+    /// The transfer was verified, and its samples are here. The judgement of them is
+    /// a [`Verdict`](crate::Verdict).
     Measured(Measurement),
     /// It broke off, and no sample is left.
     Failed(Failure),
 }
 
 impl Outcome {
-    /// What was tried.
+    /// The attempt.
     pub const fn attempt(&self) -> &Attempt {
         match self {
             Self::Measured(measurement) => &measurement.attempt,
@@ -32,7 +32,7 @@ impl Outcome {
         }
     }
 
-    /// When it ended.
+    /// The end of the attempt.
     pub const fn ended(&self) -> UnixMillis {
         match self {
             Self::Measured(measurement) => measurement.ended,
@@ -49,7 +49,7 @@ impl Outcome {
     }
 }
 
-/// What was tried: the target, the way to it, and what was known of it then.
+/// An attempt: the target, the way to it, and the facts that were known of it then.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Attempt {
@@ -58,15 +58,15 @@ pub struct Attempt {
     pub scan: Option<ScanId>,
     /// The relay that was to be measured, with what scaling needs of it.
     pub target: TargetFacts,
-    /// Where in the circuit it was.
+    /// Its place in the circuit.
     pub position: Position,
     /// The other relays: one per circuit. Empty if none could be chosen.
     pub helpers: Vec<Fingerprint>,
     /// The URL of the web server. Empty if none could be chosen.
     pub destination: String,
-    /// Which way the payload went.
+    /// The direction of the payload.
     pub direction: Direction,
-    /// When it began.
+    /// The beginning.
     pub started: UnixMillis,
 }
 
@@ -86,8 +86,8 @@ impl Attempt {
     }
 }
 
-/// What was known of a relay when it was measured: what scaling needs, so
-/// that a measurement can be used without the snapshot of its day.
+/// The facts of a relay when it was measured. Scaling needs no more, so that a
+/// measurement can be used without the snapshot of its day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TargetFacts {
@@ -101,7 +101,7 @@ pub struct TargetFacts {
     pub address: Option<IpAddr>,
     /// Consensus weight.
     pub consensus_weight: Option<KilobytesPerSecond>,
-    /// Whether the consensus called it unmeasured.
+    /// `true` if the consensus called it unmeasured.
     pub unmeasured: Option<bool>,
     /// Rate, burst and observed bandwidth, if a descriptor was known.
     pub descriptor: Option<DescriptorFacts>,
@@ -136,7 +136,7 @@ impl From<&RelayFacts> for TargetFacts {
     }
 }
 
-/// Where in the two-hop circuit the target was.
+/// The place of the target in the two-hop circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -147,7 +147,7 @@ pub enum Position {
     Exit,
 }
 
-/// Which way the payload went.
+/// The direction of the payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -163,11 +163,11 @@ pub enum Direction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Measurement {
-    /// What was tried.
+    /// The attempt.
     pub attempt: Attempt,
-    /// When the last byte that counts had come.
+    /// The time at which the last byte that counts had come.
     pub ended: UnixMillis,
-    /// How long each stage before the transfer took.
+    /// The duration of each stage before the transfer.
     pub timings: Timings,
     /// The transfers, in order of time. Ours have one; imported ones may have several.
     pub transfers: Vec<Transfer>,
@@ -215,14 +215,14 @@ impl Measurement {
         throttled / time(&mut slices()).max(1.0)
     }
 
-    /// Who bounded its rate, where that is a fact: the bound of the first
+    /// The one that bounded its rate, where that is a fact: the bound of the first
     /// transfer that has one.
     pub fn bound(&self) -> Option<Blame> {
         self.transfers.iter().find_map(|transfer| transfer.bound)
     }
 }
 
-/// How long each stage of an attempt took; `None` where it was not reached,
+/// The duration of each stage of an attempt; `None` where the stage was not reached,
 /// is not part of the path (TLS over plain HTTP) or was not told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -248,14 +248,14 @@ pub struct Timings {
 pub struct Transfer {
     /// The slices in order of time, without gaps.
     pub slices: Vec<Slice>,
-    /// How many of the first slices are warm-up: kept, but left out of the rate.
+    /// The number of first slices that are warm-up: kept, but left out of the rate.
     pub warm_up: usize,
-    /// How many of the last slices are left out of the rate too.
+    /// The number of last slices that are left out of the rate too.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cool_down: usize,
-    /// Why it ended.
+    /// The reason of its end.
     pub stop: StopReason,
-    /// Who bounded the rate of the counted slices, where that is a fact: the
+    /// The one that bounded the rate of the counted slices, where that is a fact: the
     /// scanner (its link) or the destination (it said so).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Blame>,
@@ -390,7 +390,7 @@ impl Transfer {
         self.slices.get(self.warm_up..end).unwrap_or(&[])
     }
 
-    /// Who bounded its rate, by what the record says: [`bound`](Self::bound), or
+    /// The one that bounded its rate by the record itself: [`bound`](Self::bound), or
     /// the scanner if its link throttled slices that count.
     pub(crate) fn bounded_by_fact(&self) -> Option<Blame> {
         let throttled = self.counted().iter().any(Slice::is_throttled);
@@ -427,7 +427,7 @@ fn total(values: impl Iterator<Item = u64>) -> u64 {
     values.fold(0, u64::saturating_add)
 }
 
-/// Why a transfer ended.
+/// The reason of a transfer's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -442,21 +442,21 @@ pub enum StopReason {
     Throttled,
 }
 
-/// An attempt that gave no sample: where it failed, how, and whose fault it was.
+/// An attempt that gave no sample: the stage that failed, the kind of failure, the blame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// What was tried.
+    /// The attempt.
     pub attempt: Attempt,
-    /// When it was given up.
+    /// The time at which it was given up.
     pub ended: UnixMillis,
     /// The stages that were passed before it failed.
     pub timings: Timings,
     /// The stage that failed.
     pub stage: Stage,
-    /// What went wrong in it.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// Whose fault it is, as far as can be told.
+    /// The one at fault, as far as can be told.
     pub blame: Blame,
     /// The cause in words, for people; never used to classify. At most
     /// [`Failure::DETAIL_LIMIT`] bytes.
@@ -519,7 +519,7 @@ pub enum Stage {
     Content,
 }
 
-/// What went wrong in a stage.
+/// The kind of a failure in a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -552,7 +552,7 @@ pub enum FailureKind {
     Local,
 }
 
-/// Whose fault a failure is.
+/// The one at fault for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for ScanId {
     }
 }
 
-/// One round over a set of relays: who made it, when, and how.
+/// One round over a set of relays: its scanner, times and parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Scan {
@@ -76,9 +76,9 @@ pub struct Scan {
     pub id: ScanId,
     /// The scanner's name, as its operator chose it.
     pub scanner: String,
-    /// When it began.
+    /// The beginning.
     pub started: UnixMillis,
-    /// When every relay of it had its outcome; `None` while it is unfinished.
+    /// The time at which every relay had its outcome; `None` while it is unfinished.
     pub ended: Option<UnixMillis>,
     /// The relays that it covers.
     pub parameters: ScanParameters,
@@ -101,32 +101,32 @@ impl Scan {
         }
     }
 
-    /// Whether every relay of it has its outcome.
+    /// Returns whether every relay of it has its outcome.
     pub const fn is_completed(&self) -> bool {
         self.ended.is_some()
     }
 }
 
-/// How a scan was made: what must be equal for an interrupted scan to be continued.
+/// The parameters of a scan. An interrupted scan is continued only with equal ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ScanParameters {
-    /// Over how many machines the relays were divided; at least 1.
+    /// The number of machines over which the relays were divided; at least 1.
     pub partitions: u32,
-    /// Which part this scan covers, from 1 to `partitions`.
+    /// The part that this scan covers, from 1 to `partitions`.
     pub partition: u32,
     /// The URLs of the destinations.
     pub destinations: Vec<String>,
     /// Only these relays, if the operator named some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<bw_file::Fingerprint>,
-    /// How transfers are made, as the measuring crate describes it.
+    /// The rules of transfers, as the measuring crate describes them.
     #[serde(default)]
     pub transfer: serde_json::Value,
 }
 
 impl ScanParameters {
-    /// Whether it covers chosen relays only: named ones, or those that nobody
+    /// Returns whether it covers chosen relays only: named ones, or those that nobody
     /// measures. A part of the network that other machines complete is not that.
     pub fn is_selection(&self) -> bool {
         !self.relays.is_empty()

@@ -1,4 +1,4 @@
-//! What the directory said of the network: consensus and descriptors.
+//! The network as the directory shows it: consensus and descriptors.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::UnixMillis;
 pub struct NetworkSnapshot {
     /// Start of the consensus's validity (`valid-after`).
     pub valid_after: UnixMillis,
-    /// When a newer consensus is due (`fresh-until`).
+    /// The time at which a newer consensus is due (`fresh-until`).
     pub fresh_until: UnixMillis,
     /// End of the consensus's validity (`valid-until`).
     pub valid_until: UnixMillis,
@@ -79,7 +79,7 @@ impl NetworkSnapshot {
     }
 }
 
-/// What the directory said of one relay.
+/// One relay as the directory shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RelayFacts {
@@ -91,7 +91,7 @@ pub struct RelayFacts {
     pub nickname: String,
     /// The address of its first OR port, if it is known.
     pub address: Option<IpAddr>,
-    /// Where that address seems to be, if it is known.
+    /// The country of that address by a GeoIP database, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<CountryCode>,
     /// The flags of the consensus that matter to a scanner.
@@ -102,11 +102,11 @@ pub struct RelayFacts {
     pub unmeasured: bool,
     /// Ports to which exiting is allowed for most addresses (the policy summary).
     pub exit_ports: PortRanges,
-    /// Whether it speaks congestion-control flow control (`FlowCtrl=2`).
+    /// `true` if it speaks congestion-control flow control (`FlowCtrl=2`).
     pub flow_control_2: bool,
     /// The relays that it declares its family, itself excluded.
     pub family: Vec<Fingerprint>,
-    /// From its server descriptor, if that could be had.
+    /// The bandwidths of its server descriptor, if that is known.
     pub descriptor: Option<DescriptorFacts>,
 }
 
@@ -130,13 +130,13 @@ impl RelayFacts {
         }
     }
 
-    /// Whether it may carry exit traffic to `port`: the Exit flag, no BadExit,
+    /// Returns whether it may carry exit traffic to `port`: the Exit flag, no BadExit,
     /// and a policy that allows the port.
     pub fn exits_to(&self, port: u16) -> bool {
         self.flags.exit && !self.flags.bad_exit && self.exit_ports.contains(port)
     }
 
-    /// Whether both relays declare each other as family.
+    /// Returns whether both relays declare each other as family.
     pub fn same_family(&self, other: &Self) -> bool {
         self.family.contains(&other.fingerprint) && other.family.contains(&self.fingerprint)
     }
@@ -180,11 +180,11 @@ pub struct RelayFlags {
     pub valid: bool,
 }
 
-/// What a scanner needs of a server descriptor (dir-spec, `bandwidth` line).
+/// The bandwidths of a server descriptor (dir-spec, `bandwidth` line).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DescriptorFacts {
-    /// When the relay published it.
+    /// The time at which the relay published it.
     pub published: UnixMillis,
     /// `bandwidth-avg`: the configured rate.
     pub average: BytesPerSecond,
@@ -227,14 +227,14 @@ impl PortRanges {
         Self::new([(1, u16::MAX)])
     }
 
-    /// Whether `port` is in the set.
+    /// Returns whether `port` is in the set.
     pub fn contains(&self, port: u16) -> bool {
         self.0
             .iter()
             .any(|&(first, last)| (first..=last).contains(&port))
     }
 
-    /// Whether no port is in the set.
+    /// Returns whether no port is in the set.
     pub fn is_empty(&self) -> bool {
         !self.0.iter().any(|&(first, last)| first <= last)
     }

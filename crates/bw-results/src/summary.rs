@@ -1,4 +1,4 @@
-//! What aggregation needs of an outcome, and what an outcome is known by.
+//! Outcomes without their samples, and their identities.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use crate::{
     UnixMillis, Verdict,
 };
 
-/// What makes an outcome the same one in two stores: who tried what, when, and
-/// what came of it.
+/// The identity of an outcome, the same in every store: the scanner, the attempt and
+/// its result.
 ///
 /// The first 16 bytes of the SHA-256 of the compact JSON array
 /// `[scanner, fingerprint, position, started, ended, helpers, destination,
@@ -70,23 +70,24 @@ impl fmt::Debug for OutcomeId {
     }
 }
 
-/// What aggregation needs of an outcome: all but the raw samples and the destination.
+/// The part of an outcome that aggregation needs: all but the raw samples and the
+/// destination.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct OutcomeSummary {
     /// The relay that was to be measured.
     pub fingerprint: Fingerprint,
-    /// Where in the circuit it was.
+    /// Its place in the circuit.
     pub position: Position,
-    /// When the attempt began.
+    /// The beginning of the attempt.
     pub started: UnixMillis,
-    /// When it ended.
+    /// Its end.
     pub ended: UnixMillis,
     /// Payload bytes that came, counted or not.
     pub bytes: u64,
     /// Consensus weight then.
     pub consensus_weight: Option<KilobytesPerSecond>,
-    /// Whether the consensus called it unmeasured then.
+    /// `true` if the consensus called it unmeasured then.
     pub unmeasured: Option<bool>,
     /// Rate, burst and observed bandwidth then.
     pub descriptor: Option<DescriptorFacts>,
@@ -98,7 +99,7 @@ pub struct OutcomeSummary {
     pub verdict: Verdict,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -107,7 +108,7 @@ pub struct OutcomeSummary {
 pub enum SummaryResult {
     /// The rate of each transfer that has one, in bytes per second.
     Measured(Vec<f64>),
-    /// Where it failed, how, and whose fault it was.
+    /// The stage that failed, the kind of failure, and the blame.
     Failed(Stage, FailureKind, Blame),
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bw_file::{DateTime, UnixTime};
 use serde::{Deserialize, Serialize};
 
-/// How far the time of a record may be ahead of the clock of whoever reads it:
+/// The time by which a record may be ahead of its reader's clock, one hour:
 /// clocks of two machines differ, by less than this if anybody looks after them.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(3600);
 
@@ -38,14 +38,14 @@ impl UnixMillis {
         self.0 / 1000
     }
 
-    /// Whether it is more than [`CLOCK_TOLERANCE`] after `now`: no record has
+    /// Returns whether it is more than [`CLOCK_TOLERANCE`] after `now`: no record has
     /// such a time unless a clock is wrong.
     pub fn is_ahead_of(self, now: Self) -> bool {
         self > now.after(CLOCK_TOLERANCE)
     }
 
-    /// What to say of `what` if it has this time and that is [ahead of](Self::is_ahead_of)
-    /// `now`.
+    /// A complaint about `what`, which has this time, if that is
+    /// [ahead of](Self::is_ahead_of) `now`.
     pub fn problem_ahead_of(self, now: Self, what: impl fmt::Display) -> Option<String> {
         self.is_ahead_of(now).then(|| {
             let [time, now] = [self, now].map(Self::to_iso);

@@ -1,4 +1,4 @@
-//! What `against_sbws.py` measures: one step a process, so that each has its
+//! The steps that `against_sbws.py` measures: one a process, so that each has its
 //! own time and memory.
 
 #![allow(clippy::unwrap_used, reason = "a failed step ends the benchmark")]
@@ -57,7 +57,7 @@ fn open(path: &str) -> Store {
     Store::open_read_only(path).unwrap()
 }
 
-/// What `bwscan generate` does.
+/// The work of `bwscan generate`.
 fn generate(store: &Store, path: &Path) {
     let (_, network) = store.latest_snapshot().unwrap().unwrap();
     let since = UnixMillis::from_secs(END + 1_800 - 28 * 86_400);
@@ -72,7 +72,7 @@ fn generate(store: &Store, path: &Path) {
     std::fs::write(path, file.unwrap().build().unwrap()).unwrap();
 }
 
-/// What `bwscan generate --compat sbws=1.5.2` does.
+/// The work of `bwscan generate --compat sbws=1.5.2`.
 fn compat(store: &Store, path: &Path) {
     let options = Options::new(Version::V1_5_2, (END + 1_800) as f64);
     let file = compatible::from_store(store, options, Header::default()).unwrap();

@@ -48,7 +48,7 @@ struct Files<'d> {
     lines: u64,
 }
 
-/// How many files are open at once.
+/// The number of files that are open at once.
 const OPEN_FILES: usize = 16;
 
 impl<'d> Files<'d> {

@@ -20,7 +20,7 @@ use crate::times::{self, Times, format_iso};
 /// The version of result lines that is read; every sbws since 0.5 writes it.
 const VERSION: u64 = 4;
 
-/// What tor takes for no limit, in bytes per second.
+/// The bandwidth that tor takes for no limit.
 const UNLIMITED: BytesPerSecond = BytesPerSecond::new(2_147_483_647);
 
 /// The longest nickname that tor allows.
@@ -41,7 +41,7 @@ pub struct ResultLine {
     pub circuit: Vec<Fingerprint>,
     /// The URL of the web server.
     pub destination: String,
-    /// What went wrong, in words.
+    /// The problem, in words.
     pub message: String,
     /// The rest, which sbws's bandwidth files are made of.
     pub facts: Facts,
@@ -112,9 +112,9 @@ impl Supplement for Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Download {
-    /// How long it took, in seconds.
+    /// The time that it took, in seconds.
     pub duration: f64,
-    /// How many bytes it was.
+    /// The number of bytes.
     pub amount: u64,
 }
 

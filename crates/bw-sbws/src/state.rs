@@ -15,13 +15,13 @@ pub struct State {
     pub scanner_started: Option<u64>,
     /// `tor_version`.
     pub tor_version: Option<String>,
-    /// How many times are in `recent_consensus`.
+    /// The number of times in `recent_consensus`.
     pub recent_consensus_count: Option<i64>,
-    /// How many times are in `recent_priority_list`.
+    /// The number of times in `recent_priority_list`.
     pub recent_priority_list_count: Option<i64>,
     /// The sum of the numbers in `recent_priority_relay`.
     pub recent_priority_relay_count: Option<i64>,
-    /// How many times are in `recent_measurement_attempt`, which sbws wrote
+    /// The number of times in `recent_measurement_attempt`, which sbws wrote
     /// before 1.2.0.
     pub recent_measurement_attempt_count: Option<i64>,
 }
@@ -58,7 +58,7 @@ impl State {
     }
 }
 
-/// What sbws counts of a value: a list's length, or the sum of the numbers in
+/// The count that sbws makes of a value: a list's length, or the sum of the numbers in
 /// a list of pairs, or a number itself; none of what is empty or zero.
 fn count(value: &Value) -> Option<i64> {
     match value {

@@ -56,12 +56,12 @@ impl Times {
         list
     }
 
-    /// How many there are.
+    /// The number of times.
     pub fn len(&self) -> usize {
         self.0.iter().map(|run| run.count as usize).sum()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

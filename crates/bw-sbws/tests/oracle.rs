@@ -24,7 +24,7 @@ const NOW: u64 = 1_795_177_800;
 /// After everything that is imported here: nothing is refused for its time.
 const FAR: UnixMillis = UnixMillis::new(u64::MAX);
 
-/// Which sbws is installed; none if it or faketime is not there.
+/// The version of sbws that is installed; none without it or faketime.
 fn installed() -> Option<Version> {
     let output = |program: &str| Command::new(program).arg("--version").output();
     let sbws = output("sbws").ok().filter(|output| output.status.success());
@@ -103,7 +103,7 @@ fn sbws_generate(
     std::fs::read_to_string(&made).ok()
 }
 
-/// What we make of the store.
+/// Our file of the store.
 fn generate(store: &Store, options: Options) -> Result<String, GenerateError> {
     let mut header = Header::default();
     header.dirauth_nickname = Some("test".to_owned());

@@ -1,4 +1,4 @@
-//! How records are kept: JSON, compressed against what they have in common.
+//! The form of records: JSON, compressed against a dictionary of their common parts.
 
 use std::io::{self, Read, Write};
 
@@ -8,7 +8,7 @@ use zstd::zstd_safe::CParameter;
 
 use bw_results::Outcome;
 
-/// What outcome records have in common, as a dictionary for zstd. It is part
+/// The common parts of outcome records, as a dictionary for zstd. It is part
 /// of the format of version [`OUTCOME_CODEC`] and never changes.
 const OUTCOME_DICTIONARY: &[u8] = include_bytes!("outcome-dictionary-1.json");
 

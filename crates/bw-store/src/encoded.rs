@@ -29,8 +29,8 @@ impl Encoder {
         OutcomeCodec::new().map(Self)
     }
 
-    /// What `scanner` found, the verdict on it, and what another program says
-    /// beyond it.
+    /// Encodes an outcome of `scanner` with the verdict on it and, where another program
+    /// made it, the supplement.
     ///
     /// # Errors
     /// If compressing or the supplement fails.
@@ -68,7 +68,7 @@ impl Encoded {
         })
     }
 
-    /// When the attempt ended.
+    /// The end of the attempt.
     pub const fn ended(&self) -> UnixMillis {
         self.summary.ended
     }

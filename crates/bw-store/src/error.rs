@@ -1,4 +1,4 @@
-//! What can go wrong with a store.
+//! The ways in which a store fails.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ pub enum Error {
     Damaged {
         /// The store.
         path: PathBuf,
-        /// What was found.
+        /// The finding.
         detail: String,
     },
     /// Reading or writing failed below the store: disk full, I/O error.
@@ -36,7 +36,7 @@ pub enum Error {
     Io {
         /// The store, or the file being exported or imported.
         path: PathBuf,
-        /// What was being done.
+        /// The operation that failed.
         action: &'static str,
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -57,7 +57,7 @@ pub enum Error {
     /// There is no store at this path.
     #[error("{}: there is no store here; a scan or an import makes one", path.display())]
     Missing {
-        /// Where it should be.
+        /// The path at which it should be.
         path: PathBuf,
     },
     /// The store was written by a newer version of this software.
@@ -79,7 +79,7 @@ pub enum Error {
     NotAStore {
         /// The file.
         path: PathBuf,
-        /// What was found.
+        /// The finding.
         detail: String,
     },
     /// The store has an older format, and reading only cannot convert it.
@@ -107,7 +107,7 @@ pub enum Error {
     ScanPending {
         /// The scan.
         scan: ScanId,
-        /// How many relays are left.
+        /// The number of relays that are left.
         pending: u64,
     },
     /// No such scan in this store.
@@ -131,12 +131,12 @@ pub enum Error {
     Unusable {
         /// The store.
         path: PathBuf,
-        /// What was found.
+        /// The finding.
         detail: String,
     },
 }
 
-/// What kind of thing went wrong, and so what the caller can do.
+/// The kind of an [`Error`], by which a program acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -165,7 +165,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// What kind of error it is.
+    /// The kind of the error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Busy { .. } => ErrorKind::Busy,
@@ -230,7 +230,7 @@ impl Error {
     }
 }
 
-/// What the file system says of a path that SQLite could not open.
+/// The reason, by the file system, why SQLite could not open a path.
 fn why_unusable(path: &Path) -> Option<String> {
     if path.is_dir() {
         return Some("it is a directory".to_owned());

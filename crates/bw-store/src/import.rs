@@ -26,7 +26,7 @@ impl Store {
     /// Runs `action` in one transaction, committed if it succeeds.
     ///
     /// # Errors
-    /// What `action` returns, or a failure of the store.
+    /// The error of `action`, or a failure of the store.
     pub fn import<T, E: From<Error>>(
         &mut self,
         action: impl FnOnce(&mut Import<'_>) -> Result<T, E>,
@@ -46,7 +46,7 @@ impl Store {
     /// Runs `action` with a cache for the identities of millions of records.
     ///
     /// # Errors
-    /// What `action` returns, or a failure of the store.
+    /// The error of `action`, or a failure of the store.
     pub fn in_bulk<T, E: From<Error>>(
         &mut self,
         action: impl FnOnce(&mut Self) -> Result<T, E>,
@@ -57,7 +57,7 @@ impl Store {
         done
     }
 
-    /// How many KiB of the database are kept in memory.
+    /// Sets the number of KiB of the database that are kept in memory.
     fn set_cache(&self, size: i64) -> Result<()> {
         self.read(|connection| Ok(connection.pragma_update(None, "cache_size", -size)?))
     }

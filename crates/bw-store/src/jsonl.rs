@@ -26,7 +26,7 @@ const SLICE_BYTES: usize = 1 << 24;
 enum Line<O, S> {
     /// A scan, before its outcomes.
     Scan(ScanLine),
-    /// What came of one attempt.
+    /// The outcome of one attempt.
     Outcome(OutcomeLine<O, S>),
 }
 
@@ -80,12 +80,12 @@ pub struct ImportReport {
 pub struct ImportProblem {
     /// Its number, from 1.
     pub line: u64,
-    /// What is wrong with it.
+    /// The problem, in words.
     pub problem: String,
 }
 
 impl ImportReport {
-    /// How many bad lines are described; the others are only counted.
+    /// The number of bad lines that are described; the others are only counted.
     pub const BAD_LINES_SHOWN: usize = 20;
 
     fn bad(&mut self, line: u64, problem: impl ToString) {
@@ -192,7 +192,7 @@ type Parsed<S> = Result<Line<Judged, S>, String>;
 /// Some lines with their numbers.
 struct Slice<S> {
     lines: Vec<(u64, Parsed<S>)>,
-    /// Whether the input ends with them.
+    /// `true` if the input ends with them.
     is_last: bool,
 }
 
@@ -507,8 +507,9 @@ mod tests {
     /// An input that waits for a test to let it go on.
     struct Waiting<'w> {
         text: &'w [u8],
-        /// Where it waits, and what the test does then.
+        /// The byte before which it waits.
         at: usize,
+        /// The test's doing while it waits.
         meanwhile: Option<Box<dyn FnOnce() + 'w>>,
     }
 

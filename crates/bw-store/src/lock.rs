@@ -29,7 +29,7 @@ pub struct ScanLock {
 pub struct LockHolder {
     /// Its process number.
     pub pid: u32,
-    /// When it began.
+    /// The time at which it began.
     pub since: UnixMillis,
 }
 

@@ -14,10 +14,10 @@ use crate::fault::Fault;
 /// SQLite's `application_id` of a store: "bwsc".
 const APPLICATION_ID: i32 = 0x6277_7363;
 
-/// How long an operation waits for another process to release its lock.
+/// The time for which an operation waits until another process releases its lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What brings a store from version `n` (its index) to version `n + 1`.
+/// The steps from version `n` (their index) to version `n + 1`.
 /// Published entries never change; a new version is a new entry.
 const MIGRATIONS: &[Migration] = &[
     Migration::new(include_str!("schema-1.sql")),
@@ -180,7 +180,7 @@ fn open_with(path: &Path, migrations: &[Migration]) -> Result<Connection> {
     Ok(connection)
 }
 
-/// What is set for every connection.
+/// Sets what every connection has.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -223,7 +223,7 @@ fn version_of(migrations: &[Migration]) -> u32 {
     u32::try_from(migrations.len()).unwrap_or(u32::MAX)
 }
 
-/// What tells whether a database is a store, and of which version.
+/// The facts that tell whether a database is a store, and of which version.
 struct State {
     application_id: i32,
     user_version: i64,
@@ -288,7 +288,7 @@ mod tests {
     use crate::{ErrorKind, Filter, NoSupplement, Store};
     use bw_results::{Blame, FailureKind, Outcome, Remeasure, Stage, Verdict};
 
-    /// What a next version could be.
+    /// A version that could come next.
     const NEXT: Migration =
         Migration::new("ALTER TABLE scan ADD COLUMN note TEXT; UPDATE scan SET note = 'old';");
 
@@ -326,7 +326,7 @@ mod tests {
         }
     }
 
-    /// What software of format 2 wrote of an outcome: its columns as of that
+    /// Inserts an outcome as software of format 2 did: its columns as of that
     /// time, and its record with the kinds of failure that it knew.
     fn insert_of_format_2(connection: &Connection, outcome: &Outcome, kind: Option<&str>) {
         let mut json = serde_json::to_string(outcome).unwrap();

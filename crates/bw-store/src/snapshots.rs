@@ -10,7 +10,7 @@ use crate::columns::{read_time, signed, time, unsigned};
 use crate::fault::Fault;
 use crate::{Error, Result, Store};
 
-/// How far a snapshot may be from the one that it is stored as a difference to.
+/// The most time between a snapshot and the one to which it is stored as a difference.
 const BASE_SPAN: Duration = Duration::from_secs(24 * 3600);
 
 /// A snapshot's number in its store.
@@ -23,7 +23,7 @@ impl SnapshotId {
     }
 }
 
-/// What is known of a snapshot without unpacking it.
+/// The facts of a snapshot that are known without unpacking it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SnapshotInfo {
@@ -33,9 +33,9 @@ pub struct SnapshotInfo {
     pub valid_after: UnixMillis,
     /// Relays in the consensus.
     pub relays: u64,
-    /// How many of them have a descriptor here.
+    /// The number of them that have a descriptor here.
     pub descriptors: u64,
-    /// What it takes in the store, in bytes.
+    /// Its size in the store, in bytes.
     pub stored_bytes: u64,
 }
 

@@ -39,19 +39,19 @@ pub(crate) const GIVEN_UP: u8 = 2;
 pub struct ScanSummary {
     /// The scan.
     pub scan: Scan,
-    /// When it was given up, if it was.
+    /// The time at which it was given up, if it was.
     pub abandoned: Option<UnixMillis>,
-    /// How many relays it covers.
+    /// The number of relays that it covers.
     pub targets: u64,
-    /// How many of them were measured: accepted, or as a lower bound.
+    /// The number of relays that were measured: accepted, or as a lower bound.
     pub measured: u64,
-    /// How many were given up.
+    /// The number of relays that were given up.
     pub failed: u64,
-    /// How many have no final outcome yet.
+    /// The number of relays without a final outcome.
     pub pending: u64,
     /// Outcomes, those of attempts that were repeated included.
     pub outcomes: u64,
-    /// How many outcomes have each kind of verdict.
+    /// The number of outcomes with each kind of verdict.
     pub verdicts: VerdictCounts,
     /// Payload bytes of all of them.
     pub bytes: u64,
@@ -59,7 +59,7 @@ pub struct ScanSummary {
     pub last_outcome: Option<UnixMillis>,
 }
 
-/// How many outcomes have each kind of verdict.
+/// The number of outcomes with each kind of verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct VerdictCounts {
@@ -75,7 +75,7 @@ pub struct VerdictCounts {
     pub excused: u64,
 }
 
-/// What was last seen of a relay, for deciding what to measure next.
+/// The last outcomes of a relay, by which a scheduler decides what to measure next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RelayHistory {
@@ -87,7 +87,7 @@ pub struct RelayHistory {
     pub rate: Option<f64>,
     /// The highest lower bound since that measurement, in bytes per second.
     pub lower_bound: Option<f64>,
-    /// How many failures since that measurement are charged to the relay.
+    /// The number of failures since that measurement that are charged to the relay.
     pub failures_since: u64,
 }
 
@@ -124,7 +124,7 @@ impl Store {
         })
     }
 
-    /// Where it is.
+    /// The path of its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -207,8 +207,8 @@ impl Store {
 
     /// Changes the verdict on an outcome; `false` if the store has no such one.
     ///
-    /// Whether a settled target counts as measured or as given up follows; a
-    /// pending one stays pending.
+    /// A settled target counts as measured or as given up after it; a pending one
+    /// stays pending.
     ///
     /// # Errors
     /// A failure of the store.
@@ -432,8 +432,7 @@ impl Store {
         })
     }
 
-    /// What was last seen of each relay in the outcomes that ended at `since`
-    /// or later.
+    /// The last outcomes of each relay among those that ended at `since` or later.
     ///
     /// # Errors
     /// If the store fails.

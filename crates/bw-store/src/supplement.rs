@@ -1,4 +1,4 @@
-//! What another program says of an outcome beyond its record.
+//! Data of another program that goes beyond a record.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use bw_results::Outcome;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What the results of another scanner say beyond a record.
+/// The part of another scanner's result that goes beyond a record.
 ///
 /// The store keeps it beside the record, in bytes of the supplement's own
 /// making. JSON Lines show it as it serialises. One store has supplements of
@@ -58,8 +58,8 @@ impl<'de> Deserialize<'de> for NoSupplement {
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third thing to tell")]
 pub enum Supplemented<S> {
-    /// What another program said of it.
+    /// The data of another program.
     Supplement(S),
-    /// All that is known of it.
+    /// The outcome, of which nothing else is known.
     Outcome(Box<Outcome>),
 }

@@ -1,4 +1,4 @@
-//! What the tests of this crate share.
+//! Helpers that the tests of this crate share.
 
 pub(crate) use bw_results::testing::{failed, fingerprint, measured, scan, snapshot};
 use bw_results::{Outcome, ScanId, Verdict};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::Store;
 use crate::error::{Error, Result};
 
-/// How many changes may wait. An outcome has some 10 kB, so that a store that
+/// The number of changes that may wait. An outcome has some 10 kB, so that a store that
 /// stays locked costs 40 MB at most before those who write wait too.
 const QUEUE: usize = 4096;
 
@@ -34,7 +34,7 @@ pub struct StoreWriter {
     failure: Arc<Mutex<Failure>>,
 }
 
-/// How the writing ended before its time.
+/// An early end of the writing.
 #[derive(Debug, Default)]
 enum Failure {
     /// It did not.
@@ -97,7 +97,7 @@ impl StoreWriter {
     /// Has `action` run after all changes, and waits for what it returns.
     ///
     /// # Errors
-    /// What `action` returns, or the error with which an earlier change failed.
+    /// The error of `action`, or the one with which an earlier change failed.
     pub fn call<T: Send + 'static>(
         &self,
         mut action: impl FnMut(&mut Store) -> Result<T> + Send + 'static,

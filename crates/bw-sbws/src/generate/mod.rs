@@ -247,7 +247,7 @@ impl Generator {
     /// The file, with `network` as tor's cached files show it.
     ///
     /// # Errors
-    /// Where sbws itself would end with an exception or write nothing.
+    /// If sbws itself would end with an exception or write nothing.
     pub fn finish(
         self,
         header: &Header,

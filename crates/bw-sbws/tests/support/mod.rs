@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const HOUR: u64 = 3_600;
 const DAY: u64 = 86_400;
 
-/// What a home is made of.
+/// The plan of a made-up home.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HomePlan {
     pub(crate) seed: u64,
@@ -24,7 +24,7 @@ pub(crate) struct HomePlan {
     pub(crate) consensus_times: u64,
     /// The newest result, in Unix seconds.
     pub(crate) end: u64,
-    /// Whether there is everything that sbws survives: nulls, empty lists,
+    /// `true` for everything that sbws survives: nulls, empty lists,
     /// both forms of time, moved relays, a second scanner, bad lines.
     pub(crate) odd: bool,
 }

@@ -367,7 +367,7 @@ fn history_tells_the_last_attempt_and_the_last_rate() {
     assert_eq!(recent[&fingerprint(1)].last_measured, None);
 }
 
-/// Whether this process is the one that [`child`] started for `role`.
+/// Returns whether this process is the one that [`child`] started for `role`.
 fn is_child(role: &str) -> Option<PathBuf> {
     (std::env::var("BW_RESULTS_ROLE").ok()? == role)
         .then(|| std::env::var_os("BW_RESULTS_STORE").map(Into::into))?
@@ -496,7 +496,7 @@ fn a_store_that_is_being_written_cannot_be_written_through_a_reader() {
     assert_eq!(error.kind(), ErrorKind::Unusable, "{error}");
 }
 
-/// How large and how fast a store of the public network is. Run with
+/// Prints size and speed of a store of the public network. Run with
 /// `cargo nextest run --release -p bw-results --run-ignored only --no-capture figures`.
 #[test]
 #[ignore = "prints figures; takes a minute"]
