@@ -12,7 +12,7 @@ use bw_results::Direction;
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-pub(crate) use crate::cmd::{DoctorArgs, RunArgs, StatusArgs};
+pub(crate) use crate::cmd::{DoctorArgs, PruneArgs, RunArgs, StatusArgs};
 use crate::relay_name::RelayName;
 pub(crate) use crate::result_args::{
     AggregateArgs, ExplainArgs, ExportArgs, GenerateArgs, ImportArgs, ListArgs,
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show how the scanner is: file, rounds, failures, disk.
     Status(StatusArgs),
+    /// Remove records and bandwidth files that are old.
+    Prune(PruneArgs),
     /// Check configuration, disk, clock, Tor and destinations.
     Doctor(DoctorArgs),
     /// List the scans in the store.

@@ -10,6 +10,7 @@ mod generate;
 mod list;
 mod manual;
 mod names;
+mod prune;
 mod run;
 mod sbws_config;
 mod scaling;
@@ -20,6 +21,7 @@ mod testnet;
 mod transfer;
 
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use prune::PruneArgs;
 pub(crate) use run::RunArgs;
 pub(crate) use status::StatusArgs;
 
@@ -44,6 +46,7 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
     match args.command {
         Command::Scan(args) => scan::run(&args, &data()?).await,
         Command::Run(_) | Command::Doctor(_) => unreachable!("they were run above"),
+        Command::Prune(args) => prune::run(&args, &data()?),
         Command::Status(args) => status::run(&args, &data()?),
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),

@@ -165,6 +165,12 @@ fn open_with(path: &Path, migrations: &[Migration]) -> Result<Connection> {
     let found = State::read(&connection)
         .map_err(sqlite)?
         .version(path, known)?;
+    if found == 0 {
+        // Space that pruning frees can be given back; only a new database can have that.
+        connection
+            .pragma_update(None, "auto_vacuum", "incremental")
+            .map_err(sqlite)?;
+    }
     write_ahead(&connection).map_err(sqlite)?;
     // Killing the process loses nothing that was committed, since the pages
     // are with the operating system by then. A power cut may lose the commits

@@ -13,8 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Made};
+use super::prune;
 use super::scan::{Settings, scan_rounds};
-use crate::args::{Args, Command, GenerateArgs, ScanArgs};
+use crate::args::{Args, Command, GenerateArgs, PruneArgs, ScanArgs};
 use crate::command_line::CommandLine;
 use crate::config::ConfigFile;
 use crate::exit::{Exit, UsageError};
@@ -23,8 +24,8 @@ use crate::progress::{Progress, Style};
 use crate::service::{Address, Endpoint, Metrics, Minute, Supervisor};
 use crate::text::print;
 
-/// Options of `bwscan run`. Those of its parts are in the tables `[scan]` and `[generate]` of
-/// the configuration file.
+/// Options of `bwscan run`. Those of its parts are in the tables `[scan]`, `[generate]` and
+/// `[prune]` of the configuration file.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct RunArgs {
     /// Write the bandwidth file at this minute of each hour.
@@ -44,6 +45,7 @@ pub(crate) struct RunArgs {
 struct Job {
     scan: Box<ScanArgs>,
     generate: GenerateArgs,
+    prune: PruneArgs,
     run: RunArgs,
     data: DataDir,
     /// What the configuration file says, by option.
@@ -61,6 +63,9 @@ impl Job {
         let Command::Generate(generate) = part(&["generate"])?.command else {
             return Err(wrong_part("generate"));
         };
+        let Command::Prune(prune) = part(&["prune"])?.command else {
+            return Err(wrong_part("prune"));
+        };
         // Parsed once more for values of its own.
         let again = CommandLine::parse(line.arguments.clone(), default_config())?;
         let Command::Run(run) = again.args.command else {
@@ -69,6 +74,10 @@ impl Job {
         Ok(Self {
             scan,
             generate,
+            prune: PruneArgs {
+                dry_run: false,
+                ..prune
+            },
             run,
             data,
             config: config.map(options_of).unwrap_or_default(),
@@ -116,7 +125,13 @@ fn wrong_part(name: &str) -> anyhow::Error {
 /// The options in a configuration file, as `scan --link-rate`, with their values.
 fn options_of(file: &ConfigFile) -> BTreeMap<String, String> {
     let mut options = BTreeMap::<String, String>::new();
-    for command in [vec![], vec!["scan"], vec!["generate"], vec!["run"]] {
+    for command in [
+        vec![],
+        vec!["scan"],
+        vec!["generate"],
+        vec!["prune"],
+        vec!["run"],
+    ] {
         let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
         for setting in file.of(&command) {
             let name = [&command[..], std::slice::from_ref(&setting.option)]
@@ -250,13 +265,15 @@ async fn work(
     };
     let scanning = scanning(job, &progress, &observer, metrics, &cancel);
     let generating = generating(job, metrics);
+    let pruning = pruning(job);
     let watching = watching(job, metrics, supervisor);
-    tokio::pin!(scanning, generating, watching);
+    tokio::pin!(scanning, generating, pruning, watching);
     let told = loop {
         tokio::select! {
             told = signals.next() => break told,
             result = &mut scanning => { result?; }
             () = &mut generating => {}
+            () = &mut pruning => {}
             () = &mut watching => {}
         }
     };
@@ -342,6 +359,24 @@ async fn generating(job: &Job, metrics: &Metrics) {
                 generate::warn(&format!("no bandwidth file: {error:#}"));
             }
         }
+    }
+}
+
+/// Removes what is old once a day, for ever.
+async fn pruning(job: &Job) {
+    loop {
+        let (mut args, data) = (job.prune.clone(), job.data.clone());
+        args.output = args.output.or_else(|| job.generate.output.clone());
+        let dry_run = args.dry_run;
+        let pruned = tokio::task::spawn_blocking(move || prune::prune(&args, &data)).await;
+        match pruned.map_err(anyhow::Error::from).flatten() {
+            Ok((pruned, files)) if pruned.raw + pruned.attempts > 0 || !files.is_empty() => {
+                generate::warn(&prune::describe(dry_run, &pruned, files.len()));
+            }
+            Ok(_) => {}
+            Err(error) => generate::warn(&format!("old records stay: {error:#}")),
+        }
+        tokio::time::sleep(24 * HOUR).await;
     }
 }
 
