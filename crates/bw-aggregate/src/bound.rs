@@ -27,22 +27,32 @@ pub struct Bound {
     /// less than half of the relays cannot move it beyond what the others show,
     /// and where most descriptors know nothing it is 1. Not below 0.2.
     pub payload_share: f64,
+    /// How much rates vary: the median, over the relays with three measurements or
+    /// more, of what a quarter of them has reached over what three quarters have.
+    /// What clients take comes and goes; where all rates are steady, nobody takes
+    /// anything. 1 where no relay has been measured so often.
+    pub variation: f64,
 }
+
+/// From how many measurements on a relay shows how its rate varies.
+const ENOUGH: u64 = 3;
 
 impl Bound {
     /// FlashFlow's r.
     pub const SHARE: f64 = 0.25;
 
     pub(crate) fn of(aggregates: &Aggregates, share: f64) -> Self {
-        let shares = aggregates.in_consensus().filter_map(|relay| {
-            let proven = relay.proven.filter(|proven| !proven.at_least)?;
-            (!relay.rates.is_empty() && relay.can_be_weighed()).then(|| kept(relay, &proven))
-        });
-        let shares = sorted(shares.collect());
-        let median = shares.get(shares.len() / 2).copied().unwrap_or(1.0);
+        let relays = || {
+            let relays = aggregates.in_consensus();
+            let relays = relays.filter(|r| !r.rates.is_empty() && r.can_be_weighed());
+            relays.filter_map(|r| Some((r, r.proven.filter(|proven| !proven.at_least)?)))
+        };
+        let often = relays().filter(|(_, p)| p.measurements - p.lower_bounds >= ENOUGH);
         Self {
             share,
-            payload_share: median.clamp(LEAST_SHARE, 1.0),
+            payload_share: median(relays().map(|(relay, proven)| kept(relay, &proven)))
+                .clamp(LEAST_SHARE, 1.0),
+            variation: median(often.map(|(_, proven)| proven.rate / proven.usual)).max(1.0),
         }
     }
 
@@ -52,10 +62,22 @@ impl Bound {
         proven.rate * self.factor() / self.payload_share
     }
 
+    /// How far a relay's estimate may be raised above what it has proven: as far as
+    /// clients seem to have taken something, and by [`factor`](Self::factor) at most.
+    pub fn lift(&self) -> f64 {
+        self.factor().min(self.variation)
+    }
+
     /// 1 / (1 − r).
     pub fn factor(&self) -> f64 {
         1.0 / (1.0 - self.share)
     }
+}
+
+/// The median, the upper one of two; 1 of none.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let values = sorted(values.collect());
+    values.get(values.len() / 2).copied().unwrap_or(1.0)
 }
 
 /// What a relay has proven over what it claims, at most 1.

@@ -16,7 +16,7 @@ use crate::scale::{Answer, ScaledRelay};
 #[non_exhaustive]
 pub struct CapacityOptions {
     /// How far each new measurement moves a weight from the one before, as a
-    /// share of the way in logarithms; 0.5. With 1 there is no memory.
+    /// share of the way in logarithms; 0.3. With 1 there is no memory.
     pub smoothing: f64,
     /// What the weights add up to.
     pub normalisation: Normalisation,
@@ -27,7 +27,7 @@ pub struct CapacityOptions {
 impl Default for CapacityOptions {
     fn default() -> Self {
         Self {
-            smoothing: 0.5,
+            smoothing: 0.3,
             normalisation: Normalisation::default(),
             previous: BTreeMap::new(),
         }
@@ -75,9 +75,9 @@ impl PreviousCapacity {
 ///
 /// With P proven, O claimed, κ and r of the [`Bound`], the estimate is
 /// O within P/κ and P/(κ(1 − r)). All of it is written as payload here, that is
-/// times κ, which is the same for all relays. O raises nothing beyond the best rate that
-/// one measurement has shown, unless that is a lower bound; and nothing at all if
-/// no two measurements support P.
+/// times κ, which is the same for all relays. Of what O may raise, no more counts than
+/// [`Bound::lift`] says that clients took, unless the best that the relay has shown is
+/// a lower bound; and nothing if no two measurements support P.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CapacitySteps {
@@ -112,13 +112,12 @@ impl CapacitySteps {
     ) -> Option<Self> {
         let proven = relay.proven?;
         let claimed = claimed(relay).1;
-        let raised = proven.rate * bound.factor();
         let ceiling = if !proven.supported {
             proven.rate
         } else if proven.at_least {
-            raised
+            proven.rate * bound.factor()
         } else {
-            raised.min(proven.best)
+            proven.rate * bound.lift()
         };
         let payload = claimed.value() as f64 * bound.payload_share;
         let estimate = payload.min(ceiling).max(proven.rate);

@@ -186,6 +186,8 @@ fn write_figures(file: &mut FileBuilder, network: &NetworkFigures) {
     }
     if network.method == Method::Capacity {
         file.capacity_normalisation(network.normalisation);
+        let variation = network.bound.map_or(1.0, |bound| bound.variation);
+        file.capacity_variation(variation);
     }
 }
 

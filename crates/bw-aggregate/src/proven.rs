@@ -31,8 +31,9 @@ const COMPARED: usize = 16;
 pub struct Proven {
     /// The rate, in bytes per second.
     pub rate: f64,
-    /// The highest rate that one measurement alone has shown.
-    pub best: f64,
+    /// The rate that three quarters of the measurements have reached, lower
+    /// bounds left out; the same as the other where there is none.
+    pub usual: f64,
     /// How many measurements were looked at, those of the last seven days.
     pub measurements: u64,
     /// How many of them are lower bounds.
@@ -42,7 +43,7 @@ pub struct Proven {
     /// Whether two of these went through unrelated helpers: other relays, of
     /// other families and networks.
     pub supported: bool,
-    /// Whether `best` is a lower bound: the relay may carry more.
+    /// Whether the best of them is a lower bound: the relay may carry more.
     pub at_least: bool,
 }
 
@@ -78,9 +79,12 @@ impl Proven {
                 .any(|one| unrelated(one, recent[at], network))
         });
         let reached = pair.map_or(needed, |at| needed.max(at + 1));
+        let rate = recent[reached - 1].rate;
+        let mut exact = recent.iter().filter(|one| !one.is_lower_bound);
+        let usual = exact.nth((recent.len() - bounds) * (ONE_IN - 1) / ONE_IN);
         Some(Self {
-            rate: recent[reached - 1].rate,
-            best: recent[0].rate,
+            rate,
+            usual: usual.map_or(rate, |one| one.rate.min(rate)),
             measurements: recent.len() as u64,
             lower_bounds: bounds as u64,
             reached: reached as u64,
@@ -191,6 +195,8 @@ mod tests {
         };
         assert_eq!(rates(&[1.0, 2.0]), 1.0);
         assert_eq!(rates(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]), 7.0);
+        let shown = [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0].map(|rate| shown(rate, 0));
+        assert_eq!(proven(&shown).usual, 2.0);
         assert_eq!(rates(&[9.0, 9.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0]), 5.0);
     }
 
@@ -204,7 +210,7 @@ mod tests {
         let found = proven(&many);
         assert_eq!((found.rate, found.at_least), (9.0, false));
         let only = proven(&[bound(3.0, 5), bound(4.0, 6)]);
-        assert_eq!((only.rate, only.best, only.at_least), (3.0, 4.0, true));
+        assert_eq!((only.rate, only.usual, only.at_least), (3.0, 3.0, true));
     }
 
     #[test]

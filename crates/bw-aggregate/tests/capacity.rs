@@ -88,6 +88,7 @@ fn plain() -> ScaleOptions {
     let mut options = ScaleOptions::new(Method::Capacity);
     options.max_share = Some(1.0);
     options.capacity.normalisation = Normalisation::None;
+    options.capacity.smoothing = 0.5;
     options.digits = 9;
     options
 }
@@ -149,9 +150,9 @@ fn on_an_idle_network_weights_are_capacities_whatever_descriptors_say() {
                 options.digits = 3;
                 network_weight_error(&values(&scaled(&cases, &options)), &truth)
             };
-            // Found: 0.008 to 0.012 for one, three and 24 measurements alike.
             let found = error(Method::Capacity);
-            assert!(found < 0.02, "{measurements} {sigma:?}: {found}");
+            println!("{measurements} measurements, σ {sigma:?}: {found:.4}");
+            assert!(found < 0.03, "{measurements} {sigma:?}: {found}");
             // Torflow's weights are squares: 0.26 to 0.31, or nothing at all.
             if sigma.is_some() {
                 assert!(error(Method::Torflow) > 0.2);
@@ -183,22 +184,45 @@ fn payload_is_a_share_that_a_minority_cannot_move() {
 
 #[test]
 fn clients_that_took_something_are_made_up_for_up_to_the_bound() {
-    // 20 quiet relays, and one that is measured at half of what it can do, but once
-    // at more.
-    let mut cases = vec![Case::new(&[780e3, 780e3, 780e3], 1e6); 20];
-    cases.push(Case::new(
-        &[400e3, 390e3, 390e3, 390e3, 390e3, 390e3, 480e3, 390e3],
-        1e6,
-    ));
-    let found = scaled(&cases, &plain());
-    let capacity = steps(&found, 20).capacity.unwrap();
-    assert_eq!(capacity.proven.rate, 400e3);
-    assert_eq!((capacity.ceiling, capacity.estimate), (480e3, 480e3));
-    // Once much more: the bound.
-    cases[20].rates[6] = 700e3;
-    let capacity = steps(&scaled(&cases, &plain()), 20).capacity.unwrap();
-    assert_eq!((capacity.proven.rate, capacity.proven.best), (400e3, 700e3));
-    assert!((capacity.estimate - 400e3 / 0.75).abs() < 1.0);
+    // 20 relays of 780 kB/s of payload, of which clients take a tenth most of the
+    // time, and one of which they take half.
+    let mut cases = vec![Case::new(&[780e3, 780e3, 702e3], 1e6); 20];
+    cases.push(Case::new(&[390e3, 390e3, 390e3], 1e6));
+    let busy = |cases: &[Case]| {
+        let found = scaled(cases, &plain());
+        (found.network.bound.unwrap(), steps(&found, 20).limited)
+    };
+    let (bound, estimate) = busy(&cases);
+    assert!((bound.variation - 780.0 / 702.0).abs() < 1e-3, "{bound:?}");
+    assert!(
+        (estimate - 390e3 * 780.0 / 702.0).abs() < 100.0,
+        "{estimate}"
+    );
+    // Where they take more, up to the bound.
+    for case in &mut cases {
+        case.rates[2] /= 2.0;
+    }
+    let (_, estimate) = busy(&cases);
+    assert!((estimate - 390e3 / 0.75).abs() < 100.0, "{estimate}");
+    // It says less of itself than that.
+    cases[20].observed = Some(600e3);
+    let (bound, estimate) = busy(&cases);
+    assert!((estimate - 600e3 * bound.payload_share).abs() < 100.0);
+    // Rates that never change: nobody took anything.
+    let steady: Vec<Case> = cases
+        .iter()
+        .map(|_| Case::new(&[5e5, 5e5, 5e5], 9e9))
+        .collect();
+    assert_eq!(
+        scaled(&steady[..3], &plain()).network.eligible,
+        0,
+        "more than tor takes"
+    );
+    let steady: Vec<Case> = cases
+        .iter()
+        .map(|_| Case::new(&[5e5, 5e5, 5e5], 2e9))
+        .collect();
+    assert_eq!(busy(&steady), (busy(&steady).0, 5e5));
 }
 
 #[test]
@@ -371,6 +395,7 @@ proptest! {
                 && scaled.relays.iter().all(|relay| relay.aggregate.counts.implausible_rates == 0)
         }));
         let [before, after] = [&before, &after].map(|scaled| steps(scaled, which));
+        // κ and the variation are those of the whole network, of few relays here.
         let same = after.capacity.unwrap().bound == before.capacity.unwrap().bound;
         let least = if same { 1.0 } else { 0.75 };
         prop_assert!(after.limited >= before.limited * least * (1.0 - 1e-9));

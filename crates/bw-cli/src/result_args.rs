@@ -99,7 +99,7 @@ pub(crate) struct ScalingArgs {
     #[arg(long, help_heading = LIMITS, value_name = "SHARE")]
     pub(crate) bound: Option<f64>,
     /// Move a weight this far towards each new measurement, from 0 to 1, with
-    /// --scale capacity [default: 0.5].
+    /// --scale capacity [default: 0.3].
     #[arg(long, hide_short_help = true, value_name = "SHARE")]
     pub(crate) smoothing: Option<f64>,
     /// Make weights add up to those of the same relays in the consensus, to

@@ -108,6 +108,7 @@ macro_rules! for_header_keys {
             capacity_bound float V1_0_0 [] "bwscan: how far what relays say of themselves may raise weights: r of 1/(1 - r).";
             capacity_normalisation float V1_0_0 [] "bwscan: factor from estimates of capacity to weights.";
             capacity_payload_share float V1_0_0 [] "bwscan: share of relays' bandwidth that measurements show as payload.";
+            capacity_variation float V1_0_0 [] "bwscan: how much relays' rates vary: what a quarter of the measurements reached over what three quarters did.";
             destinations_countries countries V1_2_0 [] "Countries of the web servers that were downloaded from.";
             dirauth_nickname text V1_8_0 [] "Nickname of the authority that will publish the file.";
             earliest_bandwidth datetime V1_1_0 [] "When the first of the measurements used was made.";
@@ -274,7 +275,7 @@ mod tests {
                 assert!(lookup(keys, key.name.as_bytes()).is_some());
             }
         }
-        assert_eq!((HEADER_KEYS.len(), RELAY_KEYS.len()), (31, 46));
+        assert_eq!((HEADER_KEYS.len(), RELAY_KEYS.len()), (32, 46));
         assert!(KeyInfo::header(b"bw").is_none());
         let none = RELAY_KEYS.iter().filter(|key| key.may_be_none());
         assert_eq!(none.count(), WRITTEN_NONE.len());

@@ -289,8 +289,15 @@ fn print_capacity(steps: &CapacitySteps) -> anyhow::Result<()> {
         &format!("proven by {} of {}", proven.reached, proven.measurements),
         format!("{:.0} B/s{helpers}", proven.rate),
     )?;
-    let best = if proven.at_least { "at least " } else { "" };
-    line("best of them", format!("{best}{:.0} B/s", proven.best))?;
+    let more = if proven.at_least {
+        "; it may carry more"
+    } else {
+        ""
+    };
+    line(
+        "three quarters have reached",
+        format!("{:.0} B/s{more}", proven.usual),
+    )?;
     line(
         "payload that its descriptor claims",
         format!(
