@@ -275,11 +275,31 @@ class Round:
     again: int = 0
     slices: int = 0
     throttled: int = 0
+    weights: dict = dataclasses.field(default_factory=dict)
     usage: dict = dataclasses.field(default_factory=dict)
     notes: dict = dataclasses.field(default_factory=dict)
 
     def note(self, relay, text):
         self.notes.setdefault(relay, []).append(text)
+
+
+#: The formulas of which the weights are judged too.
+METHODS = ("torflow", "capacity")
+
+
+def weights_of(args, data, method):
+    """The weights that one formula makes of the round, by relay."""
+    output = data / f"v3bw-{method}"
+    command = [args.bwscan, "generate", "--data-dir", data, "--output", output]
+    command += ["--scale", method, "--force"]
+    run([*map(str, command)])
+    file = output / "latest.v3bw"
+    found = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        pairs = dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
+        if "node_id" in pairs and pairs.get("unmeasured") != "1":
+            found[pairs["node_id"].lstrip("$")] = int(pairs["bw"])
+    return found
 
 
 def bwscan(args, one, place, net, server):
@@ -329,6 +349,7 @@ def bwscan(args, one, place, net, server):
     found.rates = {relay: statistics.mean(rates) for relay, rates in accepted.items()}
     found.bounds = {r: rate for r, rate in found.bounds.items() if r not in found.rates}
     found.time = (last - first) / 1000
+    found.weights = {method: weights_of(args, data, method) for method in METHODS}
     shutil.rmtree(data)
     return found
 
@@ -390,7 +411,7 @@ def run(command, log=None):
 
 def judge(found, truth):
     """Logarithms of ratio / median ratio, by relay, and the network weight error."""
-    rates = {relay: rate for relay, rate in found.rates.items() if relay in truth}
+    rates = {relay: rate for relay, rate in found.items() if relay in truth}
     if not rates:
         return {}, math.nan
     logs = {relay: math.log(rate / truth[relay]) for relay, rate in rates.items()}
@@ -402,7 +423,8 @@ def judge(found, truth):
 
 HEAD = (
     f"{'scanner':8}{'link':>7}{'load':>5}{'time':>8}{'bytes':>9}{'rates':>8}{'cens.':>6}{'failed':>7}"
-    f"{'again':>6}{'thr.':>6}{'sigma':>7}{'NWE':>7}{'worst':>16}{'bytes x':>9}{'time x':>8}{'bound':>9}"
+    f"{'again':>6}{'thr.':>6}{'sigma':>7}{'NWE':>7}"
+    f"{'torflow':>9}{'capacity':>9}{'worst':>16}{'bytes x':>9}{'time x':>8}{'bound':>9}"
 )
 
 
@@ -417,13 +439,15 @@ class Table:
         print(f"\nseed {seed}: {network}; {len(nodes)} relays, {total:.1f} MB/s\n{HEAD}", flush=True)
 
     def add(self, one, found):
-        logs, error = judge(found, self.truth)
+        logs, error = judge(found.rates, self.truth)
         worst = max(logs, key=lambda relay: abs(logs[relay]), default=None)
         sigma = math.sqrt(statistics.mean(v * v for v in logs.values())) if logs else math.nan
         row = {"seed": self.seed, **dataclasses.asdict(self.network), "scanner": found.scanner}
         row |= {"link": one.link, "load": one.load, "time": found.time, "bytes": found.bytes}
         row |= {"rates": len(logs), "censored": len(found.bounds), "failed": found.failed}
         row |= {"again": found.again, "throttled": found.throttled / max(found.slices, 1)}
+        errors = {m: judge(found.weights.get(m, {}), self.truth)[1] for m in METHODS}
+        row |= {f"nwe_{method}": value for method, value in errors.items()}
         row |= {"sigma": sigma, "nwe": error, "worst": logs.get(worst), **found.usage}
         if found.scanner == "bwscan" and one.link == WIDE and not one.load:
             self.reference.append(row)
@@ -436,7 +460,8 @@ class Table:
         print(
             f"{found.scanner:8}{one.link:>7}{one.load:>5g}{found.time:>6.1f} s{found.bytes / 1e6:>6.1f} MB"
             f"{len(logs):>5}/{len(self.truth):<2}{len(found.bounds):>6}{found.failed:>7}{found.again:>6}"
-            f"{100 * row['throttled']:>4.0f} %{sigma:>7.3f}{error:>7.4f}{name:>9}{logs.get(worst, 0):>+7.2f}"
+            f"{100 * row['throttled']:>4.0f} %{sigma:>7.3f}{error:>7.4f}"
+            f"{errors['torflow']:>9.4f}{errors['capacity']:>9.4f}{name:>9}{logs.get(worst, 0):>+7.2f}"
             f"{row['bytes_ratio']:>9.2f}{row['time_ratio']:>8.2f}{row['bound']:>6.1f} s{missed}",
             flush=True,
         )

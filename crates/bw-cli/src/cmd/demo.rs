@@ -19,7 +19,7 @@ use super::generate::{self, Generated};
 use super::scan::{Settings, scan_rounds};
 use super::serve::self_signed;
 use super::testnet::{bring_up, plan};
-use crate::args::{Args, Command, DemoArgs};
+use crate::args::{Args, Command, DemoArgs, Scale};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
@@ -40,6 +40,8 @@ struct Report {
     checks: Vec<Check>,
     /// Half the sum of the differences of measured and true shares.
     network_weight_error: f64,
+    /// The same of the weights in the consensus.
+    network_weight_error_of_weights: f64,
     /// Standard deviation of ln(measured / true).
     spread: f64,
     /// Seconds.
@@ -122,7 +124,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     progress.finish();
 
     progress.say("writing the bandwidth file");
-    let written = write_file(&data, &output)?;
+    let written = write_file(args.scale, &data, &output)?;
     progress.say("waiting for the authorities to vote with it");
     let file = std::fs::read(&written.path)?;
     let installed = SystemTime::now();
@@ -132,11 +134,14 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     checks.extend(compare(&network, &written.scaled, &consensus));
 
     let relays = rows(&network, &written.scaled, &consensus);
-    let (network_weight_error, spread) = errors(&relays);
+    let (network_weight_error, spread) = errors(&relays, |row| row.measured);
+    let (network_weight_error_of_weights, _) =
+        errors(&relays, |row| Some(row.weight_in_consensus? as f64));
     let report = Report {
         passed: checks.iter().all(|check| check.passed),
         checks,
         network_weight_error,
+        network_weight_error_of_weights,
         spread,
         scan_time,
         bytes,
@@ -224,12 +229,13 @@ async fn scan(
 }
 
 /// Writes the bandwidth file, as `bwscan generate` does.
-fn write_file(data: &DataDir, output: &Path) -> anyhow::Result<Generated> {
+fn write_file(scale: Scale, data: &DataDir, output: &Path) -> anyhow::Result<Generated> {
     // No relay of a network of a dozen can be held below a twentieth of it.
     let line = ["bwscan", "generate", "--max-share", "1"];
-    let Command::Generate(args) = Args::try_parse_from(line)?.command else {
+    let Command::Generate(mut args) = Args::try_parse_from(line)?.command else {
         bail!("the command line of generate has changed");
     };
+    args.scaling.scale = scale;
     let facts = generate::facts(&args);
     generate::write(&data.store(), &args, facts, &output.join("v3bw"))
 }
@@ -374,14 +380,14 @@ fn rows(network: &Network, scaled: &Scaled, consensus: &StatusDocument) -> Vec<R
     rows
 }
 
-/// The network weight error of the measured rates, and the standard deviation
-/// of ln(measured / true).
-fn errors(rows: &[Row]) -> (f64, f64) {
+/// The network weight error of what was `found`, measured rates or weights, and the
+/// standard deviation of ln(found / true).
+fn errors(rows: &[Row], found: impl Fn(&Row) -> Option<f64>) -> (f64, f64) {
     let pairs: Vec<(f64, f64)> = rows
         .iter()
         .filter_map(|row| {
             Some((
-                row.measured.filter(|rate| *rate > 0.0)?,
+                found(row).filter(|value| *value > 0.0)?,
                 row.true_rate as f64,
             ))
         })
@@ -439,11 +445,13 @@ fn show(report: &Report, output: &Path, json: bool) -> anyhow::Result<()> {
     }
     print(format!("\n{table}\n"))?;
     print(format!(
-        "scan: {:.0} s, {} received; spread of ln(measured/true) {:.3}, network weight error {:.3}\n",
+        "scan: {:.0} s, {} received; spread of ln(measured/true) {:.3}\n\
+         network weight error: {:.3} of the measured rates, {:.3} of the weights in the consensus\n",
         report.scan_time,
         size(report.bytes),
         report.spread,
-        report.network_weight_error
+        report.network_weight_error,
+        report.network_weight_error_of_weights
     ))?;
     for check in &report.checks {
         print(format!(
@@ -486,10 +494,10 @@ mod tests {
 
     #[test]
     fn a_common_factor_is_no_error() {
-        let (error, spread) = errors(&[row(100, 80.0), row(300, 240.0)]);
+        let (error, spread) = errors(&[row(100, 80.0), row(300, 240.0)], |row| row.measured);
         assert!(error.abs() < 1e-12 && spread.abs() < 1e-12);
         // Shares 1/4 and 3/4 measured as 1/2 and 1/2.
-        let (error, _) = errors(&[row(100, 50.0), row(300, 50.0)]);
+        let (error, _) = errors(&[row(100, 50.0), row(300, 50.0)], |row| row.measured);
         assert!((error - 0.25).abs() < 1e-12);
     }
 
