@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test fresh check bench bench-aggregate bench-scan clean
+.PHONY: demo test fresh check bench bench-aggregate bench-scan figures clean
 
 # The whole job on a private Tor network; results in ./demo.
 demo:
@@ -51,6 +51,11 @@ bench-scan:
 	scripts/setup.sh bench
 	cargo build --locked --release -p bw-cli
 	/usr/bin/python3 scripts/bench_scan.py --bwscan "$(CURDIR)/target/release/bwscan" $(BENCH)
+
+# The figures of docs/scaling.md, by simulation; into target/figures.
+figures:
+	cargo build --locked --release -p bw-cli
+	scripts/figures.sh target/figures
 
 clean:
 	cargo clean

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bw_file::BytesPerSecond;
+use bw_loop::Attack;
 use bw_measure::{Placement, Window};
 use bw_results::Direction;
 use bytesize::ByteSize;
@@ -15,7 +16,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 pub(crate) use crate::cmd::{DoctorArgs, PruneArgs, RunArgs, StatusArgs};
 use crate::relay_name::RelayName;
 pub(crate) use crate::result_args::{
-    AggregateArgs, ExplainArgs, ExportArgs, GenerateArgs, ImportArgs, ListArgs,
+    AggregateArgs, ExplainArgs, ExportArgs, Format, GenerateArgs, ImportArgs, ListArgs, Scale,
 };
 use crate::{examples, values};
 
@@ -128,6 +129,9 @@ pub(crate) enum Command {
     /// Scan a private Tor network, write its file, and let its authorities vote.
     #[command(after_help = examples::DEMO)]
     Demo(DemoArgs),
+    /// Simulate what weights, load and attacks do to a network, day by day.
+    #[command(after_help = examples::SIMULATE)]
+    Simulate(SimulateArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Name the shell.
@@ -635,8 +639,67 @@ pub(crate) struct DemoArgs {
     /// Measure against an https server instead of a plain http one.
     #[arg(long)]
     pub(crate) https: bool,
+    /// Compute weights with this formula.
+    #[arg(long, value_enum, default_value_t = Scale::Torflow, value_name = "METHOD")]
+    pub(crate) scale: Scale,
     /// Print the report as JSON.
     #[arg(long, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
+pub(crate) struct SimulateArgs {
+    /// Compute weights with these formulas, each in a run of its own; with commas.
+    #[arg(long = "scale", value_enum, value_delimiter = ',',
+          default_values_t = [Scale::Torflow, Scale::TorflowPid, Scale::Capacity],
+          value_name = "METHOD")]
+    pub(crate) methods: Vec<Scale>,
+    /// Simulate this many relays.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(20..=20_000),
+          value_name = "N")]
+    pub(crate) relays: u32,
+    /// Let clients want this share of all relays' capacity; with commas for
+    /// several runs.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0.5",
+        value_name = "SHARE"
+    )]
+    pub(crate) utilisation: Vec<f64>,
+    /// Simulate this many days.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(8..=1000),
+          value_name = "DAYS")]
+    pub(crate) days: u32,
+    /// Use this many authorities with a scanner each.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9),
+          value_name = "N")]
+    pub(crate) scanners: u32,
+    /// Let relays attack: none, lie=FACTOR, favour, lie+favour=FACTOR,
+    /// machine=RELAYS, helpers=SHARE, withhold; with commas for several runs.
+    #[arg(
+        long = "attack",
+        value_delimiter = ',',
+        default_value = "none",
+        value_name = "ATTACK"
+    )]
+    pub(crate) attacks: Vec<Attack>,
+    /// Let what a relay says of itself raise its weight by 1/(1 - SHARE) at most
+    /// [default: capacity: 0.25; torflow, torflow-pid: no bound].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) bound: Option<f64>,
+    /// Make everything random from this seed.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Draw the days as SVG files into this directory.
+    #[arg(long, help_heading = OUTPUT, value_name = "DIR")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Print in this format; csv has a line for each day.
+    #[arg(long, value_enum, default_value_t = Format::Table, help_heading = OUTPUT)]
+    pub(crate) format: Format,
+    /// Print JSON, the same as --format json.
+    #[arg(long, conflicts_with = "format", help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 

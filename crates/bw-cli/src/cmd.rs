@@ -16,6 +16,7 @@ mod sbws_config;
 mod scaling;
 mod scan;
 mod serve;
+mod simulate;
 mod status;
 mod testnet;
 mod transfer;
@@ -58,6 +59,7 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
         Command::Serve(args) => serve::run(&args).await,
         Command::Config { command } => config::run(&command, &arguments, config.as_ref()),
         Command::Testnet { command } => testnet::run(&command, &data()?).await,
+        Command::Simulate(args) => simulate::run(&args),
         Command::Demo(args) => demo::run(&args).await,
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::pages(directory.as_deref()),

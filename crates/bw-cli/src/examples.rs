@@ -83,6 +83,12 @@ Examples:
   bwscan demo
   bwscan demo --https --seed 7 --output /tmp/demo";
 
+pub(crate) const SIMULATE: &str = "\
+Examples:
+  bwscan simulate --utilisation 0.3,0.5,0.7 --plot plots
+  bwscan simulate --attack lie=1000,favour,helpers=0.2 --scale torflow,capacity
+  bwscan simulate --relays 8000 --format csv";
+
 pub(crate) const MAN: &str = "\
 Examples:
   bwscan man | man -l -

@@ -203,6 +203,7 @@ fn completions_and_manual_pages_know_every_command() {
         "serve",
         "testnet",
         "demo",
+        "simulate",
         "file",
     ] {
         assert!(script.contains(command), "{command}");

@@ -1,0 +1,116 @@
+//! `bwscan simulate`: the closed loop of weights and load, day by day.
+
+use anyhow::Context;
+use bw_aggregate::Method;
+use bw_loop::{Run, Setting, plot, run_all};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde_json::json;
+
+use crate::args::Format;
+use crate::args::SimulateArgs;
+use crate::exit::{Exit, UsageError};
+use crate::text::{kilobytes, print, print_json, table};
+
+/// Runs every method at every utilisation against every attack.
+pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<Exit> {
+    let settings = settings(args)?;
+    let days = settings.iter().map(|setting| u64::from(setting.days)).sum();
+    let bar = ProgressBar::with_draw_target(Some(days), ProgressDrawTarget::stderr());
+    bar.set_message("simulated days");
+    let runs = run_all(&settings, || bar.inc(1));
+    bar.finish_and_clear();
+    if let Some(directory) = &args.plot {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("{}: the directory cannot be made", directory.display()))?;
+        plot(&runs, directory)?;
+    }
+    let format = if args.json { Format::Json } else { args.format };
+    match format {
+        Format::Json => print_json(&json!({ "seed": args.seed, "runs": runs }))?,
+        Format::Csv => print_csv(&runs)?,
+        Format::Table => print_table(&runs)?,
+    }
+    Ok(Exit::Success)
+}
+
+fn settings(args: &SimulateArgs) -> Result<Vec<Setting>, UsageError> {
+    let possible = |used: &f64| (0.0..=2.0).contains(used);
+    if !args.utilisation.iter().all(possible) {
+        return Err(UsageError("--utilisation must be from 0 to 2".to_owned()));
+    }
+    let possible = |share: f64| (0.0..=0.9).contains(&share);
+    if !args.bound.is_none_or(possible) {
+        return Err(UsageError("--bound must be from 0 to 0.9".to_owned()));
+    }
+    let mut settings = Vec::new();
+    for &attack in &args.attacks {
+        for &utilisation in &args.utilisation {
+            for &scale in &args.methods {
+                let relays = usize::try_from(args.relays).unwrap_or(usize::MAX);
+                let mut setting = Setting::new(Method::from(scale), relays);
+                setting.scaling.bound = args.bound.or(setting.scaling.bound);
+                (setting.utilisation, setting.days) = (utilisation, args.days);
+                (setting.scanners, setting.seed) = (args.scanners, args.seed);
+                setting.attack = attack;
+                settings.push(setting);
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// RFC 4180; no value needs quotes.
+fn print_csv(runs: &[Run]) -> anyhow::Result<()> {
+    print("method,utilisation,attack,day,nwe,swing,error,median_rate,slow_rate,gain,newcomers")?;
+    for run in runs {
+        for day in &run.days {
+            let optional = |value: Option<f64>| value.map_or(String::new(), |one| one.to_string());
+            print(format!(
+                "{},{},{},{},{},{},{},{},{},{},{}",
+                run.method,
+                run.utilisation,
+                run.attack,
+                day.day,
+                day.nwe,
+                day.swing,
+                day.error,
+                day.median_rate,
+                day.slow_rate,
+                optional(day.gain),
+                optional(day.newcomers),
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_table(runs: &[Run]) -> anyhow::Result<()> {
+    let mut table = table([
+        "attack",
+        "used",
+        "method",
+        "NWE",
+        "swing",
+        "error",
+        "new: days",
+        "clients kB/s",
+        "5 %",
+        "gain",
+    ]);
+    for run in runs {
+        table.add_row([
+            run.attack.clone(),
+            format!("{:.0} %", run.utilisation * 100.0),
+            run.method.to_owned(),
+            format!("{:.3}", run.nwe),
+            format!("{:.4}", run.swing),
+            format!("{:.3}", run.error),
+            run.newcomer_days
+                .map_or("never".to_owned(), |days| days.to_string()),
+            kilobytes(run.median_rate),
+            kilobytes(run.slow_rate),
+            run.gain.map_or("-".to_owned(), |gain| format!("{gain:.2}")),
+        ]);
+    }
+    print(table)
+}

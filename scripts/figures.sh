@@ -1,0 +1,15 @@
+#!/bin/sh
+# Makes the figures and plots of docs/scaling.md; some minutes on two cores.
+set -eu
+out=${1:-target/figures}
+bwscan=${BWSCAN:-target/release/bwscan}
+attacks=lie=2,lie=100,lie=10000,lie=1000000,favour,lie+favour=100,machine=10,withhold
+attacks=$attacks,helpers=0.01,helpers=0.05,helpers=0.2
+mkdir -p "$out"
+
+"$bwscan" simulate --utilisation 0,0.3,0.5,0.7,0.9 --scale torflow,torflow-pid,sbws,capacity \
+    --plot "$out/methods" | tee "$out/methods.txt"
+"$bwscan" simulate --attack "$attacks" --scale torflow,capacity \
+    --plot "$out/attacks" | tee "$out/attacks.txt"
+"$bwscan" simulate --attack "$attacks" --scale torflow --bound 0.25 | tee "$out/bound.txt"
+"$bwscan" simulate --relays 8000 --scale torflow,capacity --plot "$out/large" | tee "$out/large.txt"
