@@ -62,7 +62,6 @@ impl StdError for Error {
 }
 
 /// An error and all its causes in one line, for records and logs.
-#[cfg(feature = "http")]
 pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
