@@ -9,7 +9,7 @@ mkdir -p "$out"
 
 "$bwscan" simulate --utilisation 0,0.3,0.5,0.7,0.9 --scale torflow,torflow-pid,sbws,capacity \
     --plot "$out/methods" | tee "$out/methods.txt"
-"$bwscan" simulate --attack "$attacks" --scale torflow,capacity \
+"$bwscan" simulate --relays 1000 --attack "$attacks" --scale torflow,capacity \
     --plot "$out/attacks" | tee "$out/attacks.txt"
-"$bwscan" simulate --attack "$attacks" --scale torflow --bound 0.25 | tee "$out/bound.txt"
+"$bwscan" simulate --relays 1000 --attack "$attacks" --scale torflow --bound 0.25 | tee "$out/bound.txt"
 "$bwscan" simulate --relays 8000 --scale torflow,capacity --plot "$out/large" | tee "$out/large.txt"
