@@ -12,4 +12,6 @@ mkdir -p "$out"
 "$bwscan" simulate --relays 1000 --attack "$attacks" --scale torflow,capacity \
     --plot "$out/attacks" | tee "$out/attacks.txt"
 "$bwscan" simulate --relays 1000 --attack "$attacks" --scale torflow --bound 0.25 | tee "$out/bound.txt"
+"$bwscan" simulate --relays 1000 --attack favour --utilisation 0.3,0.7 --scale capacity |
+    tee "$out/favour.txt"
 "$bwscan" simulate --relays 8000 --scale torflow,capacity --plot "$out/large" | tee "$out/large.txt"
