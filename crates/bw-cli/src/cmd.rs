@@ -11,6 +11,7 @@ mod list;
 mod manual;
 mod names;
 mod prune;
+mod publication;
 mod run;
 mod sbws_config;
 mod scaling;

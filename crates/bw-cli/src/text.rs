@@ -6,6 +6,11 @@ use bw_results::UnixMillis;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+/// Tells the operator of something on standard error.
+pub(crate) fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "bwscan: {text}");
+}
+
 /// `2026-11-20 12:30:00`, in UTC.
 pub(crate) fn utc(time: UnixMillis) -> String {
     format_utc(time, "%Y-%m-%d %H:%M:%S")

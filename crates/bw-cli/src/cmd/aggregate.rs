@@ -9,13 +9,12 @@ use bw_results::{CLOCK_TOLERANCE, Scan, UnixMillis};
 use bw_store::{Filter, Stores};
 use serde_json::json;
 
-use super::generate::{warn, warn_of_disagreement};
-use super::scaling::{Ahead, open_stores};
+use super::scaling::{Ahead, open_stores, warn_of_disagreement};
 use crate::args::AggregateArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
 use crate::result_args::Format;
-use crate::text::{kilobytes, print, print_json, printable, table, utc};
+use crate::text::{kilobytes, print, print_json, printable, table, utc, warn};
 
 /// Prints one row per relay that was measured.
 pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> {

@@ -8,13 +8,13 @@ use bw_results::{CLOCK_TOLERANCE, NetworkSnapshot};
 use bw_sbws::{Config, Generator, Header, Home, Options, Scaling, State, Version};
 use serde_json::json;
 
-use super::generate::{LATEST, make_directory, not_written, warn};
+use super::publication::{LATEST, make_directory, not_written};
 use super::scaling::{now, open_stores, options_fit};
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::result_args::Scale;
-use crate::text::{format_utc, print, print_json};
+use crate::text::{format_utc, print, print_json, warn};
 
 /// Writes the dated file and lets `latest.v3bw` point to it.
 pub(super) fn run(

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Generated};
+use super::publication::LATEST;
 use super::scan::{Settings, scan_rounds};
 use super::serve::self_signed;
 use super::testnet::{bring_up, plan};
@@ -471,7 +472,7 @@ fn show(report: &Report, output: &Path, json: bool) -> anyhow::Result<()> {
             "THE DEMO FAILED"
         },
         output.display(),
-        generate::LATEST
+        LATEST
     ))
 }
 

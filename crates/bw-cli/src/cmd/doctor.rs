@@ -65,7 +65,7 @@ pub(super) async fn run(args: &DoctorArgs, line: &CommandLine) -> anyhow::Result
         format!(
             "its torrc needs: V3BandwidthsFile {}",
             data.bandwidth_files()
-                .join(super::generate::LATEST)
+                .join(super::publication::LATEST)
                 .display()
         ),
     ));

@@ -12,7 +12,7 @@ use bw_results::{Blame, Outcome, OutcomeSummary, Verdict};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::generate::LATEST;
+use super::publication::LATEST;
 use super::scaling::Scaling;
 use crate::args::ExplainArgs;
 use crate::exit::{Exit, UsageError};

@@ -1,6 +1,5 @@
 //! `bwscan generate`: the bandwidth file.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -11,17 +10,15 @@ use bw_store::Store;
 use serde_json::json;
 
 use super::compat;
-use super::scaling::Scaling;
+use super::publication::{LATEST, make_directory, not_written};
+use super::scaling::{Scaling, warn_of_disagreement};
 use super::scan::{Settings, bootstrap};
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
 use crate::result_args::SanityArgs;
-use crate::text::{format_utc, print, print_json};
-
-/// The name under which the authority finds the newest file.
-pub(super) const LATEST: &str = "latest.v3bw";
+use crate::text::{format_utc, print, print_json, warn};
 
 /// The file that was written.
 pub(super) struct Generated {
@@ -117,21 +114,6 @@ async fn refresh(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<Option<N
     Ok(Some(NetworkSnapshot::clone(&network)))
 }
 
-pub(super) fn warn(text: &str) {
-    let _ = writeln!(std::io::stderr(), "bwscan: {text}");
-}
-
-pub(super) fn warn_of_disagreement(scanner: &ScannerStatistics) {
-    if let Some(comparison) = scanner.comparison
-        && comparison.disagrees
-    {
-        warn(&format!(
-            "scanner {:?} disagrees with the others: its rates are {:.2} times theirs, over {} relays",
-            scanner.scanner, comparison.factor, comparison.relays
-        ));
-    }
-}
-
 fn limits(args: &SanityArgs) -> anyhow::Result<SanityLimits> {
     for (option, value) in [
         ("--max-total-change", args.max_total_change),
@@ -192,15 +174,6 @@ fn publish(scaling: Scaling, mut facts: FileFacts, output: &Path) -> anyhow::Res
         sanity: None,
         scanners: Vec::new(),
     })
-}
-
-pub(super) fn not_written(output: &Path) -> String {
-    format!("{}: the bandwidth file cannot be written", output.display())
-}
-
-pub(super) fn make_directory(output: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(output)
-        .with_context(|| format!("{}: the directory cannot be made", output.display()))
 }
 
 fn report(args: &GenerateArgs, written: &Generated) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bw_measure::{Destination, Error, ErrorKind};
 
-use super::generate::warn;
+use crate::text::warn;
 
 /// A look-up that takes longer says nothing.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Made};
 use super::prune;
+use super::publication::LATEST;
 use super::scan::{Settings, scan_rounds};
 use crate::args::{Args, Command, GenerateArgs, PruneArgs, ScanArgs};
 use crate::command_line::CommandLine;
@@ -22,7 +23,7 @@ use crate::exit::{Exit, UsageError};
 use crate::paths::{DataDir, default_config};
 use crate::progress::{Progress, Style};
 use crate::service::{Address, Endpoint, Metrics, Minute, Supervisor};
-use crate::text::print;
+use crate::text::{print, warn};
 
 /// Options of `bwscan run`. Those of its parts are in the tables `[scan]`, `[generate]` and
 /// `[prune]` of the configuration file.
@@ -223,20 +224,20 @@ fn reload(line: &CommandLine, before: Job) -> Job {
     let job = match read() {
         Ok(job) => job,
         Err(error) => {
-            generate::warn(&format!("the old configuration stays: {error:#}"));
+            warn(&format!("the old configuration stays: {error:#}"));
             return before;
         }
     };
     let changes = job.changes_since(&before);
     if changes.is_empty() {
-        generate::warn("the configuration has not changed");
+        warn("the configuration has not changed");
     }
     for change in &changes {
-        generate::warn(&format!("configuration: {change}"));
+        warn(&format!("configuration: {change}"));
     }
     let fixed = |job: &Job| (job.data.path().to_owned(), job.run.metrics.clone());
     if fixed(&job) != fixed(&before) {
-        generate::warn("--data-dir and --metrics change only with a restart");
+        warn("--data-dir and --metrics change only with a restart");
         return Job {
             data: before.data,
             ..job
@@ -281,7 +282,7 @@ async fn work(
     cancel.cancel();
     let patience = Duration::from_secs(4);
     if tokio::time::timeout(patience, scanning).await.is_err() {
-        generate::warn("the store takes long; what is not yet written is lost");
+        warn("the store takes long; what is not yet written is lost");
     }
     progress.finish();
     Ok(told)
@@ -312,7 +313,7 @@ async fn scanning(
         }
         first = false;
         let text = format!("{error:#}");
-        generate::warn(&format!("{text}; next try in a minute"));
+        warn(&format!("{text}; next try in a minute"));
         metrics.wait(Some(format!("this to pass: {text}")));
         let _ = cancel.run_until_cancelled(tokio::time::sleep(RETRY)).await;
     }
@@ -322,7 +323,7 @@ async fn scanning(
 /// Writes the bandwidth file once an hour, for ever; the first one after the first round, if
 /// there is none of the last hour.
 async fn generating(job: &Job, metrics: &Metrics) {
-    let latest = generate::output(&job.generate, &job.data).join(generate::LATEST);
+    let latest = generate::output(&job.generate, &job.data).join(LATEST);
     let age = std::fs::metadata(latest).and_then(|file| file.modified());
     let age = age.ok().and_then(|written| written.elapsed().ok());
     let mut is_new = age.is_some_and(|age| age < HOUR);
@@ -338,7 +339,7 @@ async fn generating(job: &Job, metrics: &Metrics) {
             Ok(Made::Written(written)) => {
                 let network = &written.scaled.network;
                 metrics.published(SystemTime::now().into(), network.eligible);
-                generate::warn(&format!(
+                warn(&format!(
                     "wrote {}: {} of {} relays have a weight",
                     written.path.display(),
                     network.eligible,
@@ -349,14 +350,14 @@ async fn generating(job: &Job, metrics: &Metrics) {
                 metrics.refused();
                 let problems = sanity.problems.iter().map(ToString::to_string);
                 let problems: Vec<_> = problems.collect();
-                generate::warn(&format!(
+                warn(&format!(
                     "the old bandwidth file stays, the new one is not plausible: {}",
                     problems.join("; ")
                 ));
             }
             Err(error) => {
                 metrics.refused();
-                generate::warn(&format!("no bandwidth file: {error:#}"));
+                warn(&format!("no bandwidth file: {error:#}"));
             }
         }
     }
@@ -371,10 +372,10 @@ async fn pruning(job: &Job) {
         let pruned = tokio::task::spawn_blocking(move || prune::prune(&args, &data)).await;
         match pruned.map_err(anyhow::Error::from).flatten() {
             Ok((pruned, files)) if pruned.raw + pruned.attempts > 0 || !files.is_empty() => {
-                generate::warn(&prune::describe(dry_run, &pruned, files.len()));
+                warn(&prune::describe(dry_run, &pruned, files.len()));
             }
             Ok(_) => {}
-            Err(error) => generate::warn(&format!("old records stay: {error:#}")),
+            Err(error) => warn(&format!("old records stay: {error:#}")),
         }
         tokio::time::sleep(24 * HOUR).await;
     }
@@ -404,7 +405,7 @@ async fn watching(job: &Job, metrics: &Metrics, supervisor: Supervisor) {
         if let Some(path) = &job.run.metrics_file
             && let Err(error) = write_whole(path, &metrics.text())
         {
-            generate::warn(&format!("--metrics-file {}: {error}", path.display()));
+            warn(&format!("--metrics-file {}: {error}", path.display()));
         }
     }
 }

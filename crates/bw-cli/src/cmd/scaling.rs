@@ -15,10 +15,9 @@ use bw_file::{Fingerprint, KilobytesPerSecond};
 use bw_results::{CLOCK_TOLERANCE, NetworkSnapshot, OutcomeSummary, UnixMillis};
 use bw_store::{Filter, Stores};
 
-use super::generate::warn;
 use crate::exit::{FactsError, UsageError};
 use crate::result_args::{Scale, ScalingArgs, StoreArgs};
-use crate::text::utc;
+use crate::text::{utc, warn};
 
 /// Everything on the way from outcomes to weights.
 pub(super) struct Scaling {
@@ -87,6 +86,18 @@ impl Ahead {
                 utc(*ended)
             ));
         }
+    }
+}
+
+/// Warns of a scanner whose rates are unlike those of the others.
+pub(super) fn warn_of_disagreement(scanner: &ScannerStatistics) {
+    if let Some(comparison) = scanner.comparison
+        && comparison.disagrees
+    {
+        warn(&format!(
+            "scanner {:?} disagrees with the others: its rates are {:.2} times theirs, over {} relays",
+            scanner.scanner, comparison.factor, comparison.relays
+        ));
     }
 }
 

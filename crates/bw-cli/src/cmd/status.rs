@@ -11,7 +11,7 @@ use bw_store::{Error, Filter, ScanLock, ScanSummary, Store};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::generate::LATEST;
+use super::publication::LATEST;
 use crate::exit::Exit;
 use crate::finding::{Finding, exit_of, print_findings};
 use crate::paths::DataDir;
