@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-WITHOUT_C = ["bw-results", "bw-aggregate", "bw-sim"]
+WITHOUT_C = ["bw-results", "bw-aggregate", "bw-sim", "bw-loop"]
 C = {"libsqlite3-sys", "zstd-sys", "lzma-sys", "liblzma-sys", "ring", "aws-lc-sys", "cc", "cmake"}
 PAGE = Path("docs/architecture.md")
 

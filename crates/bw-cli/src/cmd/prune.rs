@@ -9,7 +9,7 @@ use bw_store::{Error, Prune, Pruned, Store};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::generate::LATEST;
+use super::publication::LATEST;
 use crate::args::{LIMITS, OUTPUT};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
