@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test fresh check bench bench-aggregate bench-scan figures clean
+.PHONY: demo test fresh check bench bench-aggregate bench-scan figures deb alerts clean
 
 # The whole job on a private Tor network; results in ./demo.
 demo:
@@ -56,6 +56,19 @@ bench-scan:
 figures:
 	cargo build --locked --release -p bw-cli
 	scripts/figures.sh target/figures
+
+# A Debian package in target/debian; needs cargo-deb.
+deb:
+	cargo build --locked --release -p bw-cli
+	rm -rf target/deb && mkdir -p target/deb
+	target/release/bwscan man target/deb
+	target/release/bwscan completions bash > target/deb/bwscan.bash
+	cargo deb --locked --no-build -p bw-cli
+
+# Prometheus's own tool tests the alerts.
+alerts:
+	promtool check rules packaging/monitoring/alerts.yml
+	cd packaging/monitoring && promtool test rules alerts_test.yml
 
 clean:
 	cargo clean
