@@ -27,6 +27,7 @@ check:
 	scripts/crates.py
 	scripts/foreign_types.py
 	scripts/oldest_rust.py
+	scripts/prose.py
 
 # Figures, not verdicts: ratios against a peer in the same run.
 bench:

@@ -54,7 +54,8 @@ def sentences(paragraph):
     text = re.sub(r"`+[^`]+`+", "CODE", paragraph)
     text = re.sub(r"\]\([^)]*\)|\]\[[^\]]*\]", "]", text)
     text = re.sub(r"<https?:[^>]*>", "LINK", text)
-    return re.split(r"(?<=[.!?:])[*_)\]\"]*\s+(?=[\[*_(\"A-Z0-9])", text)
+    after = r"[*_)\]\"]*\s+(?=[\[*_(\"\w])"
+    return re.split(rf"(?<!\b[a-z]\.[a-z]\.)(?<=[.!?]){after}", text)
 
 
 def problems_of_source(path):
