@@ -361,10 +361,10 @@ pub(crate) struct ScanArgs {
     #[arg(long, default_value = "10m", value_parser = values::time, help_heading = LIMITS,
           hide_short_help = true, value_name = "TIME")]
     pub(crate) outage: Duration,
-    /// End a download when its rate is known to this many percent, with 95 %
+    /// End a download when its rate is known to this share of it, with 95 %
     /// confidence.
-    #[arg(long, default_value_t = 5.0, value_parser = values::percent, help_heading = LIMITS,
-          hide_short_help = true, value_name = "PERCENT")]
+    #[arg(long, default_value = "5%", value_parser = values::share_above_0, help_heading = LIMITS,
+          hide_short_help = true, value_name = "SHARE")]
     pub(crate) precision: f64,
     /// Count at least this much time of each download, after its warm-up.
     #[arg(long, default_value = "1s", value_parser = values::time, help_heading = LIMITS,
@@ -531,7 +531,7 @@ pub(crate) struct TestnetLoadArgs {
     /// Take at most this share of the sum of all relays' capacities.
     ///
     /// A byte that a client receives crosses three relays and counts three times.
-    #[arg(long, default_value_t = 0.5, value_name = "PART")]
+    #[arg(long, default_value = "50%", value_parser = values::share_above_0, value_name = "SHARE")]
     pub(crate) share: f64,
     /// Run this many clients, each a tor with up to eight downloads at a time.
     #[arg(long, default_value_t = 3, value_name = "N")]

@@ -90,17 +90,17 @@ pub(crate) struct ScalingArgs {
     /// Compute weights with this formula.
     #[arg(long, value_enum, default_value_t = Scale::Torflow, value_name = "METHOD")]
     pub(crate) scale: Scale,
-    /// Give no relay more than this share of the sum of weights [default: 0.05; in
+    /// Give no relay more than this share of the sum of weights [default: 5%; in
     /// a network of fewer than 200 relays, ten equal shares].
-    #[arg(long, help_heading = LIMITS, value_name = "SHARE")]
+    #[arg(long, value_parser = values::share_above_0, help_heading = LIMITS, value_name = "SHARE")]
     pub(crate) max_share: Option<f64>,
     /// Let what a relay says of itself raise its weight by 1/(1 - SHARE) at most
-    /// [default: capacity: 0.25; torflow, torflow-pid: no bound].
-    #[arg(long, help_heading = LIMITS, value_name = "SHARE")]
+    /// [default: capacity: 25%; torflow, torflow-pid: no bound].
+    #[arg(long, value_parser = values::share, help_heading = LIMITS, value_name = "SHARE")]
     pub(crate) bound: Option<f64>,
-    /// Move a weight this far towards each new measurement, from 0 to 1, with
-    /// --scale capacity [default: 0.3].
-    #[arg(long, hide_short_help = true, value_name = "SHARE")]
+    /// Move a weight by this share of the way to each new measurement, with
+    /// --scale capacity [default: 30%].
+    #[arg(long, value_parser = values::share_above_0, hide_short_help = true, value_name = "SHARE")]
     pub(crate) smoothing: Option<f64>,
     /// Make weights add up to those of the same relays in the consensus, to
     /// whatever the estimates do (none), or to so many kB/s, with --scale
@@ -113,11 +113,11 @@ pub(crate) struct ScalingArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=9), help_heading = LIMITS,
           hide_short_help = true, value_name = "N")]
     pub(crate) round_digits: Option<u32>,
-    /// Ask authorities not to vote with the file if fewer of the consensus's
-    /// relays, in percent, have a weight.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=100),
-          help_heading = LIMITS, hide_short_help = true, value_name = "PERCENT")]
-    pub(crate) min_percent: u32,
+    /// Ask authorities not to vote with the file if a smaller share of the
+    /// consensus's relays has a weight.
+    #[arg(long, alias = "min-percent", default_value = "60%", value_parser = values::share,
+          help_heading = LIMITS, hide_short_help = true, value_name = "SHARE")]
+    pub(crate) min_share: f64,
     /// Make the median weight this number / 1000, with --scale sbws [default: 7500].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true,
           value_name = "NUMBER")]
@@ -250,9 +250,9 @@ pub(crate) struct GenerateArgs {
     /// Write the file exactly as sbws would, with its defects: sbws, sbws=1.5.2,
     /// sbws=1.9.0 or sbws=2.2.0.
     #[arg(long, help_heading = SBWS, value_name = "SOFTWARE", conflicts_with_all = [
-        "days", "min_percent", "quota", "params", "previous", "max_facts_age", "force",
-        "min_weight_percent", "max_total_change", "max_consensus_factor", "relay_change",
-        "max_changed_percent", "max_age",
+        "days", "min_share", "quota", "params", "previous", "max_facts_age", "force",
+        "min_weight_share", "max_total_change", "max_consensus_factor", "relay_change",
+        "max_changed_share", "max_age",
     ])]
     pub(crate) compat: Option<Compat>,
     /// Read results, state and tor's files from this sbws home, as sbws does,
@@ -296,15 +296,10 @@ pub(crate) struct SanityArgs {
     /// Publish the file even if one of these conditions does not hold.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Require that relays with a weight have this much of the consensus's weight,
-    /// in percent.
-    #[arg(
-        long,
-        hide_short_help = true,
-        default_value_t = 50.0,
-        value_name = "PERCENT"
-    )]
-    pub(crate) min_weight_percent: f64,
+    /// Require that relays with a weight have this share of the consensus's weight.
+    #[arg(long, alias = "min-weight-percent", hide_short_help = true, default_value = "50%",
+          value_parser = values::share, value_name = "SHARE")]
+    pub(crate) min_weight_share: f64,
     /// Require that the sum of weights is at most this many times that of the file
     /// in use, or the reverse.
     #[arg(
@@ -331,14 +326,10 @@ pub(crate) struct SanityArgs {
         value_name = "FACTOR"
     )]
     pub(crate) relay_change: f64,
-    /// Require that at most this many relays have changed, in percent.
-    #[arg(
-        long,
-        hide_short_help = true,
-        default_value_t = 20.0,
-        value_name = "PERCENT"
-    )]
-    pub(crate) max_changed_percent: f64,
+    /// Require that at most this share of the relays has changed.
+    #[arg(long, alias = "max-changed-percent", hide_short_help = true, default_value = "20%",
+          value_parser = values::share, value_name = "SHARE")]
+    pub(crate) max_changed_share: f64,
     /// Require that the newest measurement is not older than this.
     #[arg(long, default_value = "36h", value_parser = values::time, hide_short_help = true,
           value_name = "TIME")]

@@ -63,11 +63,34 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// More than nothing, at most everything.
-pub(crate) fn percent(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
-        _ => Err("expected a number of percent, above 0 and at most 100".to_owned()),
+/// A share of a whole, from 0 to 1: `5%` or `0.05`.
+///
+/// `60` could only be meant in percent, and `1` could be either, so both are refused.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let (number, divisor) = match text.trim_end().strip_suffix('%') {
+        Some(number) => (number.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let Ok(value) = number.parse::<f64>() else {
+        return Err("expected a share such as 5% or 0.05".to_owned());
+    };
+    if divisor == 1.0 && (value > 1.0 || number == "1") {
+        let fraction = value / 100.0;
+        return Err(format!("expected a share: write {number}% or {fraction}"));
+    }
+    let share = value / divisor;
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err("expected a share from 0% to 100%".to_owned())
+    }
+}
+
+/// A [`share`] above 0.
+pub(crate) fn share_above_0(text: &str) -> Result<f64, String> {
+    match share(text)? {
+        0.0 => Err("expected a share above 0%".to_owned()),
+        share => Ok(share),
     }
 }
 
@@ -112,13 +135,41 @@ mod tests {
     }
 
     #[test]
+    fn shares_are_fractions_or_have_a_sign() {
+        for (text, value) in [
+            ("5%", 0.05),
+            ("0.05", 0.05),
+            ("62.5 %", 0.625),
+            ("0", 0.0),
+            ("100%", 1.0),
+            ("1.0", 1.0),
+        ] {
+            assert_eq!(share(text), Ok(value), "{text}");
+        }
+        for (text, said) in [
+            ("60", "write 60% or 0.6"),
+            ("1", "write 1% or 0.01"),
+            ("2.5", "write 2.5% or 0.025"),
+            ("101%", "from 0% to 100%"),
+            ("-1%", "from 0% to 100%"),
+            ("NaN", "from 0% to 100%"),
+            ("half", "such as 5%"),
+            ("%", "such as 5%"),
+        ] {
+            let error = share(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        assert!(share_above_0("0%").unwrap_err().contains("above 0%"));
+    }
+
+    #[test]
     fn no_library_speaks() {
         for error in [
             size("big").unwrap_err(),
             size("8Mbit").unwrap_err(),
             time("6").unwrap_err(),
             count("0").unwrap_err(),
-            percent("101").unwrap_err(),
+            share("101%").unwrap_err(),
         ] {
             assert!(error.starts_with("expected "), "{error}");
         }

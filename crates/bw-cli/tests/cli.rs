@@ -744,7 +744,7 @@ fn a_relay_is_explained_by_whatever_name() {
             "--now",
             "2026-11-20T12:30:00",
             "--max-share",
-            "1",
+            "100%",
         ])
     };
     let text = explain("r7");
@@ -924,7 +924,7 @@ fn verdicts_are_listed_explained_and_exported() {
         "--max-facts-age",
         "99d",
         "--max-share",
-        "1",
+        "100%",
     ];
     let explain = |more: &[&str]| success(&[&["explain"], &common[..], more].concat());
     let text = explain(&[]);

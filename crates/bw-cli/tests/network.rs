@@ -140,7 +140,7 @@ fn interrupted_scans_go_on(bench: &Bench) {
 fn explained(bench: &Bench) {
     let explain = |relay: &str| {
         let output = bwscan()
-            .args(["explain", relay, "--max-share", "1", "--data-dir"])
+            .args(["explain", relay, "--max-share", "100%", "--data-dir"])
             .arg(bench.data("interrupted"))
             .output()
             .unwrap();
@@ -182,7 +182,7 @@ fn facts_are_fetched_anew(bench: &Bench) {
                 "generate",
                 "--refresh",
                 "--max-share",
-                "1",
+                "100%",
                 "--force",
                 "--data-dir",
             ])

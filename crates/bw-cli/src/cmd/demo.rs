@@ -232,7 +232,7 @@ async fn scan(
 /// Writes the bandwidth file, as `bwscan generate` does.
 fn write_file(scale: Scale, data: &DataDir, output: &Path) -> anyhow::Result<Generated> {
     // No relay of a network of a dozen can be held below a twentieth of it.
-    let line = ["bwscan", "generate", "--max-share", "1"];
+    let line = ["bwscan", "generate", "--max-share", "100%"];
     let Command::Generate(mut args) = Args::try_parse_from(line)?.command else {
         bail!("the command line of generate has changed");
     };

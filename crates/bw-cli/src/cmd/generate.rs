@@ -125,11 +125,11 @@ fn limits(args: &SanityArgs) -> anyhow::Result<SanityLimits> {
         }
     }
     let mut limits = SanityLimits::default();
-    limits.min_weight_share = args.min_weight_percent / 100.0;
+    limits.min_weight_share = args.min_weight_share;
     limits.max_total_change = args.max_total_change;
     limits.max_total_against_consensus = args.max_consensus_factor;
     limits.relay_change = args.relay_change;
-    limits.max_changed_share = args.max_changed_percent / 100.0;
+    limits.max_changed_share = args.max_changed_share;
     limits.max_age = args.max_age;
     Ok(limits)
 }

@@ -234,7 +234,7 @@ fn scale_options(args: &ScalingArgs) -> anyhow::Result<ScaleOptions> {
     let mut options = ScaleOptions::new(Method::from(args.scale));
     options.max_share = args.max_share;
     options.digits = args.round_digits.unwrap_or(options.digits);
-    options.min_share = f64::from(args.min_percent) / 100.0;
+    options.min_share = args.min_share;
     options.constant = args.scale_constant.unwrap_or(options.constant);
     options.bound = args.bound.or(options.bound);
     options.capacity.smoothing = args.smoothing.unwrap_or(options.capacity.smoothing);
@@ -245,24 +245,8 @@ fn scale_options(args: &ScalingArgs) -> anyhow::Result<ScaleOptions> {
 
 /// That what was given has an effect, and can have one.
 pub(super) fn options_fit(args: &ScalingArgs) -> Result<(), UsageError> {
-    if args
-        .max_share
-        .is_some_and(|share| share.is_nan() || share <= 0.0)
-    {
-        return Err(UsageError("--max-share must be above 0".to_owned()));
-    }
-    if args
-        .bound
-        .is_some_and(|share| !(0.0..=0.9).contains(&share))
-    {
-        return Err(UsageError("--bound must be from 0 to 0.9".to_owned()));
-    }
-    if args
-        .smoothing
-        .is_some_and(|share| !(share > 0.0 && share <= 1.0))
-    {
-        let text = "--smoothing must be above 0, and at most 1";
-        return Err(UsageError(text.to_owned()));
+    if args.bound.is_some_and(|share| share > 0.9) {
+        return Err(UsageError("--bound must be at most 90%".to_owned()));
     }
     let capped = &[Scale::Torflow, Scale::TorflowPid, Scale::Capacity][..];
     let capacity = &[Scale::Capacity][..];

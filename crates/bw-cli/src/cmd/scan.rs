@@ -107,7 +107,7 @@ impl Settings {
             estimator.least = args.min_time;
             estimator.enough = args.sample_time.max(args.min_time);
             estimator.longest = args.max_time;
-            estimator.precision = args.precision / 100.0;
+            estimator.precision = args.precision;
             estimator
         };
         settings.transfer.max_bytes = args.max_size.as_u64().max(1);

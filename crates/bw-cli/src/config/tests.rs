@@ -16,7 +16,7 @@ fn arguments(text: &str) -> Vec<String> {
 #[test]
 fn values_of_every_kind() {
     let text = "verbose = 2\nlog_json = true\n[scan]\ndestination = ['a', \"b\"]\nquiet = false\n\
-                link-rate = '25MB'\nhelpers = 0x0a\nprecision = 2.5\ninterval = '6h'\n\
+                link-rate = '25MB'\nhelpers = 0x0a\nprecision = '2.5%'\ninterval = '6h'\n\
                 [generate]\nnow = 2026-11-20T12:30:00\ndestinations_countries = ['ZZ', 'US']\n\
                 [testnet.up]\nrelays = 3\n";
     assert_eq!(
@@ -29,7 +29,7 @@ fn values_of_every_kind() {
             "--destination=b",
             "--link-rate=25MB",
             "--helpers=10",
-            "--precision=2.5",
+            "--precision=2.5%",
             "--interval=6h",
             "--now=2026-11-20T12:30:00",
             "--destinations-countries=ZZ",
