@@ -5,22 +5,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::files::{CAPACITIES, CLIENT, CLIENT_CONFIG, EMPTY, LINES_LOG, LOAD, NODES, RESOLVER};
 use crate::manifest::{self, Manifest, NodeRecord};
-use crate::torrc::{EMPTY, RESOLVER};
 use crate::{Error, ErrorKind};
-
-/// The directory with a directory for each node.
-pub(crate) const NODES: &str = "nodes";
-/// Where a client with our configuration keeps its files.
-pub(crate) const CLIENT: &str = "client";
-/// The directory with a directory for each client that makes load.
-pub(crate) const LOAD: &str = "load";
-/// The client's configuration.
-pub(crate) const CLIENT_CONFIG: &str = "arti.toml";
-/// The log of the process that serves the relays' lines.
-pub(crate) const LINES_LOG: &str = "lines.log";
-/// The table of true capacities.
-pub(crate) const CAPACITIES: &str = "capacities.json";
 
 /// The files of a network; removed with this value unless it is told not to.
 #[derive(Debug)]

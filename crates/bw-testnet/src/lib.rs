@@ -5,6 +5,7 @@ mod client;
 mod directory;
 mod error;
 mod event;
+mod files;
 mod home;
 mod http;
 mod limit;

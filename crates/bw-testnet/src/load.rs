@@ -17,13 +17,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::budget::Budget;
-pub(crate) use self::client::processes;
 use self::client::{Client, ClientFacts};
 use self::fetch::{Target, fetch};
 pub use self::plan::LoadPlan;
 use crate::manifest::Manifest;
-use crate::network::GLANCE;
-use crate::process::ProcessState;
+use crate::process::{GLANCE, ProcessState};
 use crate::{Error, ErrorKind, Network, Role};
 
 /// Downloads that one client has under way at most.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
 use serde::{Deserialize, Serialize};
 
-use crate::home::NODES;
+use crate::files::{NODES, replace_file};
 use crate::process::ProcessId;
 use crate::{Error, ErrorKind, Limit, Role};
 
@@ -172,19 +172,6 @@ impl Manifest {
         })?;
         replace_file(&directory.join(FILE), &text)
     }
-}
-
-/// Writes a file that others read: they see the old bytes or the new ones.
-pub(crate) fn replace_file(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    let write = || {
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        std::io::Write::write_all(&mut file, contents)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|error: std::io::Error| Error::io("writing", path, error))
 }
 
 #[cfg(test)]

@@ -12,14 +12,13 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::directory::{StatusDocument, valid_after};
-use crate::home::{CAPACITIES, CLIENT_CONFIG, Home, LINES_LOG};
+use crate::files::{CAPACITIES, CLIENT_CONFIG, LINES_LOG, client_processes};
+use crate::home::Home;
 use crate::line::{self, Keeper};
 use crate::manifest::{Manifest, NodeRecord};
-use crate::process::{ProcessId, ProcessState, start_tor, tail};
-use crate::{Authority, Error, ErrorKind, LineCommand, Node, Role, load};
+use crate::process::{GLANCE, ProcessId, ProcessState, start_tor, tail};
+use crate::{Authority, Error, ErrorKind, LineCommand, Node, Role};
 
-/// The interval at which something that takes seconds is looked at.
-pub(crate) const GLANCE: Duration = Duration::from_millis(200);
 /// The words that tor logs when it tests its own bandwidth.
 const SELF_TEST: &str = "Performing bandwidth self-test";
 /// The time for which cells of the last such test may be on their way.
@@ -375,7 +374,7 @@ impl Network {
     /// [`ErrorKind::Io`] if a file cannot be removed.
     pub async fn down(mut self) -> Result<(), Error> {
         let mut ids: Vec<_> = self.known_processes().into_iter().collect();
-        ids.extend(load::processes(self.directory()));
+        ids.extend(client_processes(self.directory()));
         self.end(&ids).await?;
         self.owned = false;
         let files = if self.facts.keep_files {
@@ -556,7 +555,7 @@ impl Drop for Network {
         if !self.owned {
             return;
         }
-        let clients = load::processes(self.directory());
+        let clients = client_processes(self.directory());
         let nodes = self.known_processes();
         for id in nodes.values().chain(clients.iter().map(|(_, id)| id)) {
             id.signal(Signal::KILL);

@@ -11,9 +11,9 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::directory::StatusDocument;
-use crate::manifest::{NodeRecord, replace_file};
-use crate::network::GLANCE;
-use crate::process::{ProcessId, ProcessState};
+use crate::files::replace_file;
+use crate::manifest::NodeRecord;
+use crate::process::{GLANCE, ProcessId, ProcessState};
 use crate::{Error, ErrorKind, Network, Role, http};
 
 /// The time for a node that was started again to listen.

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct ProcessId {
     /// `/proc/sys/kernel/random/boot_id`.
     boot: String,
 }
+
+/// The interval at which something that takes seconds is looked at.
+pub(crate) const GLANCE: Duration = Duration::from_millis(200);
 
 /// The state of a process.
 #[non_exhaustive]

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bw_file::{BytesPerSecond, Fingerprint, KilobytesPerSecond};
 
+use crate::files::{EMPTY, RESOLVER};
 use crate::manifest::{Manifest, NodeRecord};
 use crate::{Limit, Plan, Role};
 
@@ -16,13 +17,6 @@ const FIRST_DELAY: u64 = 2;
 /// While the authorities wait for descriptors they vote every so many seconds,
 /// that is, not before the network is up or has failed.
 const WAITING_INTERVAL: u64 = 1800;
-
-/// In the network's directory: an empty file, for tor not to read its tables
-/// of countries, which takes seconds.
-pub(crate) const EMPTY: &str = "empty";
-/// In the network's directory: names no resolver that answers, since a private
-/// network has none.
-pub(crate) const RESOLVER: &str = "resolv.conf";
 
 /// When the authorities vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

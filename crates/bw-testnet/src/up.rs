@@ -20,10 +20,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::block::Block;
 use crate::directory::described;
-use crate::home::{CLIENT, Home};
+use crate::files::CLIENT;
+use crate::home::Home;
 use crate::manifest::{Manifest, NodeRecord};
-use crate::network::{GLANCE, has_flags};
-use crate::process::ProcessId;
+use crate::network::has_flags;
+use crate::process::{GLANCE, ProcessId};
 use crate::programs::{Identity, Programs};
 use crate::torrc::{Timetable, Torrc, first_consensus_after, prior_file, state_file};
 use crate::{Error, ErrorKind, Event, Lifetime, Network, Plan, Role};

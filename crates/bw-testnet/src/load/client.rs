@@ -2,20 +2,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Child;
 
 use tempfile::TempDir;
 
-use crate::home::LOAD;
-use crate::manifest::replace_file;
+use crate::files::{LOAD, PROCESS, replace_file};
 use crate::process::{ProcessId, ProcessState, start_tor, tail};
 use crate::{Error, ErrorKind, Network, torrc};
 
 /// Lines of a log that an error shows.
 const TAIL: usize = 20;
-/// In a client's directory: which process it is, for `down` in another process.
-const PROCESS: &str = "process.json";
 /// The last byte of the address at which clients take connections: beyond
 /// those of the nodes.
 const HOST: u8 = 254;
@@ -115,21 +112,6 @@ impl ClientFacts {
         let error = Error::new(kind, format!("the client {} {what}", self.name));
         error.with_node(&self.name, &self.log, &tail(&self.log, TAIL))
     }
-}
-
-/// The processes of all clients of the network in `directory`, whoever started them.
-pub(crate) fn processes(directory: &Path) -> Vec<(String, ProcessId)> {
-    let clients = std::fs::read_dir(directory.join(LOAD));
-    let process = |entry: std::fs::DirEntry| {
-        let record = std::fs::read(entry.path().join(PROCESS)).ok()?;
-        let id = serde_json::from_slice(&record).ok()?;
-        Some((entry.file_name().to_string_lossy().into_owned(), id))
-    };
-    clients
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| process(entry.ok()?))
-        .collect()
 }
 
 /// An address in the network's own block, so that it stays free until tor
