@@ -133,7 +133,7 @@ impl Journal for StoreJournal {
     }
 }
 
-/// What the store knows of a relay. One that is only known to be faster than something was
+/// The store's knowledge of a relay. One that is only known to be faster than something was
 /// measured too.
 fn known_of(history: &RelayHistory) -> Known {
     let bounded = history.lower_bound.map(|_| history.last_attempt);

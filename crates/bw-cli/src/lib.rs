@@ -14,6 +14,7 @@ mod moment;
 mod outcome_json;
 mod paths;
 mod progress;
+mod publish;
 mod relay_name;
 mod result_args;
 mod server;

@@ -47,7 +47,7 @@ impl Stop {
         &self.token
     }
 
-    /// Whether SIGTERM stopped it, as a service manager sends it.
+    /// Returns true if SIGTERM stopped it, as a service manager sends it.
     pub(crate) fn by_terminate(&self) -> bool {
         self.terminate.load(Ordering::Relaxed)
     }

@@ -175,8 +175,14 @@ fn growth(criterion: &mut Criterion) {
                     write_csv(&document, std::io::sink()).unwrap();
                     let mut edited = document.clone();
                     edited.remove_header("k0");
-                    if let Some((line, _)) = document.relay_lines().next() {
-                        edited.remove_relay_key(line, "bw").unwrap();
+                    let relay = document.relays().find_map(|relay| relay.fingerprint());
+                    if let Some(relay) = relay {
+                        edited
+                            .edit_relay(&relay, |line| {
+                                line.remove("bw");
+                                Ok::<(), bw_file::Error>(())
+                            })
+                            .unwrap();
                     }
                     black_box((
                         spec(&document, None),

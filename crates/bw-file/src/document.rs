@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Limit, Position, wide};
 use crate::identity::{Ed25519Identity, Fingerprint};
 use crate::line::{
     Classifier, HeaderLine, Line, LineEnding, LineKind, RawLines, classify_in_body, split_ending,
 };
-use crate::relay::{RelayLine, RelayLineRef, check_pair, with_key, with_pair_at, without_key};
+use crate::relay::{RelayLine, RelayLineRef, check_pair};
 use crate::time::{DateTime, UnixTime};
 use crate::value::{Field, FieldValue};
 use crate::version::FormatVersion;
@@ -111,6 +113,34 @@ impl RelayIndex {
     /// Index of the relay's line among the document's lines.
     pub fn by_identity(&self, identity: &Ed25519Identity) -> Option<usize> {
         self.by_identity.get(identity).copied()
+    }
+}
+
+impl Document<'static> {
+    /// Reads the file at `path`, with the defaults of [`Limits`]. To copy nothing, read
+    /// the bytes, and [parse](Document::parse) them.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("latest.v3bw");
+    /// # std::fs::write(&path, "1700000000\nversion=1.9.0\n=====\n")?;
+    /// let document = bw_file::Document::from_path(&path)?;
+    /// assert_eq!(document.timestamp().value().unwrap().seconds(), 1_700_000_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] if it cannot be read, [`ErrorKind::LimitExceeded`] if it is
+    /// too large.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let (path, limits) = (path.as_ref(), Limits::default());
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| {
+            let most = limits.file_bytes.saturating_add(1);
+            file.take(most).read_to_end(&mut bytes)
+        });
+        read.map_err(|error| Error::file("cannot read", path, error))?;
+        Ok(Document::parse_with_limits(&bytes, &limits)?.into_owned())
     }
 }
 
@@ -376,28 +406,87 @@ impl Document<'_> {
         before - self.lines.len()
     }
 
-    /// Sets a key of the relay line with this index among all lines.
+    /// Edits every relay line: `edit` changes a copy, which replaces the line if it
+    /// differs. A line that loses its last `bw` or identity may cease to be a relay line.
+    ///
+    /// ```
+    /// use bw_file::{Document, Error};
+    ///
+    /// let mut document = Document::parse(b"1700000000\nbw=760 node_id=$0 xoff_recv=3\n");
+    /// document.edit_relays(|relay| {
+    ///     relay.remove("xoff_recv");
+    ///     relay.set("bw", "380")
+    /// })?;
+    /// assert_eq!(document.to_bytes(), b"1700000000\nbw=380 node_id=$0\n");
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
-    /// If it is no relay line, or the key or the value cannot be written.
-    pub fn set_relay_key(&mut self, line: usize, key: &str, value: &str) -> Result<(), Error> {
-        let content = with_key(self.relay_content(line)?, key, value)?;
-        self.replace_relay(line, &content);
+    /// Those of `edit`. Lines that were edited before stay so.
+    pub fn edit_relays<E>(
+        &mut self,
+        mut edit: impl FnMut(&mut RelayLine) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut relay = RelayLine::default();
+        let mut line = 0;
+        while line < self.lines.len() {
+            self.edit_line(line, &mut relay, &mut edit)?;
+            line += 1;
+        }
         Ok(())
     }
 
-    /// Removes all occurrences of a key from the relay line with this index
-    /// and says how many there were. A line that loses its last `bw` or
-    /// identity may cease to be a relay line.
+    /// Edits the last line of a relay, as [`edit_relays`](Self::edit_relays) does; false
+    /// if there is none.
+    ///
+    /// ```
+    /// use bw_file::{Document, Error, Fingerprint};
+    ///
+    /// let mut document = Document::parse(
+    ///     b"1700000000\nbw=760 node_id=$ABABABABABABABABABABABABABABABABABABABAB\n",
+    /// );
+    /// let relay = Fingerprint::from_bytes([0xAB; 20]);
+    /// // Lines move, and the relay is found all the same.
+    /// document.set_header("software", "bwscan")?;
+    /// assert!(document.edit_relay(&relay, |line| line.set("bw", "380"))?);
+    /// assert_eq!(document.relays().next().unwrap().bandwidth().unwrap().value(), 380);
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
-    /// If it is no relay line.
-    pub fn remove_relay_key(&mut self, line: usize, key: &str) -> Result<usize, Error> {
-        let (content, removed) = without_key(self.relay_content(line)?, key.as_bytes());
-        if removed > 0 {
-            self.replace_relay(line, &content);
+    /// Those of `edit`; the line is then as it was.
+    pub fn edit_relay<E>(
+        &mut self,
+        relay: &Fingerprint,
+        edit: impl FnOnce(&mut RelayLine) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let line = self.lines.iter().rposition(|line| {
+            line.kind() == LineKind::Relay
+                && RelayLineRef::new(line.content()).fingerprint() == Some(*relay)
+        });
+        let Some(line) = line else {
+            return Ok(false);
+        };
+        self.edit_line(line, &mut RelayLine::default(), edit)?;
+        Ok(true)
+    }
+
+    /// Edits a line if it is a relay's; `relay` is memory for its copy.
+    fn edit_line<E>(
+        &mut self,
+        line: usize,
+        relay: &mut RelayLine,
+        edit: impl FnOnce(&mut RelayLine) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(before) = self.relay(line) else {
+            return Ok(());
+        };
+        relay.assign(before.as_bytes());
+        edit(relay)?;
+        if relay.as_bytes() != before.as_bytes() {
+            self.replace_relay(line, relay.as_bytes());
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// Inserts a header so that it becomes the line with this index among all
@@ -414,23 +503,6 @@ impl Document<'_> {
         }
         let content = format!("{key}={value}");
         self.insert_line(line, LineKind::Header, content.as_bytes());
-        Ok(())
-    }
-
-    /// Inserts a pair into the relay line with this index among all lines, so
-    /// that it becomes the token with the number `place` from 0, or the last.
-    ///
-    /// # Errors
-    /// If it is no relay line, or the key or the value cannot be written.
-    pub fn insert_relay_key(
-        &mut self,
-        line: usize,
-        place: usize,
-        key: &str,
-        value: &str,
-    ) -> Result<(), Error> {
-        let content = with_pair_at(self.relay_content(line)?, place, key, value)?;
-        self.replace_relay(line, &content);
         Ok(())
     }
 
@@ -479,18 +551,11 @@ impl Document<'_> {
         Ok(())
     }
 
-    /// Removes the relay line with this index among all lines.
-    ///
-    /// # Errors
-    /// If it is no relay line.
-    pub fn remove_relay(&mut self, line: usize) -> Result<RelayLine, Error> {
-        let removed = RelayLineRef::new(self.relay_content(line)?).to_owned();
-        let ends_header = self.ends_header(line);
-        self.lines.remove(line);
-        if ends_header {
-            self.classify_all();
-        }
-        Ok(removed)
+    /// Removes all lines of a relay, and returns their number.
+    pub fn remove_relay(&mut self, relay: &Fingerprint) -> usize {
+        let before = self.lines.len();
+        self.retain_relays(|line| line.fingerprint() != Some(*relay));
+        before - self.lines.len()
     }
 
     /// Keeps the relay lines that `keep` returns true for, and all other
@@ -535,17 +600,6 @@ impl Document<'_> {
                 Error::new(ErrorKind::NoSuchLine {
                     index: self.lines.len(),
                     expected: "timestamp",
-                })
-            })
-    }
-
-    fn relay_content(&self, line: usize) -> Result<&[u8], Error> {
-        self.relay(line)
-            .map(|relay| relay.as_bytes())
-            .ok_or_else(|| {
-                Error::new(ErrorKind::NoSuchLine {
-                    index: line,
-                    expected: "relay line",
                 })
             })
     }
@@ -638,6 +692,40 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
+    fn edit_nth(document: &mut Document<'_>, nth: usize, edit: impl Fn(&mut RelayLine)) {
+        let mut number = 0;
+        let edited = document.edit_relays(|relay| {
+            if number == nth {
+                edit(relay);
+            }
+            number += 1;
+            Ok::<(), Error>(())
+        });
+        edited.unwrap();
+    }
+
+    #[test]
+    fn relays_are_edited_wherever_they_are() {
+        let text = format!(
+            "1\n=====\nbw=1 node_id=${0}\nbw=2 node_id=${1}\nbw=3 node_id=${0}\n",
+            "A".repeat(40),
+            "B".repeat(40)
+        );
+        let mut document = Document::parse(text.as_bytes());
+        let [a, b, c] = [0xAA, 0xBB, 0xCC].map(|byte| Fingerprint::from_bytes([byte; 20]));
+        document.sort_relays_by(|relay| std::cmp::Reverse(relay.bandwidth()));
+        document.set_header("software", "x").unwrap();
+        // Of several lines the last.
+        assert!(document.edit_relay(&a, |line| line.set("bw", "9")).unwrap());
+        assert!(!document.edit_relay(&c, |line| line.set("bw", "9")).unwrap());
+        assert!(document.edit_relay(&b, |_| Err(())).is_err());
+        let bandwidths: Vec<_> = document.relays().map(|relay| relay.get(b"bw")).collect();
+        assert_eq!(bandwidths, [Some(&b"3"[..]), Some(b"2"), Some(b"9")]);
+        assert_eq!(document.remove_relay(&a), 2);
+        assert_eq!(document.remove_relay(&a), 0);
+        assert_eq!(document.relays().count(), 1);
+    }
+
     #[test]
     fn edits_touch_one_line() {
         let text = String::from_utf8(FILE.to_vec()).unwrap();
@@ -654,15 +742,15 @@ mod tests {
             text.replace("software=x\n", "")
         );
         assert_eq!(
-            after(|d| d.set_relay_key(5, "bw", "77").unwrap()),
+            after(|d| edit_nth(d, 1, |relay| relay.set("bw", "77").unwrap())),
             text.replace("bw=2", "bw=77")
         );
         assert_eq!(
-            after(|d| assert_eq!(d.remove_relay_key(4, "nick").unwrap(), 1)),
+            after(|d| edit_nth(d, 0, |relay| assert_eq!(relay.remove("nick"), 1))),
             text.replace(" nick=b", "")
         );
         assert_eq!(
-            after(|d| drop(d.remove_relay(4).unwrap())),
+            after(|d| d.retain_relays(|relay| relay.get(b"nick") != Some(b"b"))),
             text.replace("node_id=$00 bw=1 nick=b\n", "")
         );
         assert_eq!(
@@ -688,7 +776,7 @@ mod tests {
             text.replace("bw=2", "bw=3 node_id=$02\nbw=2")
         );
         assert_eq!(
-            after(|d| d.insert_relay_key(5, 1, "k", "v").unwrap()),
+            after(|d| edit_nth(d, 1, |relay| relay.insert(1, "k", "v").unwrap())),
             text.replace("bw=2 node", "bw=2 k=v node")
         );
         let mut document = Document::parse(FILE);
@@ -726,7 +814,7 @@ mod tests {
     fn removing_what_ends_a_header_reads_the_rest_anew() {
         let mut document = Document::parse(b"1\na=b\nbw=1 node_id=x\nc=d\nbw=2 node_id=y\n");
         assert_eq!(document.headers().count(), 1);
-        document.remove_relay(2).unwrap();
+        document.retain_relays(|relay| relay.get(b"bw") != Some(b"1"));
         assert_eq!(document.headers().count(), 2);
         assert_eq!(document.relays().count(), 1);
     }
@@ -757,7 +845,9 @@ mod tests {
     #[test]
     fn a_last_line_that_loses_everything_is_no_line() {
         let mut document = Document::parse(b"1\n=====\nnode_id=x");
-        document.remove_relay_key(2, "node_id").unwrap();
+        edit_nth(&mut document, 0, |relay| {
+            relay.remove("node_id");
+        });
         assert_eq!(document, Document::parse(b"1\n=====\n"));
     }
 

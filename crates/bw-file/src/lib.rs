@@ -15,13 +15,14 @@ mod identity;
 mod keys;
 mod line;
 mod lint;
+mod number;
 mod pair;
-#[cfg(unix)]
-mod publish;
 mod reader;
 mod relay;
+mod relay_builder;
 mod report;
 mod spec;
+mod target;
 mod time;
 mod tor;
 mod units;
@@ -31,7 +32,7 @@ mod vote;
 mod weights;
 mod writer;
 
-pub use builder::{FileBuilder, KeyOrder, RelayBuilder, Target};
+pub use builder::FileBuilder;
 pub use compare::{Diff, KeyChange, NetworkComparison, RelayChange};
 #[cfg(feature = "compression")]
 pub use compression::decompress;
@@ -50,12 +51,12 @@ pub use keys::{HEADER_KEYS, KeyInfo, KeyScope, RELAY_KEYS};
 pub use line::{HeaderLine, Line, LineEnding, LineKind};
 pub use lint::{LintContext, lint};
 pub use pair::{Pair, Pairs};
-#[cfg(unix)]
-pub use publish::{replace_file, replace_symlink};
 pub use reader::{Boundary, Reader, ReaderBuilder, StreamLine};
 pub use relay::{RelayLine, RelayLineRef};
+pub use relay_builder::RelayBuilder;
 pub use report::{Code, Diagnostic, Report, Severity};
 pub use spec::spec;
+pub use target::{KeyOrder, Target};
 pub use time::{DateTime, DateTimeError, UnixTime};
 pub use tor::{
     MAX_FILE_AGE_SECONDS, MAX_VOTE_HEADER_BYTES, MAX_VOTE_HEADERS, TorJudge, TorJudgement,

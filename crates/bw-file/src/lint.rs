@@ -295,7 +295,7 @@ fn off_by_more_than_1(
 }
 
 fn out_of(value: &[u8], range: std::ops::RangeInclusive<u64>, push: &mut impl FnMut(Code, String)) {
-    if crate::value::parse_unsigned(value).is_some_and(|count| !range.contains(&count)) {
+    if crate::number::parse_unsigned(value).is_some_and(|count| !range.contains(&count)) {
         push(
             Code::CountOutOfRange,
             format!("{} to {} expected", range.start(), range.end()),

@@ -1,6 +1,8 @@
 //! Reading streams of any length, line by line.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use memchr::memchr;
 
@@ -30,6 +32,17 @@ impl ReaderBuilder {
     }
 
     /// Sets the most that is taken before an error.
+    ///
+    /// ```
+    /// use bw_file::{Limits, ReaderBuilder};
+    ///
+    /// let mut limits = Limits::default();
+    /// limits.line_bytes = 20;
+    /// let file = b"1700000000\nbw=1 node_id=$0123456789012345678901234567890123456789\n";
+    /// let mut reader = ReaderBuilder::new().limits(limits).from_reader(&file[..]);
+    /// let error = reader.next_relay().unwrap_err();
+    /// assert_eq!(error.position().unwrap().line, 2);
+    /// ```
     pub fn limits(&mut self, limits: Limits) -> &mut Self {
         self.limits = limits;
         self
@@ -37,12 +50,40 @@ impl ReaderBuilder {
 
     /// Where another file begins in the input, once the header of the file
     /// before has ended. By default at annotations and timestamps.
+    ///
+    /// ```
+    /// use bw_file::{Boundary, ReaderBuilder};
+    ///
+    /// let two = b"1700000000\nbw=1 node_id=$0\n1700003600\nbw=2 node_id=$0\n";
+    /// let mut builder = ReaderBuilder::new();
+    /// assert_eq!(builder.from_reader(&two[..]).documents().count(), 2);
+    /// builder.boundary(Boundary::None);
+    /// assert_eq!(builder.from_reader(&two[..]).documents().count(), 1);
+    /// ```
     pub fn boundary(&mut self, boundary: Boundary) -> &mut Self {
         self.boundary = boundary;
         self
     }
 
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] if it cannot be opened.
+    pub fn from_path(&self, path: impl AsRef<Path>) -> Result<Reader<File>, Error> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|error| Error::file("cannot open", path, error))?;
+        Ok(self.from_reader(file))
+    }
+
     /// Reads from `source`, which need not be buffered.
+    ///
+    /// ```
+    /// use bw_file::ReaderBuilder;
+    ///
+    /// let file = b"1700000000\nbw=1 node_id=$0123456789012345678901234567890123456789\n";
+    /// let mut reader = ReaderBuilder::new().from_reader(&file[..]);
+    /// assert_eq!(reader.relays().count(), 1);
+    /// ```
     pub fn from_reader<R: Read>(&self, source: R) -> Reader<R> {
         Reader {
             source,
@@ -181,6 +222,26 @@ impl<'a> StreamLine<'a> {
     }
 }
 
+impl Reader<File> {
+    /// Reads the file at `path` with the defaults of [`ReaderBuilder`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("latest.v3bw");
+    /// # std::fs::write(&path, "1700000000\nbw=1 node_id=$0123456789012345678901234567890123456789\n")?;
+    /// let mut reader = bw_file::Reader::from_path(&path)?;
+    /// let relay = reader.next_relay()?.unwrap();
+    /// assert_eq!(relay.bandwidth().unwrap().value(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] if it cannot be opened.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, Error> {
+        ReaderBuilder::new().from_path(path)
+    }
+}
+
 impl<R: Read> Reader<R> {
     /// Reads with the defaults of [`ReaderBuilder`].
     pub fn new(source: R) -> Self {
@@ -249,6 +310,33 @@ impl<R: Read> Reader<R> {
         Ok(Some(RelayLineRef::new(
             split_ending(&self.buffer[from..self.start]).0,
         )))
+    }
+
+    /// Reads the next relay line into `relay`, whose memory is used again; false at the
+    /// end. Unlike that of [`next_relay`](Self::next_relay), the line outlives the next
+    /// call.
+    ///
+    /// ```
+    /// use bw_file::{KilobytesPerSecond, Reader, RelayLine};
+    ///
+    /// let file = b"1700000000\nbw=1 node_id=$0\nbw=7 node_id=$1\nbw=3 node_id=$2\n";
+    /// let mut reader = Reader::new(&file[..]);
+    /// let (mut relay, mut largest) = (RelayLine::default(), RelayLine::default());
+    /// while reader.read_relay(&mut relay)? {
+    ///     if relay.as_ref().bandwidth() > largest.as_ref().bandwidth() {
+    ///         std::mem::swap(&mut relay, &mut largest);
+    ///     }
+    /// }
+    /// assert_eq!(largest.as_bytes(), b"bw=7 node_id=$1");
+    /// # Ok::<(), bw_file::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`next_line`](Self::next_line).
+    pub fn read_relay(&mut self, relay: &mut RelayLine) -> Result<bool, Error> {
+        let line = self.next_relay()?;
+        relay.assign(line.map_or(&[], |line| line.as_bytes()));
+        Ok(line.is_some())
     }
 
     /// The header of the file that the last line was of, or of the first file:

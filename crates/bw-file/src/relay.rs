@@ -75,7 +75,7 @@ impl<'a> RelayLineRef<'a> {
 
     /// The bandwidth to vote for (`bw`), if there is one and it is a number.
     pub fn bandwidth(&self) -> Option<KilobytesPerSecond> {
-        crate::value::parse_unsigned(FINDERS.bw.last_value(self.content)?)
+        crate::number::parse_unsigned(FINDERS.bw.last_value(self.content)?)
             .map(KilobytesPerSecond::new)
     }
 
@@ -129,6 +129,12 @@ impl RelayLine {
             }));
         }
         Ok(Self { content })
+    }
+
+    /// Takes another line's content, which has no line feed.
+    pub(crate) fn assign(&mut self, content: &[u8]) {
+        self.content.clear();
+        self.content.extend_from_slice(content);
     }
 
     /// The line as a view that has the accessors.

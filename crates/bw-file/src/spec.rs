@@ -9,14 +9,13 @@ use crate::escape::escaped;
 use crate::identity::{Ed25519Identity, Fingerprint};
 use crate::keys::{KeyInfo, MISSPELT_KEYS};
 use crate::line::{HeaderLine, Line, LineEnding, LineKind};
+use crate::number::parse_unsigned;
 use crate::pair::Pair;
 use crate::relay::RelayLineRef;
 use crate::report::{Code, Report};
 use crate::time::{DateTime, UnixTime};
 use crate::tor::{MAX_VOTE_HEADER_BYTES, MAX_VOTE_HEADERS};
-use crate::value::{
-    CountryCode, Field, FieldValue, PythonBool, is_key, is_nickname, parse_unsigned,
-};
+use crate::value::{CountryCode, Field, FieldValue, PythonBool, is_key, is_nickname};
 use crate::version::FormatVersion;
 
 /// Judges a document by bandwidth-file-spec, for the version that it declares

@@ -10,6 +10,7 @@ use crate::digest::{FileDigest, up_to_nul};
 use crate::identity::Fingerprint;
 use crate::line::RawLines;
 use crate::time::UnixTime;
+use crate::units::KilobytesPerSecond;
 use crate::version::TorVersion;
 use crate::vote::VoteLines;
 
@@ -39,7 +40,7 @@ pub const MAX_FILE_AGE_SECONDS: i64 = 3 * 24 * 60 * 60;
 ///     verdict.headers_line(),
 ///     b"bandwidth-file-headers timestamp=1700000000 version=1.9.0",
 /// );
-/// assert_eq!(verdict.measured().values().next(), Some(&760));
+/// assert_eq!(verdict.measured().values().next().map(|bw| bw.value()), Some(760));
 /// ```
 #[derive(Clone, Debug)]
 pub struct TorJudge {
@@ -156,14 +157,14 @@ pub struct UsedLine {
     /// The relay that it is for.
     pub fingerprint: Fingerprint,
     /// The bandwidth as it is read, 0..=2⁶³−1.
-    pub bw: i64,
+    pub bw: KilobytesPerSecond,
 }
 
 impl UsedLine {
     /// The number that tor prints into the vote: `bw` cut to 32 bits with a sign. A
     /// negative one spoils the vote.
     pub fn printed(&self) -> i32 {
-        let [a, b, c, d, ..] = self.bw.to_le_bytes();
+        let [a, b, c, d, ..] = self.bw.value().to_le_bytes();
         i32::from_le_bytes([a, b, c, d])
     }
 }
@@ -264,7 +265,7 @@ impl TorJudge {
                     let used = UsedLine {
                         line: number,
                         fingerprint,
-                        bw,
+                        bw: KilobytesPerSecond::new(bw.unsigned_abs()),
                     };
                     if self.measures(&fingerprint) {
                         judgement.measured.insert(fingerprint, used.printed());
@@ -367,15 +368,22 @@ impl TorJudgement {
         self.skipped
     }
 
-    /// The vote on each relay that the authority knows, in
-    /// kilobytes per second: of several lines for a relay, the last.
-    pub fn measured(&self) -> &BTreeMap<Fingerprint, i32> {
-        &self.measured
+    /// The vote on each relay that the authority knows: of several lines for a relay, the
+    /// last. Numbers that tor prints as negative, and then [casts no
+    /// vote](Self::casts_vote), are not among them.
+    pub fn measured(&self) -> BTreeMap<Fingerprint, KilobytesPerSecond> {
+        let printed = self.measured.iter();
+        printed
+            .filter_map(|(relay, &printed)| {
+                let printed = u64::try_from(printed).ok()?;
+                Some((*relay, KilobytesPerSecond::new(printed)))
+            })
+            .collect()
     }
 
-    /// The bandwidth that tor remembers of each relay for its flags, in kilobytes per
-    /// second: of several lines for a relay, the first.
-    pub fn remembered_for_flags(&self) -> BTreeMap<Fingerprint, i64> {
+    /// The bandwidth that tor remembers of each relay for its flags: of several lines for a
+    /// relay, the first.
+    pub fn remembered_for_flags(&self) -> BTreeMap<Fingerprint, KilobytesPerSecond> {
         let mut remembered = BTreeMap::new();
         for line in &self.used {
             remembered.entry(line.fingerprint).or_insert(line.bw);
@@ -417,11 +425,7 @@ impl TorJudgement {
         VoteLines {
             headers: Some(self.headers_line()),
             digest: self.version.votes_digest().then_some(self.digest),
-            measured: self
-                .measured
-                .iter()
-                .filter_map(|(relay, &printed)| Some((*relay, u32::try_from(printed).ok()?)))
-                .collect(),
+            measured: self.measured(),
         }
     }
 
@@ -575,7 +579,7 @@ fn c_number(text: &[u8]) -> Option<CNumber<'_>> {
     let (digits, rest) = text.split_at(digits);
     Some(CNumber {
         negative,
-        magnitude: crate::value::parse_unsigned(digits)?,
+        magnitude: crate::number::parse_unsigned(digits)?,
         rest,
     })
 }
@@ -612,14 +616,12 @@ mod tests {
     #[test]
     fn the_last_line_of_a_relay_is_voted_and_the_first_remembered() {
         let judgement = judge("node_id=$ID bw=1\nnode_id=ID bw=2\nnode_id=ID bw=3 vote=0\n");
-        assert_eq!(judgement.measured().values().collect::<Vec<_>>(), [&2]);
-        assert_eq!(
-            judgement
-                .remembered_for_flags()
-                .values()
-                .collect::<Vec<_>>(),
-            [&1]
-        );
+        let measured = judgement.measured();
+        let measured: Vec<_> = measured.values().map(|bw| bw.value()).collect();
+        assert_eq!(measured, [2]);
+        let remembered = judgement.remembered_for_flags();
+        let remembered: Vec<_> = remembered.values().map(|bw| bw.value()).collect();
+        assert_eq!(remembered, [1]);
         assert_eq!(judgement.skipped(), 1);
     }
 
@@ -664,11 +666,11 @@ mod tests {
                 .judge(file.as_bytes())
                 .used()
                 .iter()
-                .map(|line| line.bw)
+                .map(|line| line.bw.value())
                 .collect::<Vec<_>>()
         };
         assert_eq!(used("0.4.9.11"), [1]);
-        assert_eq!(used("0.4.8.10"), [0_i64; 0]);
+        assert_eq!(used("0.4.8.10"), [0_u64; 0]);
         assert_eq!(used("0.3.5.8"), [2]);
         let old = TorJudge::new(at).version("0.4.0.3-alpha".parse().unwrap());
         assert_eq!(old.judge(file.as_bytes()).digest_line(), None);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::value::parse_unsigned;
+use crate::number::parse_unsigned;
 
 /// A version of the bandwidth-file format.
 ///

@@ -6,6 +6,7 @@ use data_encoding::BASE64_NOPAD;
 
 use crate::digest::FileDigest;
 use crate::identity::Fingerprint;
+use crate::units::KilobytesPerSecond;
 
 /// The parts of a vote that come from a bandwidth file (dir-spec 3.4.1).
 ///
@@ -30,8 +31,8 @@ pub struct VoteLines {
     pub headers: Option<Vec<u8>>,
     /// The digest in `bandwidth-file-digest`.
     pub digest: Option<FileDigest>,
-    /// `Measured=` of each relay, in kilobytes per second.
-    pub measured: BTreeMap<Fingerprint, u32>,
+    /// `Measured=` of each relay.
+    pub measured: BTreeMap<Fingerprint, KilobytesPerSecond>,
 }
 
 /// A difference of a vote and a file.
@@ -47,9 +48,9 @@ pub enum VoteMismatch {
         /// The relay.
         relay: Fingerprint,
         /// The weight in the vote.
-        voted: u32,
+        voted: KilobytesPerSecond,
         /// The weight in the file.
-        expected: Option<u32>,
+        expected: Option<KilobytesPerSecond>,
     },
 }
 
@@ -70,8 +71,10 @@ impl VoteLines {
                 relay = identity(rest);
             } else if let Some(rest) = line.strip_prefix(b"w ") {
                 let measured = rest.split(|&byte| byte == b' ').find_map(|token| {
-                    let value = crate::value::parse_unsigned(token.strip_prefix(b"Measured=")?)?;
-                    u32::try_from(value).ok()
+                    let value = crate::number::parse_unsigned(token.strip_prefix(b"Measured=")?)?;
+                    // As tor prints and reads it.
+                    u32::try_from(value).ok()?;
+                    Some(KilobytesPerSecond::new(value))
                 });
                 if let (Some(relay), Some(measured)) = (relay, measured) {
                     lines.measured.insert(relay, measured);
@@ -148,8 +151,8 @@ mod tests {
                 VoteMismatch::Headers,
                 VoteMismatch::Measured {
                     relay: Fingerprint::from_bytes([0; 20]),
-                    voted: 8,
-                    expected: Some(7)
+                    voted: KilobytesPerSecond::new(8),
+                    expected: Some(KilobytesPerSecond::new(7))
                 }
             ]
         );

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::io;
 
-use crate::builder::{RelayBuilder, Target};
 use crate::error::{Error, ErrorKind};
 use crate::identity::{Ed25519Identity, Fingerprint};
+use crate::relay_builder::RelayBuilder;
+use crate::target::Target;
 
 /// Writes relay lines after a header, one by one.
 ///

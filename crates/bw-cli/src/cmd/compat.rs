@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Context;
-use bw_file::{replace_file, replace_symlink};
 use bw_results::{CLOCK_TOLERANCE, NetworkSnapshot};
 use bw_sbws::{Config, Generator, Header, Home, Options, Scaling, State, Version};
 use serde_json::json;
@@ -13,6 +12,7 @@ use super::scaling::{now, open_stores, options_fit};
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
+use crate::publish::publish;
 use crate::result_args::Scale;
 use crate::text::{format_utc, print, print_json, warn};
 
@@ -42,10 +42,8 @@ pub(super) fn run(
     let file = generator.finish(&header, network.as_ref())?;
     make_directory(output)?;
     let name = format_utc(now, "%Y%m%d_%H%M%S.v3bw");
-    let (path, latest) = (output.join(&name), output.join(LATEST));
-    replace_file(&path, &file)
-        .and_then(|()| replace_symlink(Path::new(&name), &latest))
-        .with_context(|| not_written(output))?;
+    let path = publish(&file, output, &name, LATEST).with_context(|| not_written(output))?;
+    let latest = output.join(LATEST);
     if args.json {
         print_json(&json!({ "path": path, "latest": latest, "compat": version.as_str() }))?;
     } else {

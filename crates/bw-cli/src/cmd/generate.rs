@@ -164,8 +164,7 @@ fn publish(scaling: Scaling, mut facts: FileFacts, output: &Path) -> anyhow::Res
     let file = scaling.scaled.to_bandwidth_file(&facts)?;
     make_directory(output)?;
     let name = format_utc(scaling.now, "%Y%m%d_%H%M%S.v3bw");
-    let path = file
-        .publish(output, &name, LATEST)
+    let path = crate::publish::publish(&file.build()?, output, &name, LATEST)
         .with_context(|| not_written(output))?;
     Ok(Generated {
         path,

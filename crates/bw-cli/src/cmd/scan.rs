@@ -58,7 +58,7 @@ pub(super) struct Settings {
     pub(super) transfer: TransferOptions,
     pub(super) timeouts: StageTimeouts,
     pub(super) seed: Option<u64>,
-    /// How far apart rounds begin; `None` for a single one.
+    /// The interval at which rounds begin; `None` for a single one.
     pub(super) interval: Option<Duration>,
     /// True if an unfinished scan is left aside.
     pub(super) fresh: bool,
@@ -395,7 +395,7 @@ async fn reach(
     observer: &impl Observer,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Option<TorClient>> {
-    /// How soon it is tried again.
+    /// The time until it is tried again.
     const RETRY: Duration = Duration::from_secs(60);
     loop {
         let reached = async {

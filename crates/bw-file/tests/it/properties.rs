@@ -181,10 +181,7 @@ proptest! {
     fn edits_commute_with_parsing(bytes in bytes(), key in "[a-z_]{1,8}", value in "[!-~]{1,8}") {
         let mut document = Document::parse(&bytes);
         let _ = document.set_header(&key, &value);
-        let lines: Vec<usize> = document.relay_lines().map(|(line, _)| line).collect();
-        for line in lines {
-            let _ = document.set_relay_key(line, &key, &value);
-        }
+        let _ = document.edit_relays(|relay| relay.set(&key, &value));
         document.remove_header("version");
         let edited = document.to_bytes();
         prop_assert_eq!(Document::parse(&edited), document);

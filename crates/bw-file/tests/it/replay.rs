@@ -67,26 +67,32 @@ fn edit(name: &str, edits: &[u8], bytes: &[u8]) {
     let mut document = Document::parse(bytes);
     for &edit in edits {
         let key = KEYS[usize::from(edit >> 4) % KEYS.len()];
-        let relays: Vec<usize> = document.relay_lines().map(|(line, _)| line).collect();
-        let relay = relays
-            .get(usize::from(edit >> 4) % relays.len().max(1))
-            .copied()
-            .unwrap_or(0);
+        let nth = usize::from(edit >> 4) % document.relays().count().max(1);
         match edit & 15 {
             0 => drop(document.set_header(key, "1.4.0")),
             1 => {
                 document.remove_header(key);
             }
-            2 => drop(document.set_relay_key(relay, key, "7")),
-            3 => drop(document.remove_relay_key(relay, key)),
-            4 => drop(document.remove_relay(relay)),
+            2 => edit_nth(&mut document, nth, |relay| drop(relay.set(key, "7"))),
+            3 => edit_nth(&mut document, nth, |relay| {
+                relay.remove(key);
+            }),
+            4 => {
+                let relay = document
+                    .relays()
+                    .nth(nth)
+                    .and_then(|relay| relay.fingerprint());
+                let _ = relay.map(|relay| document.remove_relay(&relay));
+            }
             5 => {
                 let line = RelayLine::new("bw=1 node_id=x").unwrap();
                 drop(document.push_relay(&line));
             }
             6 => document.sort_relays_by(|relay| relay.bandwidth()),
             7 => drop(document.insert_header(usize::from(edit >> 4), key, "x")),
-            8 => drop(document.insert_relay_key(relay, usize::from(edit >> 5), key, "8")),
+            8 => edit_nth(&mut document, nth, |relay| {
+                drop(relay.insert(usize::from(edit >> 5), key, "8"));
+            }),
             9 => {
                 let line = RelayLine::new("node_id=y\tbw=2").unwrap();
                 drop(document.insert_relay(usize::from(edit >> 4), &line));
@@ -147,4 +153,16 @@ fn tors_verdicts_hold_together() {
             }
         }
     }
+}
+
+/// Edits the relay line with this number.
+fn edit_nth(document: &mut Document<'_>, nth: usize, edit: impl Fn(&mut RelayLine)) {
+    let mut number = 0;
+    let _ = document.edit_relays(|relay| {
+        if number == nth {
+            edit(relay);
+        }
+        number += 1;
+        Ok::<(), bw_file::Error>(())
+    });
 }

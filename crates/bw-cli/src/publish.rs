@@ -8,10 +8,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
-
-use crate::builder::FileBuilder;
-use crate::error::Error;
 
 /// Readable by everybody, tor's user among them: the file is published anyway.
 const MODE: u32 = 0o644;
@@ -19,6 +17,26 @@ const MODE: u32 = 0o644;
 /// A temporary link this old was left behind: between making and renaming it
 /// lie microseconds.
 const LINK_LEFT: Duration = Duration::from_secs(60);
+
+/// Writes a bandwidth file to `directory` under `dated_name`, and makes the symbolic
+/// link `latest_name` in the same directory point to it, as sbws does. Returns the path
+/// of the dated file.
+///
+/// See [`replace_file`] for what a crash can do, which is not much.
+///
+/// # Errors
+/// If the file or the link cannot be written.
+pub(crate) fn publish(
+    file: &[u8],
+    directory: &Path,
+    dated_name: &str,
+    latest_name: &str,
+) -> anyhow::Result<PathBuf> {
+    let path = directory.join(dated_name);
+    replace_file(&path, file)?;
+    replace_symlink(Path::new(dated_name), &directory.join(latest_name))?;
+    Ok(path)
+}
 
 /// Replaces `path` with `bytes`, so that a reader finds the old file or the
 /// new one, whole, whatever happens in between.
@@ -30,9 +48,9 @@ const LINK_LEFT: Duration = Duration::from_secs(60);
 /// in this directory removes it.
 ///
 /// # Errors
-/// [`ErrorKind::File`](crate::ErrorKind::File) if any of that fails; `path` is
-/// then as it was before, or, where only syncing the directory failed, replaced.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+/// If any of that fails. `path` is then as it was before, or, where only syncing the
+/// directory failed, replaced.
+fn replace_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || {
         let (temporary, mut file) = create_temporary(path)?;
         remove_leftovers(path, &file);
@@ -43,7 +61,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
             .and_then(|()| fs::rename(&temporary, path));
         clean_up(&temporary, written)
     };
-    write().map_err(|error| Error::file("cannot write", path, error))?;
+    write().with_context(|| format!("cannot write {}", path.display()))?;
     sync_directory(path)
 }
 
@@ -54,9 +72,8 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// own directory.
 ///
 /// # Errors
-/// [`ErrorKind::File`](crate::ErrorKind::File) if the link cannot be made or
-/// put in place.
-pub fn replace_symlink(target: &Path, link: &Path) -> Result<(), Error> {
+/// If the link cannot be made or put in place.
+fn replace_symlink(target: &Path, link: &Path) -> anyhow::Result<()> {
     let make = || {
         for attempt in 0.. {
             let temporary = temporary_name(link, attempt)?;
@@ -68,41 +85,8 @@ pub fn replace_symlink(target: &Path, link: &Path) -> Result<(), Error> {
         }
         Ok(())
     };
-    make().map_err(|error| Error::file("cannot make the link", link, error))?;
+    make().with_context(|| format!("cannot make the link {}", link.display()))?;
     sync_directory(link)
-}
-
-impl FileBuilder {
-    /// Builds the file, writes it to `directory` under `dated_name`, and makes
-    /// the symbolic link `latest_name` in the same directory point to it, as
-    /// sbws does. Returns the path of the dated file.
-    ///
-    /// See [`replace_file`] for what a crash can do, which is not much.
-    ///
-    /// ```
-    /// # let directory = tempfile::tempdir()?;
-    /// # let directory = directory.path();
-    /// let builder = bw_file::FileBuilder::new(bw_file::UnixTime::new(1_700_000_000));
-    /// builder.publish(directory, "20231114_221320.v3bw", "latest.v3bw")?;
-    /// assert_eq!(std::fs::read(directory.join("latest.v3bw"))?, builder.build()?);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// If the file must not be written (nothing has been touched then), or
-    /// writing fails.
-    pub fn publish(
-        &self,
-        directory: &Path,
-        dated_name: &str,
-        latest_name: &str,
-    ) -> Result<PathBuf, Error> {
-        let bytes = self.build()?;
-        let path = directory.join(dated_name);
-        replace_file(&path, &bytes)?;
-        replace_symlink(Path::new(dated_name), &directory.join(latest_name))?;
-        Ok(path)
-    }
 }
 
 /// A new file beside `path`, locked as long as it is open: so others know
@@ -218,17 +202,16 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), Error> {
+fn sync_directory(path: &Path) -> anyhow::Result<()> {
     let directory = directory_of(path);
     File::open(directory)
         .and_then(|open| open.sync_all())
-        .map_err(|error| Error::file("cannot sync the directory", directory, error))
+        .with_context(|| format!("cannot sync the directory {}", directory.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::UnixTime;
 
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(directory)
@@ -258,11 +241,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
         for (seconds, name) in [(1, "a.v3bw"), (2, "b.v3bw"), (3, "b.v3bw")] {
-            let builder = FileBuilder::new(UnixTime::new(seconds));
-            builder.publish(directory, name, "latest.v3bw").unwrap();
+            let file = format!("{seconds}\n").into_bytes();
+            publish(&file, directory, name, "latest.v3bw").unwrap();
             let latest = directory.join("latest.v3bw");
             assert_eq!(fs::read_link(&latest).unwrap(), Path::new(name));
-            assert_eq!(fs::read(&latest).unwrap(), builder.build().unwrap());
+            assert_eq!(fs::read(&latest).unwrap(), file);
             let mode = fs::metadata(&latest).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o644);
         }
@@ -287,9 +270,7 @@ mod tests {
         // Somebody is about to rename this link, and to write this file.
         symlink("nowhere", directory.join(".latest.v3bw.1.0.tmp")).unwrap();
         let (busy, file) = create_temporary(&directory.join("busy.v3bw")).unwrap();
-        FileBuilder::new(UnixTime::new(1))
-            .publish(directory, "a.v3bw", "latest.v3bw")
-            .unwrap();
+        publish(b"1\n", directory, "a.v3bw", "latest.v3bw").unwrap();
         let left = names(directory);
         for name in leftovers {
             assert!(!left.contains(&name.to_owned()), "{name} of {left:?}");
@@ -311,9 +292,7 @@ mod tests {
         let (first, _file) = create_temporary(&path).unwrap();
         let link = temporary_name(&directory.path().join("latest"), 0).unwrap();
         symlink("nowhere", &link).unwrap();
-        FileBuilder::new(UnixTime::new(1))
-            .publish(directory.path(), "a.v3bw", "latest")
-            .unwrap();
+        publish(b"1\n", directory.path(), "a.v3bw", "latest").unwrap();
         assert!(first.exists() && link.is_symlink());
         assert!(fs::read(directory.path().join("latest")).is_ok());
     }
@@ -326,21 +305,10 @@ mod tests {
             replace_file(&path, b"x").unwrap_err(),
             replace_symlink(Path::new("b"), &path).unwrap_err(),
         ] {
-            assert!(error.is_io_error());
-            let text = error.to_string();
+            let text = format!("{error:#}");
             assert!(text.contains(path.to_str().unwrap()), "{text}");
             assert!(text.contains("No such file"), "{text}");
-            assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
         }
-    }
-
-    #[test]
-    fn a_refused_file_touches_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut builder = FileBuilder::new(UnixTime::new(1));
-        builder.header("bw", "1");
-        assert!(builder.publish(directory.path(), "a", "latest").is_err());
-        assert!(names(directory.path()).is_empty());
     }
 
     #[test]
