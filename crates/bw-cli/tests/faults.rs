@@ -12,18 +12,20 @@ mod faulty;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use bw_file::BytesPerSecond;
+use bw_store::Filter;
 use bw_testnet::{Network, Plan, Prior, RelaySpec};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use bench::{Bench, Kill, outcomes, query, send, text};
+use bench::{Bench, Kill, outcomes, send, store, text};
 use faulty::{FaultyServer, Mode};
 
 /// Relays and exits of the network.
@@ -145,9 +147,8 @@ impl Told {
     }
 }
 
-/// One network serves all parts: bringing it up is what takes time.
-#[tokio::test(flavor = "multi_thread")]
-async fn scans_survive_faults() {
+/// A network for one test, with what scans need.
+async fn bring_up() -> (Network, Bench) {
     let rate = |kilobytes: u64| BytesPerSecond::new(kilobytes * 1000);
     let plan = Plan::builder()
         .relay(RelaySpec::middle("relay1", rate(500)))
@@ -165,22 +166,14 @@ async fn scans_survive_faults() {
         .unwrap();
     let network = Network::up(&plan, |_| {}).await.unwrap();
     let bench = tokio::task::block_in_place(|| Bench::new(&network));
-    let begin = Instant::now();
-    let lap = |part: &str| println!("{:6.1} s: {part}", begin.elapsed().as_secs_f64());
+    (network, bench)
+}
+
+/// Runs `part` against a server that can fail.
+async fn with_faulty_server(part: impl FnOnce(&Bench, &FaultyServer)) {
+    let (network, bench) = bring_up().await;
     let server = FaultyServer::start(&bench.url).await;
-    lap("the destination dies and stalls");
-    tokio::task::block_in_place(|| a_destination_that_dies_and_stalls(&bench, &server));
-    lap("the destination lies");
-    tokio::task::block_in_place(|| a_destination_that_lies(&bench, &server));
-    lap("one of two destinations dies");
-    tokio::task::block_in_place(|| one_of_two_destinations_dies(&bench, &server));
-    lap("the scanner is killed");
-    tokio::task::block_in_place(|| a_scanner_that_is_killed(&bench));
-    lap("relays die, stop and restart");
-    relays_that_die_stop_and_restart(&network, &bench).await;
-    lap("the consensus changes");
-    a_consensus_that_changes(&network, &bench).await;
-    lap("done");
+    tokio::task::block_in_place(|| part(&bench, &server));
     network.down().await.unwrap();
 }
 
@@ -205,66 +198,85 @@ fn assert_only_the_destination_failed(told: &Told, bench: &Bench, data: &str) {
     assert_eq!(listed["measured"], RELAYS);
 }
 
-fn a_destination_that_dies_and_stalls(bench: &Bench, server: &FaultyServer) {
-    let arguments = [&SHORT[..], &IMPATIENT].concat();
-    let mut scan = Running::start(bench.scan("dying", &server.url, &arguments));
-    scan.wait_for("measured", 1);
-    server.set(Mode::Dead);
-    scan.wait_for("failed", 3);
-    server.set(Mode::Works);
-    scan.wait_for("measured", 1);
-    server.set(Mode::Stalls);
-    scan.wait_for("failed", 3);
-    server.set(Mode::Works);
-    let told = scan.finish();
-    assert_only_the_destination_failed(&told, bench, "dying");
-    assert!(
-        told.of("failed")
-            .any(|event| event["kind"] == "stalled" || event["kind"] == "timeout"),
-        "{:#?}",
-        told.0
-    );
-}
-
-fn a_destination_that_lies(bench: &Bench, server: &FaultyServer) {
-    let arguments = [&SHORT[..], &IMPATIENT].concat();
-    let mut scan = Running::start(bench.scan("lying", &server.url, &arguments));
-    for lie in faulty::LIES {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_dies_and_stalls() {
+    with_faulty_server(|bench, server| {
+        let arguments = [&SHORT[..], &IMPATIENT].concat();
+        let mut scan = Running::start(bench.scan("dying", &server.url, &arguments));
         scan.wait_for("measured", 1);
-        server.set(Mode::Lies(lie));
-        scan.wait_for("failed", 2);
+        server.set(Mode::Dead);
+        scan.wait_for("failed", 3);
         server.set(Mode::Works);
-    }
-    let told = scan.finish();
-    assert_only_the_destination_failed(&told, bench, "lying");
-    let blamed = told
-        .of("failed")
-        .filter(|event| event["blame"] == "destination");
-    assert!(blamed.count() >= 2, "{:#?}", told.0);
+        scan.wait_for("measured", 1);
+        server.set(Mode::Stalls);
+        scan.wait_for("failed", 3);
+        server.set(Mode::Works);
+        let told = scan.finish();
+        assert_only_the_destination_failed(&told, bench, "dying");
+        assert!(
+            told.of("failed")
+                .any(|event| event["kind"] == "stalled" || event["kind"] == "timeout"),
+            "{:#?}",
+            told.0
+        );
+    })
+    .await;
 }
 
-fn one_of_two_destinations_dies(bench: &Bench, server: &FaultyServer) {
-    let both = ["--destination", &bench.url];
-    let arguments = [&SHORT[..], &IMPATIENT, &both].concat();
-    let mut scan = Running::start(bench.scan("two", &server.url, &arguments));
-    scan.wait_for("measured", 1);
-    server.set(Mode::Dead);
-    // It stays dead: the rest is measured against the other.
-    let told = scan.finish();
-    server.set(Mode::Works);
-    assert_only_the_destination_failed(&told, bench, "two");
-    // The one that works is blamed for nothing.
-    let blamed = told
-        .of("failed")
-        .filter(|event| event["blame"] == "destination");
-    for event in blamed {
-        assert_eq!(event["destination"], server.url.as_str(), "{event:#}");
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_lies() {
+    with_faulty_server(|bench, server| {
+        let arguments = [&SHORT[..], &IMPATIENT].concat();
+        let mut scan = Running::start(bench.scan("lying", &server.url, &arguments));
+        for lie in faulty::LIES {
+            scan.wait_for("measured", 1);
+            server.set(Mode::Lies(lie));
+            scan.wait_for("failed", 2);
+            server.set(Mode::Works);
+        }
+        let told = scan.finish();
+        assert_only_the_destination_failed(&told, bench, "lying");
+        let blamed = told
+            .of("failed")
+            .filter(|event| event["blame"] == "destination");
+        assert!(blamed.count() >= 2, "{:#?}", told.0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_destinations_dies() {
+    with_faulty_server(|bench, server| {
+        let both = ["--destination", &bench.url];
+        let arguments = [&SHORT[..], &IMPATIENT, &both].concat();
+        let mut scan = Running::start(bench.scan("two", &server.url, &arguments));
+        scan.wait_for("measured", 1);
+        server.set(Mode::Dead);
+        // It stays dead: the rest is measured against the other.
+        let told = scan.finish();
+        server.set(Mode::Works);
+        assert_only_the_destination_failed(&told, bench, "two");
+        // The one that works is blamed for nothing.
+        let blamed = told
+            .of("failed")
+            .filter(|event| event["blame"] == "destination");
+        for event in blamed {
+            assert_eq!(event["destination"], server.url.as_str(), "{event:#}");
+        }
+    })
+    .await;
 }
 
 /// Killed at any instant, the scanner loses nothing that it has recorded, and
 /// goes on where it was.
-fn a_scanner_that_is_killed(bench: &Bench) {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scanner_that_is_killed() {
+    let (network, bench) = bring_up().await;
+    tokio::task::block_in_place(|| kill_a_scanner(&bench));
+    network.down().await.unwrap();
+}
+
+fn kill_a_scanner(bench: &Bench) {
     let seed: u64 = rand::random();
     println!("kills with seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
@@ -305,21 +317,28 @@ fn a_scanner_that_is_killed(bench: &Bench) {
         assert_eq!(round["targets"], RELAYS, "{round:#}, seed {seed}");
         assert_eq!(round["measured"], RELAYS, "{round:#}, seed {seed}");
     }
-    assert_eq!(query(&data, "PRAGMA integrity_check"), "ok", "seed {seed}");
-    // What measured a relay is one record: none was settled twice in a round. With two circuits
+    // All of it can be read.
+    let mut records = 0;
+    let store = store(&data).unwrap();
+    let read = store.for_each_outcome(&Filter::all(), |_| {
+        records += 1;
+        ControlFlow::<()>::Continue(())
+    });
+    assert!(read.unwrap().is_continue());
+    assert_eq!(records, outcomes(&data), "seed {seed}");
+    // Each relay is measured by one record: none was settled twice in a round. With two circuits
     // helpers may bound a rate.
-    let measured = query(
-        &data,
-        "SELECT count(*) FROM outcome WHERE verdict IN ('accepted', 'lower_bound')",
-    );
-    assert_eq!(
-        measured,
-        (RELAYS * rounds.len() as u64).to_string(),
-        "seed {seed}"
-    );
+    let verdicts = rounds.iter().map(|round| &round["verdicts"]);
+    let measured: u64 = verdicts
+        .flat_map(|verdicts| [&verdicts["accepted"], &verdicts["lower_bound"]])
+        .filter_map(Value::as_u64)
+        .sum();
+    assert_eq!(measured, RELAYS * rounds.len() as u64, "seed {seed}");
 }
 
-async fn relays_that_die_stop_and_restart(network: &Network, bench: &Bench) {
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_die_stop_and_restart() {
+    let (network, bench) = bring_up().await;
     let (dead, stopped, restarted) = ("relay1", "relay2", "relay3");
     let arguments = [&SHORT[..], &IMPATIENT].concat();
     let mut scan = Running::start(bench.scan("relays", &bench.url, &arguments));
@@ -366,10 +385,13 @@ async fn relays_that_die_stop_and_restart(network: &Network, bench: &Bench) {
     }
     network.node(dead).unwrap().restart().await.unwrap();
     network.node(stopped).unwrap().cont().await.unwrap();
+    network.down().await.unwrap();
 }
 
 /// A relay drops out and another gets a weight of its own in the middle.
-async fn a_consensus_that_changes(network: &Network, bench: &Bench) {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consensus_that_changes() {
+    let (network, bench) = bring_up().await;
     let gone = network.node("relay1").unwrap().record();
     let kept = network.node("relay2").unwrap().record();
     let long = [
@@ -415,9 +437,9 @@ async fn a_consensus_that_changes(network: &Network, bench: &Bench) {
     assert_eq!(given_up[0]["kind"], "unknown_relay", "{:#?}", told.0);
     assert_eq!(given_up[0]["blame"], "target");
     // Every consensus that it was measured in is kept with the scan.
-    let linked = query(
-        &bench.data("consensus"),
-        "SELECT count(*) FROM scan_snapshot",
-    );
-    assert!(linked.parse::<u32>().unwrap() >= 2, "{linked} snapshots");
+    let store = store(&bench.data("consensus")).unwrap();
+    let scan = store.scans().unwrap().remove(0).scan;
+    let linked = store.snapshots_of(&scan.id).unwrap();
+    assert!(linked.len() >= 2, "{linked:#?}");
+    network.down().await.unwrap();
 }

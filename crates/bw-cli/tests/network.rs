@@ -19,13 +19,13 @@ use bench::{Bench, Kill, bwscan, outcomes, send, serve};
 /// Relays and exits of the network.
 const RELAYS: usize = 6;
 
-/// Starts a scan and interrupts it once it has recorded more than `known`
-/// outcomes; returns how it ended and how many outcomes there are.
-/// Whether a line tells of a measurement that its relay is done with.
+/// Returns true if a line is a measurement with which its relay is done.
 fn is_settled(event: &Value) -> bool {
     event["event"] == "measured" && event["settled"] == true
 }
 
+/// Starts a scan and interrupts it when it has recorded more than `known` outcomes.
+/// Returns its exit code and the number of outcomes.
 fn interrupt(bench: &Bench, data: &str, signal: Signal, known: u64) -> (Option<i32>, u64) {
     let mut child = Kill(bench.scan(data, &bench.url, &["--quiet"]).spawn().unwrap());
     let path = bench.data(data);

@@ -109,24 +109,17 @@ impl Bench {
     }
 }
 
+pub(crate) fn store(data: &Path) -> bw_store::Result<Store> {
+    Store::open_read_only(data.join("results.sqlite"))
+}
+
 /// Outcomes in the store, 0 as long as there is none.
 pub(crate) fn outcomes(data: &Path) -> u64 {
-    let Ok(store) = Store::open_read_only(data.join("results.sqlite")) else {
+    let Ok(store) = store(data) else {
         return 0;
     };
     let scans = store.scans().unwrap();
     scans.iter().map(|scan| scan.outcomes).sum()
-}
-
-/// The only value of a query of the store, as text.
-pub(crate) fn query(data: &Path, sql: &str) -> String {
-    let store = rusqlite::Connection::open(data.join("results.sqlite")).unwrap();
-    let value = store.query_row(sql, [], |row| row.get::<_, rusqlite::types::Value>(0));
-    match value.unwrap() {
-        rusqlite::types::Value::Integer(number) => number.to_string(),
-        rusqlite::types::Value::Text(text) => text,
-        other => panic!("{sql}: {other:?}"),
-    }
 }
 
 pub(crate) fn text(output: &Output) -> String {
