@@ -28,6 +28,7 @@ check:
 	scripts/foreign_types.py
 	scripts/oldest_rust.py
 	scripts/prose.py
+	scripts/deny.sh
 
 # Figures, not verdicts: ratios against a peer in the same run.
 bench:

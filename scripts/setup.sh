@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the demo and the tests need and the machine lacks: tor with
 # authority support and tor-gencert (one Debian package), and cargo-nextest
-# for the tests. Usage: scripts/setup.sh [demo|test|ci|bench]
+# for the tests. cargo-deny takes many minutes to build and comes only with `deny`.
+# Usage: scripts/setup.sh [demo|test|ci|bench|deny]
 set -eu
 want=${1:-demo}
 
@@ -32,7 +33,7 @@ have cargo || {
     exit 2
 }
 packages=
-if ! have tor || ! have tor-gencert; then packages="$packages tor"; fi
+if [ "$want" != deny ] && { ! have tor || ! have tor-gencert; }; then packages="$packages tor"; fi
 if ! have cc; then packages="$packages build-essential"; fi
 if [ "$want" = bench ] && ! have lighttpd; then packages="$packages lighttpd"; fi
 if [ "$want" = ci ] || [ "$want" = bench ]; then
@@ -43,7 +44,13 @@ fi
 # shellcheck disable=SC2086 # one word per package
 [ -z "$packages" ] || install_packages $packages
 
-if [ "$want" != demo ] && [ "$want" != bench ] && ! cargo nextest --version >/dev/null 2>&1; then
-    echo "setup: installing cargo-nextest"
-    cargo install --locked cargo-nextest
-fi
+install_tool() {
+    if ! cargo "$1" --version >/dev/null 2>&1; then
+        echo "setup: installing cargo-$1"
+        cargo install --locked "cargo-$1"
+    fi
+}
+case $want in
+    test | ci) install_tool nextest ;;
+    deny) install_tool deny ;;
+esac

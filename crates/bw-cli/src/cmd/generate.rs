@@ -29,7 +29,7 @@ pub(super) struct Generated {
     scanners: Vec<ScannerStatistics>,
 }
 
-/// What came of making a file.
+/// The result of making a file.
 pub(super) enum Made {
     /// It was published.
     Written(Box<Generated>),

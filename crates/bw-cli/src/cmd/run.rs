@@ -42,14 +42,14 @@ pub(crate) struct RunArgs {
     pub(crate) metrics_file: Option<PathBuf>,
 }
 
-/// What a service does, as configured.
+/// The tasks of a service, as configured.
 struct Job {
     scan: Box<ScanArgs>,
     generate: GenerateArgs,
     prune: PruneArgs,
     run: RunArgs,
     data: DataDir,
-    /// What the configuration file says, by option.
+    /// The options of the configuration file.
     config: BTreeMap<String, String>,
 }
 
@@ -183,7 +183,7 @@ pub(super) async fn run(line: &CommandLine) -> anyhow::Result<Exit> {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a signal asks for.
+/// The request of a signal.
 enum Told {
     End,
     Reload,
@@ -296,7 +296,7 @@ async fn scanning(
     metrics: &Metrics,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
-    /// How soon it is tried again.
+    /// The time until it is tried again.
     const RETRY: Duration = Duration::from_secs(60);
     let mut first = true;
     while !cancel.is_cancelled() {

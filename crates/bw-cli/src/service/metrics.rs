@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 type Number = Gauge<f64, AtomicU64>;
 
-/// What a service did, and how it is.
+/// The work and the state of a service.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -44,7 +44,7 @@ pub(crate) struct Metrics {
     file_refusals: Counter,
     store_bytes: Gauge,
     free_bytes: Gauge,
-    /// What the service waits for.
+    /// The event that the service waits for.
     waits_for: Mutex<Option<String>>,
     /// Told when a round is complete.
     completed: Notify,
