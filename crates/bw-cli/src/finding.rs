@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::exit::Exit;
 use crate::text::print;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
@@ -25,9 +25,9 @@ pub(crate) struct Finding {
     pub(crate) level: Level,
     /// The thing that was looked at.
     pub(crate) subject: &'static str,
-    /// How it is.
+    /// Its state.
     pub(crate) text: String,
-    /// What to do.
+    /// The advice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) advice: Option<String>,
 }

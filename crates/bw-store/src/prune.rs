@@ -9,7 +9,7 @@ use crate::{Result, Store};
 /// Rows that are removed in one transaction: some 50 ms, in which a scanner waits.
 const AT_ONCE: i64 = 2000;
 
-/// What is to be removed from a store.
+/// The records to be removed from a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Prune {
@@ -19,7 +19,7 @@ pub struct Prune {
     pub before: UnixMillis,
 }
 
-/// What was removed, or would be.
+/// The records that were removed, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pruned {

@@ -36,7 +36,7 @@ pub(crate) struct DoctorArgs {
 const FREE: u64 = 5 << 30;
 /// A scan has 100 circuits, with a socket to each relay, and arti's own.
 const DESCRIPTORS: u64 = 1024;
-/// How long each destination is downloaded from.
+/// The time for which each destination is downloaded from.
 const SAMPLE: Duration = Duration::from_secs(3);
 
 /// Looks at configuration, disk, limits, clock, network and destinations; 1 if something is
@@ -77,7 +77,7 @@ pub(super) async fn run(args: &DoctorArgs, line: &CommandLine) -> anyhow::Result
     Ok(exit_of(&findings))
 }
 
-/// Whether the data directory can be written.
+/// Checks that the data directory can be written.
 fn directory(data: &DataDir) -> Finding {
     let tried = data
         .create()

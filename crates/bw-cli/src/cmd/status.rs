@@ -73,7 +73,7 @@ pub(super) fn run(args: &StatusArgs, data: &DataDir) -> anyhow::Result<Exit> {
     Ok(exit_of(&findings))
 }
 
-/// Whether a scanner runs.
+/// Tells if a scanner runs.
 fn process(store: &Path, now: UnixMillis) -> Finding {
     match ScanLock::acquire(store, now) {
         Err(Error::Locked {
@@ -170,7 +170,7 @@ fn rounds(scans: &[ScanSummary], now: UnixMillis) -> Vec<Finding> {
     findings
 }
 
-/// What failed in the last day, most frequent first.
+/// Failures of the last day, most frequent first.
 fn failures(store: &Store, now: UnixMillis) -> anyhow::Result<Finding> {
     let (mut attempts, mut charged) = (0_u64, 0_u64);
     let mut causes = BTreeMap::<String, u64>::new();
