@@ -220,6 +220,9 @@ fn advice(error: &PathError) -> &'static str {
     }
 }
 
+/// How much is downloaded at most; what a fast server sends at once is no flood then.
+const MOST: u64 = 8 << 20;
+
 /// Downloads for some seconds without any relay; returns bytes per second.
 async fn sample(destination: &Destination, settings: &Settings) -> Result<f64, PathError> {
     let mut transport = HttpTransport::new(Direct, settings.tls.clone());
@@ -230,7 +233,7 @@ async fn sample(destination: &Destination, settings: &Settings) -> Result<f64, P
         exit: nobody,
     };
     let mut timings = Timings::default();
-    let order = Order::download(destination, settings.transfer.max_bytes);
+    let order = Order::download(destination, MOST.min(settings.transfer.max_bytes));
     let mut flow = transport.open(path, &order, &mut timings).await?;
     flow.begin(&mut timings).await?;
     let (begin, mut bytes) = (Instant::now(), 0);

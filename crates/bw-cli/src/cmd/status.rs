@@ -106,7 +106,7 @@ fn file(latest: &Path, network: Option<&NetworkSnapshot>, now: UnixMillis) -> Fi
         return Finding::problem("file", text).advise("run \"bwscan file check\" on it");
     };
     let age = now.since(UnixMillis::from_secs(created));
-    let relays = document.relays().count();
+    let relays = document.relays().filter(|relay| relay.is_voted()).count();
     let of = network.map(|network| {
         let relays = network.relays.iter();
         relays.filter(|relay| !relay.flags.authority).count()
@@ -189,9 +189,10 @@ fn failures(store: &Store, now: UnixMillis) -> anyhow::Result<Finding> {
     let shown: Vec<String> = shown
         .map(|(cause, count)| format!("{count} {cause}"))
         .collect();
-    let mut text = format!("{charged} of {attempts} attempts of the last day");
+    let mut text =
+        format!("relays are charged with {charged} of {attempts} attempts of the last day");
     if !shown.is_empty() {
-        text.push_str(&format!("; most often {}", shown.join(", ")));
+        text.push_str(&format!("; what failed most often: {}", shown.join(", ")));
     }
     Ok(if attempts >= 20 && charged * 2 > attempts {
         Finding::warning("failures", text).advise("run \"bwscan doctor\"")
