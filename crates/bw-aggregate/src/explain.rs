@@ -36,6 +36,25 @@ pub enum Use {
     AheadOfClock,
 }
 
+impl Use {
+    /// Its name in words, with the reason that the verdict gives.
+    pub fn in_words(self, verdict: &Verdict) -> String {
+        let reason = verdict.reason().unwrap_or("unknown").replace('_', " ");
+        match self {
+            Self::Counted => "counts".to_owned(),
+            Self::LowerBound => format!("lower bound, by the {reason}"),
+            Self::Remeasured => format!("measured again: {reason}"),
+            Self::Failed => "failed".to_owned(),
+            Self::Excused => format!("failed, through the {reason}'s fault"),
+            Self::NoRate => "left out: no rate that is believed".to_owned(),
+            Self::AheadOfClock => "left out: dated ahead of the clock".to_owned(),
+            Self::TooClose => "left out: too close to the others".to_owned(),
+            Self::TooFew => "left out: too few of them".to_owned(),
+            Self::TooOld => "left out: too old".to_owned(),
+        }
+    }
+}
+
 /// A condition for a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

@@ -19,7 +19,9 @@ mod rows;
 mod sanity;
 mod scale;
 mod scanners;
+mod sentence;
 mod statistics;
+mod steps;
 mod torflow;
 
 pub use aggregate::{AggregateOptions, Aggregates, Aggregator, Counts, LowerBound, RelayAggregate};
@@ -42,6 +44,7 @@ pub use scale::{
 };
 pub use scanners::{Basis, Comparison, ScannerStatistics, Scanners};
 pub use statistics::{Statistics, exact_mean, median_of_sorted};
+pub use steps::Step;
 pub use torflow::{
     ClassMeans, Feedback, PidSteps, PidVote, RelayClass, Torflow, TorflowParamError, TorflowParams,
     TorflowRelay,

@@ -1,12 +1,8 @@
 //! `bwscan explain`: why a relay has its weight, or none.
 
-mod sentence;
-
 use std::ops::ControlFlow;
 
-use bw_aggregate::{
-    Answer, CapacitySteps, Explanation, LowerBoundSteps, RelayAggregate, Taken, Use,
-};
+use bw_aggregate::{Answer, RelayAggregate, Use};
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{Blame, Outcome, OutcomeSummary, Verdict};
 use serde::Serialize;
@@ -64,24 +60,6 @@ impl Attempt {
             failure,
             verdict,
             r#use,
-        }
-    }
-
-    /// Its use in words.
-    fn use_text(&self) -> String {
-        let reason = self.verdict.reason().unwrap_or("unknown").replace('_', " ");
-        match self.r#use {
-            Use::Counted => "counts".to_owned(),
-            Use::LowerBound => format!("lower bound, by the {reason}"),
-            Use::Remeasured => format!("measured again: {reason}"),
-            Use::Failed => "failed".to_owned(),
-            Use::Excused => format!("failed, through the {reason}'s fault"),
-            Use::NoRate => "left out: no rate that is believed".to_owned(),
-            Use::AheadOfClock => "left out: dated ahead of the clock".to_owned(),
-            Use::TooClose => "left out: too close to the others".to_owned(),
-            Use::TooFew => "left out: too few of them".to_owned(),
-            Use::TooOld => "left out: too old".to_owned(),
-            _ => "left out".to_owned(),
         }
     }
 }
@@ -152,9 +130,13 @@ fn print_text(
         nickname => format!(" {nickname}"),
     };
     print(format!("{}{name}", aggregate.fingerprint))?;
-    if let Some(sentence) = sentence(scaling, aggregate, attempts) {
-        print(format!("{sentence}\n"))?;
-    }
+    let failed = attempts
+        .iter()
+        .filter(|attempt| attempt.r#use == Use::Failed);
+    let sentence = scaling
+        .scaled
+        .sentence(aggregate, attempts.len(), failed.count());
+    print(format!("{sentence}\n"))?;
     print_attempts(attempts)?;
     print("")?;
     for check in aggregate.checks(scaling.scaled.network.method) {
@@ -166,18 +148,13 @@ fn print_text(
         print(format!("{mark:>4}  {}", check.condition))?;
     }
     print("")?;
-    match scaling
-        .scaled
-        .relay(&aggregate.fingerprint)
-        .map(|relay| relay.answer)
-    {
-        Some(Answer::Weight(steps)) => print_steps(scaling, aggregate, &steps)?,
-        Some(Answer::Excluded(reason)) => print(format!("no weight: {reason}"))?,
-        None => {
-            if let Err(reason) = aggregate.verdict {
-                print(format!("no weight: {reason}"))?;
-            }
+    let answer = scaling.scaled.relay(&aggregate.fingerprint);
+    match (answer.map(|relay| relay.answer), aggregate.verdict) {
+        (Some(Answer::Weight(_)), _) => print_steps(scaling, aggregate)?,
+        (Some(Answer::Excluded(reason)), _) | (None, Err(reason)) => {
+            print(format!("no weight: {reason}"))?;
         }
+        (None, Ok(())) => {}
     }
     let previous = scaling.previous.as_ref();
     if let Some(relay) = previous.and_then(|file| file.relays.get(&aggregate.fingerprint)) {
@@ -188,33 +165,6 @@ fn print_text(
         ))?;
     }
     Ok(())
-}
-
-/// The verdict in one sentence.
-fn sentence(scaling: &Scaling, aggregate: &RelayAggregate, attempts: &[Attempt]) -> Option<String> {
-    let fingerprint = &aggregate.fingerprint;
-    let answer = scaling.scaled.relay(fingerprint).map(|relay| relay.answer);
-    let steps = match answer {
-        Some(Answer::Weight(steps)) => steps,
-        Some(Answer::Excluded(reason)) => return Some(format!("No weight: {reason}.")),
-        None => return Some(format!("No weight: {}.", aggregate.verdict.err()?)),
-    };
-    let standing = scaling.scaled.standing(fingerprint)?;
-    let uses_promise = scaling.scaled.network.method == bw_aggregate::Method::Torflow;
-    let verdict = sentence::Verdict {
-        rank: standing.rank,
-        of: standing.of,
-        relative: standing.share * standing.of as f64,
-        ratio: steps.ratio,
-        promised: uses_promise.then_some(steps.advertised.value() / 1000),
-        is_limited: steps.is_limited,
-        failed: attempts
-            .iter()
-            .filter(|attempt| attempt.r#use == Use::Failed)
-            .count(),
-        attempts: attempts.len(),
-    };
-    Some(verdict.to_string())
 }
 
 fn print_attempts(attempts: &[Attempt]) -> anyhow::Result<()> {
@@ -242,226 +192,18 @@ fn print_attempts(attempts: &[Attempt]) -> anyhow::Result<()> {
             attempt.position.to_owned(),
             rates.join(" "),
             throttled,
-            attempt.use_text(),
+            attempt.r#use.in_words(&attempt.verdict),
             attempt.failure.clone().unwrap_or_default(),
         ]);
     }
     print(table)
 }
 
-fn line(what: &str, value: impl std::fmt::Display) -> anyhow::Result<()> {
-    print(format!("{what:<44} {value}"))
-}
-
-fn print_lower_bound(bound: &bw_aggregate::LowerBound) -> anyhow::Result<()> {
-    let text = format!("lower bound, by the {}", bound.by);
-    line(
-        &text,
-        format!("{:.0} B/s, {}", bound.rate, utc(bound.ended)),
-    )
-}
-
-/// Tells which of the two values of a censored relay was taken.
-fn print_taken(steps: &LowerBoundSteps) -> anyhow::Result<()> {
-    let text = match (steps.taken, steps.consensus) {
-        (Taken::Consensus, Some(weight)) => format!(
-            "the weight in the consensus, {} kB/s: it carries more than the lower bound",
-            weight.value()
-        ),
-        (_, Some(weight)) => format!(
-            "the lower bound: the weight in the consensus, {} kB/s, is less",
-            weight.value()
-        ),
-        (_, None) => "the lower bound: the consensus has no measured weight".to_owned(),
-    };
-    line("taken", text)
-}
-
-/// Tells how the estimate of a relay's capacity came about.
-fn print_capacity(steps: &CapacitySteps) -> anyhow::Result<()> {
-    let proven = steps.proven;
-    let helpers = if proven.supported {
-        ", through unrelated helpers"
-    } else {
-        ", through the same or related helpers only"
-    };
-    line(
-        &format!("proven by {} of {}", proven.reached, proven.measurements),
-        format!("{:.0} B/s{helpers}", proven.rate),
-    )?;
-    let more = if proven.at_least {
-        "; it may carry more"
-    } else {
-        ""
-    };
-    line(
-        "three quarters have reached",
-        format!("{:.0} B/s{more}", proven.usual),
-    )?;
-    line(
-        "payload that its descriptor claims",
-        format!(
-            "{} x {:.4} = {:.0} B/s; believed up to {:.0}",
-            steps.claimed.value(),
-            steps.bound.payload_share,
-            steps.claimed.value() as f64 * steps.bound.payload_share,
-            steps.ceiling
-        ),
-    )?;
-    line("estimate", format!("{:.0} B/s", steps.estimate))?;
-    if let Some(previous) = steps.previous {
-        line(
-            &format!("smoothed over {} measurements", steps.new_measurements),
-            format!("{:.0} B/s, from {:.0}", steps.smoothed, previous.capacity),
-        )?;
+fn print_steps(scaling: &Scaling, aggregate: &RelayAggregate) -> anyhow::Result<()> {
+    for step in scaling.scaled.steps(aggregate, utc) {
+        print(format!("{:<44} {}", step.what, step.value))?;
     }
-    Ok(())
-}
-
-fn print_steps(
-    scaling: &Scaling,
-    aggregate: &RelayAggregate,
-    steps: &Explanation,
-) -> anyhow::Result<()> {
-    let network = &scaling.scaled.network;
-    let statistics = steps.statistics;
-    match &steps.lower_bound {
-        Some(bound) => print_lower_bound(&bound.bound)?,
-        None => {
-            let count = statistics.rates;
-            line(&format!("mean of {count} rates"), statistics.mean)?;
-            line("median", statistics.median)?;
-            line("mean of those not below the mean", statistics.filtered)?;
-            if aggregate.counts.implausible_rates > 0 {
-                let limit = aggregate.rate_limit;
-                line(
-                    "rates left out",
-                    format!(
-                        "{} beyond {:.0} B/s, the most that is believed by {}",
-                        aggregate.counts.implausible_rates,
-                        limit.rate,
-                        limit.basis.as_str()
-                    ),
-                )?;
-            }
-            if let Some(bound) = &aggregate.lower_bound
-                && aggregate
-                    .rates
-                    .last()
-                    .is_some_and(|&rate| bound.rate > rate)
-            {
-                print_lower_bound(bound)?;
-            }
-        }
-    }
-    // Of a censored relay, what the formula gives is one of two values.
-    let value = steps
-        .lower_bound
-        .map_or(steps.unlimited, |bound| bound.scaled);
-    line(
-        "mean over the network's mean",
-        format!(
-            "{} / {:.2} = {:.8}",
-            statistics.mean.value(),
-            network.mean,
-            steps.stream_ratio
-        ),
-    )?;
-    line(
-        "filtered mean over the network's",
-        format!(
-            "{} / {:.2} = {:.8}",
-            statistics.filtered.value(),
-            network.filtered_mean,
-            steps.filtered_ratio
-        ),
-    )?;
-    if let Some(facts) = aggregate.descriptor {
-        line(
-            "observed, burst, rate of the descriptor",
-            format!("{}, {}, {}", steps.observed, facts.burst, facts.average),
-        )?;
-        if steps.believed < steps.advertised.value() as f64 {
-            let proven = aggregate.proven.map_or(0.0, |proven| proven.rate);
-            line(
-                "believed of that",
-                format!(
-                    "{:.0} B/s: {proven:.0} B/s of payload are proven",
-                    steps.believed
-                ),
-            )?;
-        }
-    }
-    let scaled = match (&steps.pid, network.method) {
-        (Some(pid), _) => {
-            line(
-                "Torflow's controller",
-                format!(
-                    "{:?}, error {:.4}, sum {:.4}, delta {:.4}, base {:.0} B/s",
-                    pid.feedback,
-                    pid.vote.pid_error,
-                    pid.vote.pid_error_sum,
-                    pid.vote.pid_delta,
-                    pid.base
-                ),
-            )?;
-            format!("{value:.0} B/s")
-        }
-        (None, bw_aggregate::Method::Torflow) => format!(
-            "{:.8} x {:.0} = {value:.0} B/s",
-            steps.ratio, steps.believed,
-        ),
-        (None, bw_aggregate::Method::Capacity) => {
-            if let Some(capacity) = &steps.capacity {
-                print_capacity(capacity)?;
-            }
-            format!("{value:.0} B/s")
-        }
-        (None, bw_aggregate::Method::TorflowPid) => format!("{value:.0} B/s"),
-        (None, _) => format!(
-            "{} x {:.8} = {value:.0} B/s",
-            statistics.median.value(),
-            network.factor,
-        ),
-    };
-    line(&format!("scaled ({})", network.method.as_str()), scaled)?;
-    if let Some(bound) = &steps.lower_bound {
-        print_taken(bound)?;
-    }
-    if steps.is_limited {
-        line(
-            "cut to the largest share",
-            format!("{:.0} B/s of a sum of {:.0}", steps.limited, network.total),
-        )?;
-    }
-    if network.method == bw_aggregate::Method::Capacity {
-        line(
-            "sum as wanted",
-            format!("{:.0} x {:.6} B/s", steps.limited, network.normalisation),
-        )?;
-    }
-    line("weight, rounded", format!("{} kB/s", steps.weight.value()))?;
-    if let Some(weight) = aggregate.consensus_weight {
-        line(
-            "weight in the consensus",
-            format!("{} kB/s", weight.value()),
-        )?;
-    }
-    if let Some(standing) = scaling.scaled.standing(&aggregate.fingerprint) {
-        line(
-            "place",
-            format!(
-                "{} of {} relays, {} of {} of its class ({:?}); {:.4} % of the sum",
-                standing.rank,
-                standing.of,
-                standing.class_rank,
-                standing.class_of,
-                standing.class,
-                standing.share * 100.0
-            ),
-        )?;
-    }
-    if network.under_minimum {
+    if scaling.scaled.network.under_minimum {
         print("too few relays have a weight: authorities are asked not to vote with the file")?;
     }
     Ok(())

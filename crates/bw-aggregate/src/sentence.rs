@@ -1,29 +1,63 @@
 //! The verdict on a relay in one sentence.
 
-use crate::text::grouped;
+use crate::aggregate::RelayAggregate;
+use crate::scale::{Answer, Method, Scaled};
 
 /// Below and above these shares of the relays, a weight is low or high.
 const THIRDS: (f64, f64) = (1.0 / 3.0, 2.0 / 3.0);
 
+impl Scaled {
+    /// The answer for a relay in one sentence: how its weight is and why, or why it
+    /// has none. Of its `attempts` in the days that count, `failed` are charged to it.
+    pub fn sentence(&self, relay: &RelayAggregate, attempts: usize, failed: usize) -> String {
+        let steps = match self.relay(&relay.fingerprint).map(|relay| relay.answer) {
+            Some(Answer::Weight(steps)) => steps,
+            Some(Answer::Excluded(reason)) => return format!("No weight: {reason}."),
+            None => {
+                let reason = relay.verdict.err();
+                let reason = reason.map_or_else(
+                    || "not in the consensus".to_owned(),
+                    |reason| reason.to_string(),
+                );
+                return format!("No weight: {reason}.");
+            }
+        };
+        let standing = self.standing(&relay.fingerprint);
+        let (rank, of, share) = standing.map_or((0, 0, 0.0), |s| (s.rank, s.of, s.share));
+        let uses_promise = self.network.method == Method::Torflow;
+        let verdict = Verdict {
+            rank,
+            of,
+            relative: share * of as f64,
+            ratio: steps.ratio,
+            promised: uses_promise.then_some(steps.advertised.value() / 1000),
+            is_limited: steps.is_limited,
+            failed,
+            attempts,
+        };
+        verdict.to_string()
+    }
+}
+
 /// The facts of a relay with a weight that the sentence is made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Verdict {
+struct Verdict {
     /// Its place among the relays with a weight, 1 being the highest weight.
-    pub(super) rank: u64,
-    pub(super) of: u64,
+    rank: u64,
+    of: u64,
     /// Its weight over the mean weight.
-    pub(super) relative: f64,
+    relative: f64,
     /// Its rate over the mean rate.
-    pub(super) ratio: f64,
+    ratio: f64,
     /// Kilobytes per second that its descriptor promises, if the formula uses
     /// that.
-    pub(super) promised: Option<u64>,
+    promised: Option<u64>,
     /// True if it was cut to the largest share.
-    pub(super) is_limited: bool,
+    is_limited: bool,
     /// Failed attempts that are charged to it, and all attempts, of the days
     /// that count.
-    pub(super) failed: usize,
-    pub(super) attempts: usize,
+    failed: usize,
+    attempts: usize,
 }
 
 impl std::fmt::Display for Verdict {
@@ -65,6 +99,19 @@ impl Verdict {
             _ => rate,
         }
     }
+}
+
+/// A number with commas: `7,371`.
+fn grouped(number: impl std::fmt::Display) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn failures(failed: usize, attempts: usize) -> String {
