@@ -16,7 +16,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 pub(crate) use crate::cmd::{DoctorArgs, PruneArgs, RunArgs, StatusArgs};
 use crate::relay_name::RelayName;
 pub(crate) use crate::result_args::{
-    AggregateArgs, ExplainArgs, ExportArgs, Format, GenerateArgs, ImportArgs, ListArgs, Scale,
+    AggregateArgs, ExplainArgs, ExportArgs, Format, GenerateArgs, ImportArgs, ListArgs, ReportArgs,
+    Scale,
 };
 use crate::{examples, values};
 
@@ -103,6 +104,9 @@ pub(crate) enum Command {
     /// Show why a relay has its weight, or none.
     #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
+    /// Write pages that show the network, each relay, and why it has its weight.
+    #[command(after_help = examples::REPORT)]
+    Report(ReportArgs),
     /// Write all results as JSON Lines, or as sbws does.
     #[command(after_help = examples::EXPORT)]
     Export(ExportArgs),

@@ -12,6 +12,7 @@ mod manual;
 mod names;
 mod prune;
 mod publication;
+mod report;
 mod run;
 mod sbws_config;
 mod scaling;
@@ -54,6 +55,7 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?).await,
         Command::Explain(args) => explain::run(&args, &data()?),
+        Command::Report(args) => report::run(&args, &data()?),
         Command::Export(args) => transfer::export(&args, &data()?),
         Command::Import(args) => transfer::import(&args, &data()?),
         Command::File(args) => file(args),

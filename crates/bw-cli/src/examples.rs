@@ -50,6 +50,11 @@ Examples:
   bwscan explain example
   bwscan explain 192.0.2.7 --scale torflow-pid --json";
 
+pub(crate) const REPORT: &str = "\
+Examples:
+  bwscan report -o /srv/report
+  bwscan report -o report --file ours.v3bw --file theirs.v3bw";
+
 pub(crate) const EXPORT: &str = "\
 Examples:
   bwscan export -o results.jsonl

@@ -374,6 +374,25 @@ pub(crate) struct ExplainArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct ReportArgs {
+    /// Write the pages into this directory, over an earlier report if there is one.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Compare these bandwidth files, each with its own --file.
+    #[arg(long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Show the history of the dated files in this directory [default: v3bw in the
+    /// data directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) v3bw: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) scaling: ScalingArgs,
+    /// Print what was written as JSON.
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 #[command(next_help_heading = OUTPUT)]
 pub(crate) struct ExportArgs {
     /// Write to this file [default: standard output]; with --format sbws into

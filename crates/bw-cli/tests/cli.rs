@@ -988,3 +988,44 @@ fn several_stores_count_each_measurement_once() {
     };
     assert_eq!(generate(&one, "a"), generate(&both, "b"));
 }
+
+#[test]
+fn a_report_has_a_page_for_each_relay() {
+    let (directory, data) = imported_home();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let at = ["--data-dir", &data, "--now", "2026-11-20T12:30:00"];
+    success(&[&["generate"], &at[..]].concat());
+    let output = path("report");
+    let latest = format!("{data}/v3bw/latest.v3bw");
+    let report = |more: &[&str]| {
+        let line = [&["report", "-o", &output], &at[..], more].concat();
+        success(&line)
+    };
+    let text = report(&["--file", &latest, "--file", &latest]);
+    assert!(text.contains("report/index.html"), "{text}");
+    let page = |name: &str| std::fs::read_to_string(format!("{output}/{name}")).unwrap();
+    for text in ["All is well", "39 of ", "20261120_123000.v3bw"] {
+        assert!(
+            page("index.html").contains(text),
+            "{text}: {}",
+            page("index.html")
+        );
+    }
+    let relay = page(&format!("relay/{}.html", "07".repeat(20)));
+    assert!(relay.contains("place 32 of 39"), "{relay}");
+    assert!(
+        relay.contains("1600000 / 4000000.00 = 0.40000000"),
+        "{relay}"
+    );
+    assert!(page("comparison.html").contains("latest.v3bw"));
+    // Over itself, but over nothing else.
+    let json: serde_json::Value = serde_json::from_str(&report(&["--json"])).unwrap();
+    assert!(json["pages"].as_u64().unwrap() > 40, "{json}");
+    let (code, text) = refusal(&[&["report", "-o", &data], &at[..]].concat());
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("holds no report"), "{text}");
+    let missing = path("missing.v3bw");
+    let (code, text) = refusal(&[&["report", "-o", &output, "--file", &missing], &at[..]].concat());
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("missing.v3bw"), "{text}");
+}

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Generated};
 use super::publication::LATEST;
+use super::report;
 use super::scan::{Settings, scan_rounds};
 use super::serve::self_signed;
 use super::testnet::{bring_up, plan};
@@ -154,7 +155,11 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
         output.join("report.json"),
         serde_json::to_string_pretty(&report)?,
     )?;
+    let pages = write_pages(&data, &output)?;
     show(&report, &output, args.json)?;
+    if !args.json {
+        print(format!("open {} in a browser to see them", pages.display()))?;
+    }
     Ok(if report.passed {
         Exit::Success
     } else {
@@ -239,6 +244,25 @@ fn write_file(scale: Scale, data: &DataDir, output: &Path) -> anyhow::Result<Gen
     args.scaling.scale = scale;
     let facts = generate::facts(&args);
     generate::write(&data.store(), &args, facts, &output.join("v3bw"))
+}
+
+/// Writes the pages, as `bwscan report` does; returns the first one's path.
+fn write_pages(data: &DataDir, output: &Path) -> anyhow::Result<PathBuf> {
+    let (pages, files) = (output.join("report"), output.join("v3bw"));
+    let line: [&std::ffi::OsStr; 8] = [
+        "bwscan".as_ref(),
+        "report".as_ref(),
+        "--output".as_ref(),
+        pages.as_ref(),
+        "--v3bw".as_ref(),
+        files.as_ref(),
+        "--max-share".as_ref(),
+        "1".as_ref(),
+    ];
+    let Command::Report(args) = Args::try_parse_from(line)?.command else {
+        bail!("the command line of report has changed");
+    };
+    Ok(report::write(&args, data)?.first_page)
 }
 
 /// The first consensus that comes of votes made after `installed`.

@@ -187,6 +187,11 @@ impl Scaling {
         outcomes_of(self.since, self.until, self.as_of)
     }
 
+    /// Returns whether a moment is of the days that are looked at.
+    pub(super) fn is_recent(&self, time: UnixMillis) -> bool {
+        (self.since..=self.until).contains(&time)
+    }
+
     /// The number of consensuses in the stores, of the days that count.
     pub(super) fn recent_consensuses(&self) -> anyhow::Result<u64> {
         let mut times = BTreeSet::new();

@@ -1,0 +1,114 @@
+//! A bandwidth file as the report needs it.
+
+use bw_file::{Document, Fingerprint, UnixTime, Weights};
+use bw_results::UnixMillis;
+
+/// What is shown of a bandwidth file.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BandwidthFile {
+    /// How people call it: a file's name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Its first line: the time of its newest measurement.
+    pub timestamp: Option<UnixMillis>,
+    /// When it was made, where it says so.
+    pub created: Option<UnixMillis>,
+    /// The generator, where it says so.
+    pub software: Option<String>,
+    /// Relay lines, voted with or not.
+    pub lines: u64,
+    /// The weights that authorities vote with.
+    pub weights: Weights,
+}
+
+impl BandwidthFile {
+    /// The file with this name and content.
+    pub fn new(name: impl Into<String>, content: &[u8]) -> Self {
+        let document = Document::parse(content);
+        let millis = |time: UnixTime| {
+            u64::try_from(time.seconds())
+                .ok()
+                .map(UnixMillis::from_secs)
+        };
+        let text = |key| {
+            let value: &[u8] = document.header(key)?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        };
+        let software = text(b"software").map(|software| match text(b"software_version") {
+            Some(version) => format!("{software} {version}"),
+            None => software,
+        });
+        Self {
+            name: name.into(),
+            size: content.len() as u64,
+            timestamp: document.timestamp().value().and_then(millis),
+            created: document.created().and_then(millis),
+            software,
+            lines: document.relays().count() as u64,
+            weights: Weights::of(&document),
+        }
+    }
+
+    /// When it was made, or else the time of its newest measurement.
+    pub(crate) fn time(&self) -> Option<UnixMillis> {
+        self.created.or(self.timestamp)
+    }
+}
+
+/// A relay's weight in two files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) relay: Fingerprint,
+    pub(crate) before: u64,
+    pub(crate) after: u64,
+}
+
+impl Change {
+    pub(crate) fn difference(&self) -> i128 {
+        i128::from(self.after) - i128::from(self.before)
+    }
+}
+
+/// What changed from one file to the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) gained: u64,
+    pub(crate) lost: u64,
+    pub(crate) common: u64,
+    /// Common relays whose weight moved by a factor of 1.5 or more.
+    pub(crate) moved: u64,
+    /// By rising difference.
+    pub(crate) sorted: Vec<Change>,
+}
+
+impl Changes {
+    pub(crate) fn between(before: &BandwidthFile, after: &BandwidthFile) -> Self {
+        let mut changes = Self::default();
+        for (relay, weight) in before.weights.iter() {
+            match after.weights.get(&relay) {
+                None => changes.lost += 1,
+                Some(new) => {
+                    let (old, new) = (weight.value(), new.value());
+                    changes.common += 1;
+                    let (low, high) = (old.min(new), old.max(new));
+                    changes.moved += u64::from(high as f64 >= low as f64 * 1.5 && high > low);
+                    changes.sorted.push(Change {
+                        relay,
+                        before: old,
+                        after: new,
+                    });
+                }
+            }
+        }
+        changes.gained = after.weights.relays() as u64 - changes.common;
+        changes
+            .sorted
+            .retain(|change| change.before != change.after);
+        changes
+            .sorted
+            .sort_by_key(|change| (change.difference(), change.relay));
+        changes
+    }
+}

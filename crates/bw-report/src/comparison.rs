@@ -1,0 +1,175 @@
+//! Several bandwidth files side by side.
+
+use std::fmt::Write as _;
+
+use bw_file::{RelayAcross, Weights};
+use maud::html;
+
+use crate::bandwidth_file::BandwidthFile;
+use crate::format::{factor, grouped, minute, percent, quantile, rate, share};
+use crate::layout::{self, COMPARISON, Depth, relay_link, scrolling};
+use crate::site::Site;
+
+/// The data of the comparison.
+pub(crate) const DATA: &str = "comparison.csv";
+
+/// Relays on which the files disagree most that are shown.
+const ROWS: usize = 40;
+
+/// How files compare.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    names: Vec<String>,
+    /// Each relay that some file votes for, those that they disagree on most first.
+    relays: Vec<RelayAcross>,
+    files: Vec<Figures>,
+}
+
+/// One file beside the others.
+#[derive(Debug)]
+struct Figures {
+    /// Relays that only this file lacks.
+    lacks: u64,
+    /// Relays that only this file has.
+    alone: u64,
+    /// The median of its weights over the files' medians.
+    factor: Option<f64>,
+}
+
+impl Comparison {
+    /// The comparison of two files or more.
+    pub(crate) fn of(files: &[BandwidthFile]) -> Option<Self> {
+        if files.len() < 2 {
+            return None;
+        }
+        let weights: Vec<Weights> = files.iter().map(|file| file.weights.clone()).collect();
+        let mut relays = Weights::across(&weights);
+        let figures = (0..files.len())
+            .map(|file| Figures::new(&relays, file))
+            .collect();
+        // Of equal factors the largest relay matters most.
+        relays.sort_by(|one, other| {
+            let (spread, median) = (
+                other.spread().total_cmp(&one.spread()),
+                other.median.cmp(&one.median),
+            );
+            spread.then(median).then(one.relay.cmp(&other.relay))
+        });
+        Some(Self {
+            names: files.iter().map(|file| file.name.clone()).collect(),
+            relays,
+            files: figures,
+        })
+    }
+
+    /// One line a relay: its weight in each file.
+    pub(crate) fn csv(&self) -> String {
+        let mut text = "fingerprint".to_owned();
+        for name in &self.names {
+            let _ = write!(text, ",\"{}\"", name.replace('"', "\"\""));
+        }
+        text.push_str(",median,spread\n");
+        for relay in &self.relays {
+            let _ = write!(text, "{}", relay.relay);
+            for weight in &relay.weights {
+                let weight = weight
+                    .map(|weight| weight.value().to_string())
+                    .unwrap_or_default();
+                let _ = write!(text, ",{weight}");
+            }
+            let _ = writeln!(text, ",{},{}", relay.median.value(), relay.spread());
+        }
+        text
+    }
+}
+
+impl Figures {
+    fn new(relays: &[RelayAcross], file: usize) -> Self {
+        let has = |relay: &&RelayAcross| relay.weights.get(file).copied().flatten().is_some();
+        let count = |relay: &RelayAcross| relay.weights.iter().flatten().count();
+        let all = relays.first().map_or(0, |relay| relay.weights.len());
+        let lacks = relays
+            .iter()
+            .filter(|relay| !has(relay) && count(relay) + 1 == all);
+        let alone = relays
+            .iter()
+            .filter(|relay| has(relay) && count(relay) == 1);
+        let shared = relays.iter().filter(|relay| count(relay) > 1);
+        let mut factors: Vec<f64> = shared
+            .filter_map(|relay| relay.factors().get(file).copied().flatten())
+            .collect();
+        factors.sort_unstable_by(f64::total_cmp);
+        Self {
+            lacks: lacks.count() as u64,
+            alone: alone.count() as u64,
+            factor: quantile(&factors, 0.5),
+        }
+    }
+}
+
+pub(crate) fn page(site: &Site<'_>) -> String {
+    let Some(comparison) = &site.comparison else {
+        return String::new();
+    };
+    let files = &site.facts.compared;
+    let total = comparison.relays.len() as u64;
+    let main = html! {
+        h1 { "Comparison" }
+        p.lead { (files.len()) " bandwidth files vote for " (grouped(total)) " relays together." }
+        (scrolling("Files", &html! {
+            table {
+                caption { "The files; the factor is the median of their weights over the median of all files" }
+                thead { tr {
+                    th scope="col" { "File" }
+                    th scope="col" { "Made (UTC)" }
+                    th scope="col" { "Software" }
+                    th.number scope="col" { "Relays" }
+                    th.number scope="col" { "Of all" }
+                    th.number scope="col" { "Sum" }
+                    th.number scope="col" { "Factor" }
+                    th.number scope="col" { "Lacks alone" }
+                    th.number scope="col" { "Has alone" }
+                } }
+                tbody {
+                    @for (file, figures) in files.iter().zip(&comparison.files) {
+                        tr {
+                            th scope="row" { (file.name) }
+                            td { @if let Some(time) = file.time() { (minute(time)) } }
+                            td { @if let Some(software) = &file.software { (software) } }
+                            td.number { (grouped(file.weights.relays() as u64)) }
+                            td.number { (percent(share(file.weights.relays() as u64, total))) }
+                            td.number { (rate(file.weights.total().to_bytes().value() as f64)) }
+                            td.number { @if let Some(found) = figures.factor { (factor(found)) } }
+                            td.number { (grouped(figures.lacks)) }
+                            td.number { (grouped(figures.alone)) }
+                        }
+                    }
+                }
+            }
+        }))
+        h2 { "Relays that they disagree on most" }
+        (scrolling("Disagreement", &html! {
+            table {
+                caption { "Weights in kB/s; the spread is the factor of the farthest file from the median" }
+                thead { tr {
+                    th scope="col" { "Relay" }
+                    @for name in &comparison.names { th.number scope="col" { (name) } }
+                    th.number scope="col" { "Spread" }
+                } }
+                tbody {
+                    @for relay in comparison.relays.iter().take(ROWS) {
+                        tr {
+                            th scope="row" { (relay_link(site, &relay.relay, Depth::Top)) }
+                            @for weight in &relay.weights {
+                                td.number { @if let Some(weight) = weight { (grouped(weight.value())) } @else { "–" } }
+                            }
+                            td.number { (factor(relay.spread())) }
+                        }
+                    }
+                }
+            }
+        }))
+        p { "All relays: " a href=(DATA) { (DATA) } }
+    };
+    layout::page(site, "Comparison", COMPARISON, Depth::Top, &main)
+}

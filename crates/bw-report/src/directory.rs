@@ -1,0 +1,260 @@
+//! Relays in lists: by name, fingerprint, address, key and country, so that a
+//! relay is found without a script.
+
+use std::collections::BTreeMap;
+
+use bw_file::Fingerprint;
+use maud::{Markup, html};
+
+use crate::format::{grouped, short};
+use crate::layout::{self, Depth, RELAYS, relay_link, scrolling};
+use crate::site::{Facts, Site};
+
+/// From how many relays on fingerprints and addresses are split finer.
+const MANY: usize = 1000;
+
+/// Relays with the largest weights on the first page of relays.
+const TOP: usize = 50;
+
+/// By what a list is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    Nickname,
+    Fingerprint,
+    Address,
+    Key,
+    Country,
+}
+
+impl Order {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nickname => "nickname",
+            Self::Fingerprint => "fingerprint",
+            Self::Address => "address",
+            Self::Key => "key",
+            Self::Country => "country",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Nickname => "By nickname",
+            Self::Fingerprint => "By fingerprint",
+            Self::Address => "By address",
+            Self::Key => "By Ed25519 key",
+            Self::Country => "By country",
+        }
+    }
+}
+
+/// The relays with one prefix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Group {
+    order: Order,
+    prefix: String,
+}
+
+impl Group {
+    /// Letters of any case may differ only by it, and some file systems take
+    /// these for the same: a letter of a key is its code.
+    pub(crate) fn path(&self) -> String {
+        let plain = |char: char| char.is_ascii_digit() || char.is_ascii_uppercase();
+        let prefix: String = self
+            .prefix
+            .chars()
+            .map(|char| {
+                if plain(char) {
+                    char.to_string()
+                } else {
+                    format!("x{:x}", u32::from(char))
+                }
+            })
+            .collect();
+        format!("list/{}-{prefix}.html", self.order.name())
+    }
+
+    fn title(&self) -> String {
+        match (self.order, self.prefix.as_str()) {
+            (Order::Nickname, "") => "Relays without a nickname".to_owned(),
+            (Order::Country, country) => format!("Relays in {country}"),
+            (order, prefix) => format!("Relays whose {} begins with {prefix}", order.name()),
+        }
+    }
+}
+
+/// All lists.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// The relays of each group with what they are sorted by.
+    groups: BTreeMap<Group, Vec<(String, Fingerprint)>>,
+    top: Vec<Fingerprint>,
+}
+
+impl Directory {
+    pub(crate) fn new(facts: &Facts<'_>) -> Self {
+        let many = facts.aggregates.relays.len() > MANY;
+        let mut groups: BTreeMap<Group, Vec<(String, Fingerprint)>> = BTreeMap::new();
+        for relay in &facts.aggregates.relays {
+            let network = facts.network.relay(&relay.fingerprint);
+            let upper = relay.nickname.to_uppercase();
+            let fingerprint = relay.fingerprint.to_string();
+            let first = upper.chars().next().map(String::from).unwrap_or_default();
+            let mut add = |order, prefix: String, key: String| {
+                let list = groups.entry(Group { order, prefix }).or_default();
+                list.push((key, relay.fingerprint));
+            };
+            add(Order::Nickname, first, upper);
+            add(
+                Order::Fingerprint,
+                fingerprint[..if many { 2 } else { 1 }].to_owned(),
+                fingerprint,
+            );
+            if let Some(address) = network.and_then(|network| network.address) {
+                let text = address.to_string();
+                let prefix = text.split_inclusive(['.', ':']).next().unwrap_or_default();
+                add(Order::Address, prefix.to_owned(), text.clone());
+            }
+            if let Some(key) = relay.ed25519 {
+                let text = key.to_string();
+                add(Order::Key, text[..1].to_owned(), text);
+            }
+            if let Some(country) = network.and_then(|network| network.country) {
+                add(Order::Country, country.to_string(), fingerprint_key(relay));
+            }
+        }
+        for list in groups.values_mut() {
+            list.sort_unstable();
+        }
+        Self {
+            groups,
+            top: top(facts),
+        }
+    }
+
+    pub(crate) fn groups(&self) -> impl Iterator<Item = Group> + '_ {
+        self.groups.keys().cloned()
+    }
+
+    /// The page that leads to all lists.
+    pub(crate) fn page(&self, site: &Site<'_>) -> String {
+        let orders = [
+            Order::Nickname,
+            Order::Fingerprint,
+            Order::Address,
+            Order::Key,
+            Order::Country,
+        ];
+        let main = html! {
+            h1 { "Relays" }
+            p.lead {
+                (grouped(site.facts.aggregates.relays.len() as u64)) " relays: those of the consensus, and others "
+                "that were tried in the days of this report."
+            }
+            @for order in orders {
+                @let groups: Vec<_> = self.groups.iter().filter(|(group, _)| group.order == order).collect();
+                @if !groups.is_empty() {
+                    section {
+                        h2 { (order.title()) }
+                        ul.letters {
+                            @for (group, relays) in groups {
+                                li {
+                                    a href=(group.path()) title=(format!("{} relays", relays.len())) {
+                                        @if group.prefix.is_empty() { "none" } @else { (group.prefix) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            section {
+                h2 { "The largest weights" }
+                (table(site, &self.top, "Relays with the largest weights", Depth::Top))
+            }
+        };
+        layout::page(site, "Relays", RELAYS, Depth::Top, &main)
+    }
+
+    /// The page of one list.
+    pub(crate) fn group_page(&self, site: &Site<'_>, group: &Group) -> String {
+        let relays: Vec<Fingerprint> = self
+            .groups
+            .get(group)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.1)
+            .collect();
+        let title = group.title();
+        let main = html! {
+            h1 { (title) }
+            p { (grouped(relays.len() as u64)) " relays. " a href="../relays.html" { "All lists" } }
+            (table(site, &relays, &title, Depth::Folder))
+        };
+        layout::page(site, &title, RELAYS, Depth::Folder, &main)
+    }
+}
+
+/// Relays of a country come by name.
+fn fingerprint_key(relay: &bw_aggregate::RelayAggregate) -> String {
+    relay.nickname.to_uppercase()
+}
+
+fn top(facts: &Facts<'_>) -> Vec<Fingerprint> {
+    let relays = facts.scaled.relays.iter();
+    let mut weights: Vec<_> = relays
+        .filter_map(|relay| Some((relay.answer.weight()?, relay.aggregate.fingerprint)))
+        .collect();
+    weights.sort_unstable_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
+    weights.into_iter().take(TOP).map(|entry| entry.1).collect()
+}
+
+/// The flags as letters are known from consensus-health.
+pub(crate) fn flags(flags: bw_results::RelayFlags) -> String {
+    let names = [
+        (flags.authority, "Authority"),
+        (flags.bad_exit, "BadExit"),
+        (flags.exit, "Exit"),
+        (flags.fast, "Fast"),
+        (flags.guard, "Guard"),
+        (flags.stable, "Stable"),
+    ];
+    let set: Vec<&str> = names
+        .into_iter()
+        .filter(|flag| flag.0)
+        .map(|flag| flag.1)
+        .collect();
+    set.join(" ")
+}
+
+fn table(site: &Site<'_>, relays: &[Fingerprint], caption: &str, depth: Depth) -> Markup {
+    let table = html! {
+        table {
+            caption { (caption) }
+            thead {
+                tr {
+                    th scope="col" { "Relay" }
+                    th scope="col" { "Fingerprint" }
+                    th scope="col" { "Address" }
+                    th scope="col" { "Flags" }
+                    th.number scope="col" { "Weight, kB/s" }
+                    th.number scope="col" { "Place" }
+                }
+            }
+            tbody {
+                @for relay in relays {
+                    @let facts = site.network_facts(relay);
+                    tr {
+                        th scope="row" { (relay_link(site, relay, depth)) }
+                        td { code { (short(relay)) } }
+                        td { @if let Some(address) = facts.and_then(|facts| facts.address) { (address) } }
+                        td { @if let Some(facts) = facts { (flags(facts.flags)) } @else { "not in the consensus" } }
+                        td.number { @if let Some(weight) = site.weight(relay) { (grouped(weight)) } @else { "–" } }
+                        td.number { @if let Some(standing) = site.standing(relay) { (standing.rank) } }
+                    }
+                }
+            }
+        }
+    };
+    scrolling(caption, &table)
+}

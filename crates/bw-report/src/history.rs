@@ -1,0 +1,70 @@
+//! A relay's weight in one file after the other.
+
+use bw_file::Fingerprint;
+use maud::{Markup, html};
+
+use crate::format::{grouped, minute, utc};
+use crate::graph;
+use crate::layout::scrolling;
+use crate::site::Site;
+
+/// Files shown as numbers; the graph has all of them.
+const ROWS: usize = 10;
+
+/// The section, or nothing where no file votes for the relay.
+pub(crate) fn section(site: &Site<'_>, relay: &Fingerprint) -> Markup {
+    let files = site.facts.files.iter();
+    let known: Vec<_> = files
+        .filter_map(|file| Some((file, file.time()?, file.weights.get(relay)?.value())))
+        .collect();
+    let points: Vec<(u64, f64)> = known
+        .iter()
+        .map(|(_, time, weight)| (time.as_secs(), *weight as f64))
+        .collect();
+    let (Some(first), Some(last)) = (known.first(), known.last()) else {
+        return html! {};
+    };
+    let label = format!(
+        "Weight from {} to {}: from {} to {} kB/s",
+        utc(first.1),
+        utc(last.1),
+        first.2,
+        last.2
+    );
+    html! {
+        section {
+            h2 { "History" }
+            @if points.len() > 1 {
+                figure {
+                    (graph::line(&points, &label))
+                    figcaption { (label) ". The scale begins at 0." }
+                }
+            }
+            (scrolling("Weight by file", &html! {
+                table {
+                    caption { "Its weight in the newest bandwidth files" }
+                    thead { tr {
+                        th scope="col" { "File" }
+                        th scope="col" { "Made (UTC)" }
+                        th.number scope="col" { "Weight, kB/s" }
+                        th.number scope="col" { "Place" }
+                    } }
+                    tbody {
+                        @for (file, time, weight) in known.iter().rev().take(ROWS) {
+                            tr {
+                                th scope="row" { (file.name) }
+                                td { (minute(*time)) }
+                                td.number { (grouped(*weight)) }
+                                td.number {
+                                    @if let Some(standing) = file.weights.standing(relay) {
+                                        (standing.place) " of " (grouped(standing.of as u64))
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }))
+        }
+    }
+}

@@ -1,0 +1,136 @@
+// The search over all relays. Pages are complete without it.
+(function () {
+  "use strict";
+  var place = document.getElementById("search");
+  if (!place) { return; }
+  var root = place.dataset.root || "";
+  var MOST = 12;
+  var relays = null;
+  var wanted = false;
+  var chosen = -1;
+
+  var form = document.createElement("form");
+  form.setAttribute("role", "search");
+  var label = document.createElement("label");
+  label.htmlFor = "query";
+  label.textContent = "Find a relay";
+  var input = document.createElement("input");
+  input.id = "query";
+  input.type = "search";
+  input.autocomplete = "off";
+  input.spellcheck = false;
+  input.placeholder = "nickname, fingerprint, address, key, country";
+  input.setAttribute("role", "combobox");
+  input.setAttribute("aria-autocomplete", "list");
+  input.setAttribute("aria-controls", "found");
+  input.setAttribute("aria-expanded", "false");
+  var list = document.createElement("ul");
+  list.id = "found";
+  list.setAttribute("role", "listbox");
+  list.setAttribute("aria-label", "Relays found");
+  list.hidden = true;
+  var status = document.createElement("p");
+  status.className = "status";
+  status.setAttribute("role", "status");
+  form.append(label, input, list, status);
+  place.append(form);
+
+  window.bwscanIndex = function (text) {
+    relays = text === "" ? [] : text.split("\n").map(function (line) {
+      var fields = line.split("\t");
+      return {
+        fingerprint: fields[0], nickname: fields[1], address: fields[2], key: fields[3],
+        country: fields[4], weight: Number(fields[5] || 0), lower: fields[1].toLowerCase()
+      };
+    });
+    show();
+  };
+
+  function load() {
+    if (wanted) { return; }
+    wanted = true;
+    var script = document.createElement("script");
+    script.src = root + "search-index.js";
+    script.onerror = function () { status.textContent = "The index cannot be loaded."; };
+    document.head.append(script);
+  }
+
+  // How well a relay fits: less is better, none if it does not.
+  function fit(relay, query, lower, hex) {
+    if (relay.lower === lower) { return 0; }
+    if (hex.length >= 2 && relay.fingerprint.startsWith(hex)) { return 1; }
+    if (relay.lower.startsWith(lower)) { return 2; }
+    if (relay.address.startsWith(lower)) { return 3; }
+    if (query.length >= 4 && relay.key !== "" &&
+        (relay.key.startsWith(query) || query.startsWith(relay.key))) { return 4; }
+    if (relay.country.toLowerCase() === lower) { return 5; }
+    if (lower.length >= 3 && relay.lower.includes(lower)) { return 6; }
+    return -1;
+  }
+
+  function search(query) {
+    var lower = query.toLowerCase();
+    var hex = query.replace(/[\s$]/g, "").toUpperCase();
+    hex = /^[0-9A-F]+$/.test(hex) ? hex : "";
+    var found = [];
+    relays.forEach(function (relay) {
+      var score = fit(relay, query, lower, hex);
+      if (score >= 0) { found.push([score, relay]); }
+    });
+    found.sort(function (a, b) { return a[0] - b[0] || b[1].weight - a[1].weight; });
+    return found.map(function (pair) { return pair[1]; });
+  }
+
+  function show() {
+    var query = input.value.trim();
+    list.textContent = "";
+    chosen = -1;
+    input.removeAttribute("aria-activedescendant");
+    var found = query === "" || relays === null ? [] : search(query);
+    found.slice(0, MOST).forEach(function (relay, index) {
+      var item = document.createElement("li");
+      item.id = "found-" + index;
+      item.setAttribute("role", "option");
+      item.setAttribute("aria-selected", "false");
+      var link = document.createElement("a");
+      link.href = root + "relay/" + relay.fingerprint + ".html";
+      link.tabIndex = -1;
+      var name = document.createElement("strong");
+      name.textContent = relay.nickname || "no nickname";
+      var more = document.createElement("span");
+      more.textContent = " " + relay.fingerprint.slice(0, 8) + " " + relay.address + " " + relay.country;
+      link.append(name, more);
+      item.append(link);
+      list.append(item);
+    });
+    list.hidden = found.length === 0;
+    input.setAttribute("aria-expanded", String(found.length > 0));
+    status.textContent = query === "" ? "" : relays === null ? "Loading …" :
+      found.length === 0 ? "No relay fits." :
+      found.length > MOST ? MOST + " of " + found.length + " relays" :
+      found.length === 1 ? "1 relay" : found.length + " relays";
+  }
+
+  function choose(index) {
+    var items = list.children;
+    if (items.length === 0) { return; }
+    if (chosen >= 0) { items[chosen].setAttribute("aria-selected", "false"); }
+    chosen = (index + items.length) % items.length;
+    items[chosen].setAttribute("aria-selected", "true");
+    input.setAttribute("aria-activedescendant", items[chosen].id);
+    items[chosen].scrollIntoView({ block: "nearest" });
+  }
+
+  input.addEventListener("focus", load);
+  input.addEventListener("input", function () { load(); show(); });
+  input.addEventListener("keydown", function (event) {
+    if (event.key === "ArrowDown") { choose(chosen + 1); event.preventDefault(); }
+    if (event.key === "ArrowUp") { choose(chosen < 0 ? -1 : chosen - 1); event.preventDefault(); }
+    if (event.key === "Escape") { input.value = ""; show(); }
+  });
+  form.addEventListener("submit", function (event) {
+    event.preventDefault();
+    var item = list.children[chosen < 0 ? 0 : chosen];
+    if (item) { window.location.href = item.firstChild.href; }
+  });
+}());
