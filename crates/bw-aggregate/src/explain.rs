@@ -1,6 +1,8 @@
 //! Why a relay has its weight, or none.
 
-use bw_file::Fingerprint;
+use std::collections::{BTreeMap, HashMap};
+
+use bw_file::{Fingerprint, KilobytesPerSecond};
 use bw_results::{OutcomeSummary, SummaryResult, Verdict};
 use serde::Serialize;
 
@@ -156,34 +158,64 @@ impl RelayAggregate {
 }
 
 impl Scaled {
-    /// A relay's place among the others; none if it has no weight.
+    /// A relay's place among the others; none if it has no weight. For many relays,
+    /// [`standings`](Self::standings) is faster.
     pub fn standing(&self, fingerprint: &Fingerprint) -> Option<Standing> {
-        let own = self.relay(fingerprint)?;
-        let weight = own.answer.weight()?;
-        let class = RelayClass::from(own.aggregate.flags);
-        let mut standing = Standing {
-            rank: 1,
-            of: 0,
-            class,
-            class_rank: 1,
-            class_of: 0,
-            share: 0.0,
-        };
-        let mut total = 0_u64;
-        for relay in &self.relays {
-            let Some(other) = relay.answer.weight() else {
-                continue;
+        self.relay(fingerprint)?.answer.weight()?;
+        self.standings().remove(fingerprint)
+    }
+
+    /// The places of all relays with a weight; equal weights share a place.
+    pub fn standings(&self) -> HashMap<Fingerprint, Standing> {
+        let mut weights: Vec<_> = self
+            .relays
+            .iter()
+            .filter_map(|relay| {
+                let class = RelayClass::from(relay.aggregate.flags);
+                Some((relay.answer.weight()?, class, relay.aggregate.fingerprint))
+            })
+            .collect();
+        weights.sort_unstable_by(|one, other| other.cmp(one));
+        let total = weights.iter().map(|weight| weight.0.value());
+        let total = total.fold(0, u64::saturating_add);
+        let mut all = Places::default();
+        let mut classes: BTreeMap<RelayClass, Places> = BTreeMap::new();
+        let mut standings = HashMap::with_capacity(weights.len());
+        for &(weight, class, relay) in &weights {
+            let standing = Standing {
+                rank: all.next(weight),
+                of: weights.len() as u64,
+                class,
+                class_rank: classes.entry(class).or_default().next(weight),
+                class_of: 0,
+                share: weight.value() as f64 / total.max(1) as f64,
             };
-            let ahead = u64::from(other > weight);
-            standing.of += 1;
-            standing.rank += ahead;
-            if RelayClass::from(relay.aggregate.flags) == class {
-                standing.class_of += 1;
-                standing.class_rank += ahead;
-            }
-            total = total.saturating_add(other.value());
+            standings.insert(relay, standing);
         }
-        standing.share = weight.value() as f64 / total.max(1) as f64;
-        Some(standing)
+        for standing in standings.values_mut() {
+            standing.class_of = classes
+                .get(&standing.class)
+                .map_or(0, |places| places.given);
+        }
+        standings
+    }
+}
+
+/// Gives places by falling weight.
+#[derive(Default)]
+struct Places {
+    given: u64,
+    last: Option<(KilobytesPerSecond, u64)>,
+}
+
+impl Places {
+    fn next(&mut self, weight: KilobytesPerSecond) -> u64 {
+        self.given += 1;
+        let rank = match self.last {
+            Some((last, rank)) if last == weight => rank,
+            _ => self.given,
+        };
+        self.last = Some((weight, rank));
+        rank
     }
 }

@@ -1,6 +1,7 @@
 //! The verdict on a relay in one sentence.
 
 use crate::aggregate::RelayAggregate;
+use crate::explain::Standing;
 use crate::scale::{Answer, Method, Scaled};
 
 /// Below and above these shares of the relays, a weight is low or high.
@@ -8,8 +9,14 @@ const THIRDS: (f64, f64) = (1.0 / 3.0, 2.0 / 3.0);
 
 impl Scaled {
     /// The answer for a relay in one sentence: how its weight is and why, or why it
-    /// has none. Of its `attempts` in the days that count, `failed` are charged to it.
-    pub fn sentence(&self, relay: &RelayAggregate, attempts: usize, failed: usize) -> String {
+    /// has none. `standing` is its place, as [`standing`](Self::standing) gives it; of its `attempts` in the days that count, `failed` are charged to it.
+    pub fn sentence(
+        &self,
+        relay: &RelayAggregate,
+        standing: Option<Standing>,
+        attempts: usize,
+        failed: usize,
+    ) -> String {
         let steps = match self.relay(&relay.fingerprint).map(|relay| relay.answer) {
             Some(Answer::Weight(steps)) => steps,
             Some(Answer::Excluded(reason)) => return format!("No weight: {reason}."),
@@ -22,7 +29,6 @@ impl Scaled {
                 return format!("No weight: {reason}.");
             }
         };
-        let standing = self.standing(&relay.fingerprint);
         let (rank, of, share) = standing.map_or((0, 0, 0.0), |s| (s.rank, s.of, s.share));
         let uses_promise = self.network.method == Method::Torflow;
         let verdict = Verdict {

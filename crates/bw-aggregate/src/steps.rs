@@ -5,6 +5,7 @@ use bw_results::UnixMillis;
 use crate::aggregate::{LowerBound, RelayAggregate};
 use crate::capacity::CapacitySteps;
 use crate::censored::{LowerBoundSteps, Taken};
+use crate::explain::Standing;
 use crate::scale::{Answer, Explanation, Method, Scaled};
 
 /// One step on the way from measurements to a weight.
@@ -19,8 +20,14 @@ pub struct Step {
 
 impl Scaled {
     /// The steps that led to a relay's weight, in their order; none if it has no
-    /// weight. `utc` writes a time.
-    pub fn steps(&self, relay: &RelayAggregate, utc: fn(UnixMillis) -> String) -> Vec<Step> {
+    /// weight. `standing` is its place, as [`standing`](Self::standing) gives it; `utc`
+    /// writes a time.
+    pub fn steps(
+        &self,
+        relay: &RelayAggregate,
+        standing: Option<Standing>,
+        utc: fn(UnixMillis) -> String,
+    ) -> Vec<Step> {
         let mut steps = Steps {
             steps: Vec::new(),
             utc,
@@ -29,6 +36,7 @@ impl Scaled {
             self.relay(&relay.fingerprint).map(|relay| relay.answer)
         {
             steps.weight(self, relay, &explanation);
+            steps.place(standing);
         }
         steps.steps
     }
@@ -237,7 +245,11 @@ impl Steps {
                 format!("{} kB/s", weight.value()),
             );
         }
-        if let Some(standing) = all.standing(&aggregate.fingerprint) {
+    }
+
+    /// Its place among the others.
+    fn place(&mut self, standing: Option<Standing>) {
+        if let Some(standing) = standing {
             self.add(
                 "place",
                 format!(

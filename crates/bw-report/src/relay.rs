@@ -34,7 +34,7 @@ pub(crate) fn page(site: &Site<'_>, fingerprint: &Fingerprint) -> String {
     let main = html! {
         h1 { (name) }
         p.identity { code { (fingerprint) } }
-        p.lead { (site.facts.scaled.sentence(relay, attempts, charged)) }
+        p.lead { (site.facts.scaled.sentence(relay, site.standing(fingerprint), attempts, charged)) }
         (key_figures(site, relay))
         (why(site, relay, records))
         @if let Some(records) = records {
@@ -119,7 +119,7 @@ fn key_figures(site: &Site<'_>, relay: &RelayAggregate) -> Markup {
 /// From measurements to the weight, what bounds it, what to do.
 fn why(site: &Site<'_>, relay: &RelayAggregate, records: Option<&Relay>) -> Markup {
     let scaled = site.facts.scaled;
-    let steps = scaled.steps(relay, utc);
+    let steps = scaled.steps(relay, site.standing(&relay.fingerprint), utc);
     let advice = advice(site, relay, records);
     html! {
         section {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bw_aggregate::{Aggregates, RelayAggregate, Scaled, ScannerStatistics};
+use bw_aggregate::{Aggregates, RelayAggregate, Scaled, ScannerStatistics, Standing};
 use bw_file::Fingerprint;
 use bw_results::{NetworkSnapshot, RelayFacts, UnixMillis};
 
@@ -78,14 +78,6 @@ pub struct Site<'a> {
     families: BTreeMap<Fingerprint, Vec<Fingerprint>>,
 }
 
-/// A relay's place among all.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    pub(crate) rank: u64,
-    pub(crate) of: u64,
-    pub(crate) share: f64,
-}
-
 /// Where a page or file of the report is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address(Kind);
@@ -144,7 +136,7 @@ impl<'a> Site<'a> {
             comparison: Comparison::of(&facts.compared),
             figures: Figures::new(&facts, &records),
             directory: Directory::new(&facts),
-            standings: standings(facts.scaled),
+            standings: facts.scaled.standings(),
             families: families(facts.network),
             facts,
             records,
@@ -241,29 +233,6 @@ impl<'a> Site<'a> {
     pub(crate) fn file(&self) -> Option<&BandwidthFile> {
         self.facts.files.last()
     }
-}
-
-/// The places of all relays with a weight; equal ones share a place.
-fn standings(scaled: &Scaled) -> HashMap<Fingerprint, Standing> {
-    let mut weights: Vec<(u64, Fingerprint)> = scaled
-        .relays
-        .iter()
-        .filter_map(|relay| Some((relay.answer.weight()?.value(), relay.aggregate.fingerprint)))
-        .collect();
-    weights.sort_unstable_by(|one, other| other.cmp(one));
-    let total: u64 = weights
-        .iter()
-        .map(|weight| weight.0)
-        .fold(0, u64::saturating_add);
-    let (of, mut rank, mut last) = (weights.len() as u64, 0, None);
-    let places = weights.iter().enumerate().map(|(index, &(weight, relay))| {
-        if last != Some(weight) {
-            (rank, last) = (index as u64 + 1, Some(weight));
-        }
-        let share = weight as f64 / total.max(1) as f64;
-        (relay, Standing { rank, of, share })
-    });
-    places.collect()
 }
 
 fn families(network: &NetworkSnapshot) -> BTreeMap<Fingerprint, Vec<Fingerprint>> {

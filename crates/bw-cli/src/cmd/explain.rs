@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use bw_aggregate::{Answer, RelayAggregate, Use};
+use bw_aggregate::{Answer, RelayAggregate, Standing, Use};
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{Blame, Outcome, OutcomeSummary, Verdict};
 use serde::Serialize;
@@ -130,12 +130,13 @@ fn print_text(
         nickname => format!(" {nickname}"),
     };
     print(format!("{}{name}", aggregate.fingerprint))?;
+    let standing = scaling.scaled.standing(&aggregate.fingerprint);
     let failed = attempts
         .iter()
         .filter(|attempt| attempt.r#use == Use::Failed);
     let sentence = scaling
         .scaled
-        .sentence(aggregate, attempts.len(), failed.count());
+        .sentence(aggregate, standing, attempts.len(), failed.count());
     print(format!("{sentence}\n"))?;
     print_attempts(attempts)?;
     print("")?;
@@ -150,7 +151,7 @@ fn print_text(
     print("")?;
     let answer = scaling.scaled.relay(&aggregate.fingerprint);
     match (answer.map(|relay| relay.answer), aggregate.verdict) {
-        (Some(Answer::Weight(_)), _) => print_steps(scaling, aggregate)?,
+        (Some(Answer::Weight(_)), _) => print_steps(scaling, aggregate, standing)?,
         (Some(Answer::Excluded(reason)), _) | (None, Err(reason)) => {
             print(format!("no weight: {reason}"))?;
         }
@@ -199,8 +200,12 @@ fn print_attempts(attempts: &[Attempt]) -> anyhow::Result<()> {
     print(table)
 }
 
-fn print_steps(scaling: &Scaling, aggregate: &RelayAggregate) -> anyhow::Result<()> {
-    for step in scaling.scaled.steps(aggregate, utc) {
+fn print_steps(
+    scaling: &Scaling,
+    aggregate: &RelayAggregate,
+    standing: Option<Standing>,
+) -> anyhow::Result<()> {
+    for step in scaling.scaled.steps(aggregate, standing, utc) {
         print(format!("{:<44} {}", step.what, step.value))?;
     }
     if scaling.scaled.network.under_minimum {
