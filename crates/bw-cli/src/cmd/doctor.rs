@@ -220,7 +220,7 @@ fn advice(error: &PathError) -> &'static str {
     }
 }
 
-/// How much is downloaded at most; what a fast server sends at once is no flood then.
+/// The most that is downloaded: a fast server sends no more at once than a circuit may hold.
 const MOST: u64 = 8 << 20;
 
 /// Downloads for some seconds without any relay; returns bytes per second.
