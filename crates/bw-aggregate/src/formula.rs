@@ -38,8 +38,9 @@ impl<'a> Formula<'a> {
         };
         match options.method {
             Method::TorflowPid => {
-                let eligible = aggregates.in_consensus().filter(|r| r.verdict.is_ok());
-                let relays = eligible.filter_map(|relay| {
+                let compared = aggregates.in_consensus();
+                let compared = compared.filter(|relay| options.method.compares(relay));
+                let relays = compared.filter_map(|relay| {
                     Some(torflow_relay(relay, relay.statistics?, network.bound))
                 });
                 let wgd = f64::from(aggregates.guard_exit_damping) / 10_000.0;
@@ -114,7 +115,8 @@ fn torflow_relay(
         measured_at,
     );
     torflow.circuit_failure_rate = relay.counts.circuit_failure_rate();
-    torflow.descriptor = relay.descriptor.map_or(0.0, |facts| {
+    let descriptor = relay.descriptor.filter(|_| relay.verdict.is_ok());
+    torflow.descriptor = descriptor.map_or(0.0, |facts| {
         let claimed = facts.observed.min(facts.average).value() as f64;
         believed(relay, claimed, bound)
     });

@@ -145,6 +145,15 @@ impl Method {
         }
     }
 
+    /// Whether a relay's rates enter the means with which others are compared: also of
+    /// one that is refused for its descriptor, so that this moves nobody else.
+    pub(crate) const fn compares(self, relay: &RelayAggregate) -> bool {
+        matches!(
+            self.refuses(relay),
+            None | Some(Reason::ImpossibleDescriptor { .. })
+        )
+    }
+
     /// Whether relays of which no descriptor is known have no weight.
     pub(crate) const fn needs_descriptor(self) -> bool {
         !matches!(self, Self::Capacity)
@@ -432,7 +441,9 @@ fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
         let relays = aggregates.in_consensus();
         relays.filter(|relay| options.method.refuses(relay).is_none())
     };
-    let eligible: Vec<Statistics> = answered().filter_map(|relay| relay.statistics).collect();
+    let compared = aggregates.in_consensus();
+    let compared = compared.filter(|relay| options.method.compares(relay));
+    let eligible: Vec<Statistics> = compared.filter_map(|relay| relay.statistics).collect();
     let mean_of = |value: fn(&Statistics) -> BytesPerSecond| {
         let values = eligible.iter().map(|s| value(s).value() as f64);
         bounded_mean(values.collect())
@@ -440,7 +451,7 @@ fn figures(aggregates: &Aggregates, options: &ScaleOptions) -> NetworkFigures {
     let minimum = round_half_even(options.min_share * consensus_relays as f64);
     let censored = answered().filter(|relay| relay.statistics.is_none());
     let censored = censored.count() as u64;
-    let with_weight = eligible.len() as u64 + censored;
+    let with_weight = answered().count() as u64;
     let mut medians: Vec<f64> = eligible.iter().map(|s| s.median.value() as f64).collect();
     medians.sort_unstable_by(f64::total_cmp);
     let median = median_of_sorted(&medians).unwrap_or(0.0);

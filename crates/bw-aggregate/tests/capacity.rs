@@ -262,6 +262,27 @@ fn no_relay_needs_a_descriptor_and_none_lies_itself_up() {
 }
 
 #[test]
+fn a_descriptor_that_is_refused_moves_nobody_else() {
+    let rate = |number: u32| 1e5 * f64::from(number);
+    let mut cases: Vec<Case> = (1..=30)
+        .map(|number| Case::new(&[rate(number); 3], rate(number)))
+        .collect();
+    for method in [Method::Torflow, Method::TorflowPid] {
+        let mut options = ScaleOptions::new(method);
+        (options.max_share, options.digits) = (Some(1.0), 9);
+        let others = |cases: &[Case]| {
+            let found = scaled(cases, &options);
+            let others = (0..29).map(|number| steps(&found, number).limited);
+            (others.collect::<Vec<_>>(), found.network.eligible)
+        };
+        cases[29].observed = Some(2e9);
+        let (before, all) = others(&cases);
+        cases[29].observed = Some(3e9);
+        assert_eq!((all, others(&cases)), (30, (before, 29)), "{method:?}");
+    }
+}
+
+#[test]
 fn lower_bounds_are_believed_as_far_as_they_go() {
     let mut cases = vec![Case::new(&[780e3, 780e3, 780e3], 1e6); 20];
     // Never measured to its limit; it has twice the others' weight so far.

@@ -448,8 +448,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 1024, value_parser = values::count, help_heading = LIMITS,
           value_name = "N")]
     pub(crate) connections: usize,
-    /// Answer 503 to connections of one client beyond this number; a client is an IPv4
-    /// address or an IPv6 network of 64 bits [default: half of --connections].
+    /// Answer 503 to connections of one client beyond this number [default: half of
+    /// --connections]. A client is an IPv4 address or an IPv6 network of 64 bits.
     #[arg(long, value_parser = values::count, help_heading = LIMITS, value_name = "N")]
     pub(crate) connections_per_client: Option<usize>,
 }

@@ -102,9 +102,8 @@ pub(crate) struct ScalingArgs {
     /// --scale capacity [default: 30%].
     #[arg(long, value_parser = values::share_above_0, hide_short_help = true, value_name = "SHARE")]
     pub(crate) smoothing: Option<f64>,
-    /// Make weights add up to those of the same relays in the consensus, to
-    /// whatever the estimates do (none), or to so many kB/s, with --scale
-    /// capacity [default: consensus].
+    /// Make weights add up to those in the consensus, to so many kB/s, or to nothing
+    /// special (none), with --scale capacity [default: consensus].
     #[arg(long, value_parser = parse_normalisation, hide_short_help = true,
           value_name = "SUM")]
     pub(crate) normalise: Option<Normalisation>,
