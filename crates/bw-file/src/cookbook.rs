@@ -118,7 +118,7 @@
 //! let verdict = TorJudge::new(now).judge(file);
 //! assert!(!verdict.refused() && verdict.casts_vote());
 //! // The last line lacks its line feed: tor drops it.
-//! let used: Vec<(u64, i64)> = verdict.used().iter().map(|used| (used.line, used.bw)).collect();
+//! let used: Vec<(u64, u64)> = verdict.used().iter().map(|used| (used.line, used.bw.value())).collect();
 //! assert_eq!(used, [(4, 760)]);
 //! assert_eq!(verdict.skipped(), 1);
 //! let warnings: Vec<&str> = verdict.warnings().iter().map(|w| w.kind.tor_says()).collect();
