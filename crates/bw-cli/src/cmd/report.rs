@@ -50,7 +50,7 @@ pub(super) fn run(args: &ReportArgs, data: &DataDir) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// What was written.
+/// The pages that were written.
 pub(super) struct Written {
     pub(super) first_page: PathBuf,
     pages: usize,
