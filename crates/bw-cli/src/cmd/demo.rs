@@ -257,7 +257,7 @@ fn write_pages(data: &DataDir, output: &Path) -> anyhow::Result<PathBuf> {
         "--v3bw".as_ref(),
         files.as_ref(),
         "--max-share".as_ref(),
-        "1".as_ref(),
+        "100%".as_ref(),
     ];
     let Command::Report(args) = Args::try_parse_from(line)?.command else {
         bail!("the command line of report has changed");
