@@ -50,7 +50,7 @@ pub(crate) fn publish(
 /// # Errors
 /// If any of that fails. `path` is then as it was before, or, where only syncing the
 /// directory failed, replaced.
-fn replace_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || {
         let (temporary, mut file) = create_temporary(path)?;
         remove_leftovers(path, &file);

@@ -10,7 +10,7 @@ use bw_store::Store;
 use serde_json::json;
 
 use super::compat;
-use super::publication::{LATEST, make_directory, not_written};
+use super::publication::{LATEST, directory, make_directory, not_written};
 use super::scaling::{Scaling, warn_of_disagreement};
 use super::scan::{Settings, bootstrap};
 use crate::args::GenerateArgs;
@@ -93,8 +93,7 @@ pub(super) async fn make(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<
 
 /// Where the files go.
 pub(super) fn output(args: &GenerateArgs, data: &DataDir) -> PathBuf {
-    let output = args.output.clone();
-    output.unwrap_or_else(|| data.bandwidth_files())
+    directory(args.output.as_deref(), data)
 }
 
 /// With `--refresh`, the network as its directory shows it now. It is kept in

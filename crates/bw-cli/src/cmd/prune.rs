@@ -9,7 +9,7 @@ use bw_store::{Error, Prune, Pruned, Store};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::publication::LATEST;
+use super::publication::{LATEST, directory};
 use crate::args::{LIMITS, OUTPUT};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
@@ -92,8 +92,7 @@ pub(super) fn prune(args: &PruneArgs, data: &DataDir) -> anyhow::Result<(Pruned,
     } else {
         Pruned::default()
     };
-    let output = args.output.clone();
-    let output = output.unwrap_or_else(|| data.bandwidth_files());
+    let output = directory(args.output.as_deref(), data);
     let files = old_files(&output, now.before(args.files))?;
     if !args.dry_run {
         for file in &files {

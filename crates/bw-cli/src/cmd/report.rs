@@ -12,7 +12,7 @@ use bw_results::UnixMillis;
 use bw_store::ScanSummary;
 use serde_json::json;
 
-use super::publication::{LATEST, make_directory};
+use super::publication::{LATEST, directory, make_directory};
 use super::scaling::Scaling;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
@@ -61,7 +61,7 @@ pub(super) struct Written {
 pub(super) fn write(args: &ReportArgs, data: &DataDir) -> anyhow::Result<Written> {
     let output = &args.output;
     prepare(output)?;
-    let v3bw = args.v3bw.clone().unwrap_or_else(|| data.bandwidth_files());
+    let v3bw = directory(args.v3bw.as_deref(), data);
     let compared = args
         .files
         .iter()

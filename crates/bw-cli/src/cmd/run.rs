@@ -22,12 +22,13 @@ use crate::config::ConfigFile;
 use crate::exit::{Exit, UsageError};
 use crate::paths::{DataDir, default_config};
 use crate::progress::{Progress, Style};
+use crate::publish::replace_file;
 use crate::service::{Address, Endpoint, Metrics, Minute, Supervisor};
 use crate::text::{print, warn};
 
 /// Options of `bwscan run`. Those of its parts are in the tables `[scan]`, `[generate]` and
 /// `[prune]` of the configuration file.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct RunArgs {
     /// Write the bandwidth file at this minute of each hour.
     #[arg(long, default_value = ":35", value_name = ":MM")]
@@ -67,9 +68,7 @@ impl Job {
         let Command::Prune(prune) = part(&["prune"])?.command else {
             return Err(wrong_part("prune"));
         };
-        // Parsed once more for values of its own.
-        let again = CommandLine::parse(line.arguments.clone(), default_config())?;
-        let Command::Run(run) = again.args.command else {
+        let Command::Run(run) = &line.args.command else {
             return Err(wrong_part("run"));
         };
         Ok(Self {
@@ -79,7 +78,7 @@ impl Job {
                 dry_run: false,
                 ..prune
             },
-            run,
+            run: run.clone(),
             data,
             config: config.map(options_of).unwrap_or_default(),
         })
@@ -368,11 +367,10 @@ async fn pruning(job: &Job) {
     loop {
         let (mut args, data) = (job.prune.clone(), job.data.clone());
         args.output = args.output.or_else(|| job.generate.output.clone());
-        let dry_run = args.dry_run;
         let pruned = tokio::task::spawn_blocking(move || prune::prune(&args, &data)).await;
         match pruned.map_err(anyhow::Error::from).flatten() {
             Ok((pruned, files)) if pruned.raw + pruned.attempts > 0 || !files.is_empty() => {
-                warn(&prune::describe(dry_run, &pruned, files.len()));
+                warn(&prune::describe(false, &pruned, files.len()));
             }
             Ok(_) => {}
             Err(error) => warn(&format!("old records stay: {error:#}")),
@@ -403,21 +401,9 @@ async fn watching(job: &Job, metrics: &Metrics, supervisor: Supervisor) {
         written = Some(tokio::time::Instant::now());
         metrics.look_at_disk(&job.data.store());
         if let Some(path) = &job.run.metrics_file
-            && let Err(error) = write_whole(path, &metrics.text())
+            && let Err(error) = replace_file(path, metrics.text().as_bytes())
         {
-            warn(&format!("--metrics-file {}: {error}", path.display()));
+            warn(&format!("--metrics-file: {error:#}"));
         }
     }
-}
-
-/// Replaces a file so that no reader sees a part of it.
-fn write_whole(path: &std::path::Path, text: &str) -> std::io::Result<()> {
-    let directory = path.parent().filter(|one| !one.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| std::path::Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    std::io::Write::write_all(&mut file, text.as_bytes())?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(readable)?;
-    file.persist(path)?;
-    Ok(())
 }

@@ -11,7 +11,7 @@ use bw_store::{Error, Filter, ScanLock, ScanSummary, Store};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::publication::LATEST;
+use super::publication::{LATEST, directory};
 use crate::exit::Exit;
 use crate::finding::{Finding, exit_of, print_findings};
 use crate::paths::DataDir;
@@ -47,8 +47,7 @@ pub(super) fn run(args: &StatusArgs, data: &DataDir) -> anyhow::Result<Exit> {
         Ok(store) => store.latest_snapshot()?.map(|(_, network)| network),
         Err(_) => None,
     };
-    let output = args.output.clone();
-    let output = output.unwrap_or_else(|| data.bandwidth_files());
+    let output = directory(args.output.as_deref(), data);
     let mut findings = vec![process(&store, now)];
     findings.push(file(&output.join(LATEST), network.as_ref(), now));
     match opened {
