@@ -1,7 +1,6 @@
 //! `bwscan aggregate`: the latest completed scans, relay by relay.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use bw_aggregate::{AggregateOptions, Aggregator, ScanRow, ScannerStatistics, Scanners, scan_rows};
@@ -9,7 +8,7 @@ use bw_results::{CLOCK_TOLERANCE, Scan, UnixMillis};
 use bw_store::{Filter, Stores};
 use serde_json::json;
 
-use super::scaling::{Ahead, open_stores, warn_of_disagreement};
+use super::scaling::{collect, open_stores, warn_of_disagreement};
 use crate::args::AggregateArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
@@ -44,20 +43,10 @@ pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> 
     }
     let mut options = AggregateOptions::default();
     options.until = Some(until);
-    let mut ahead = Ahead::default();
     let mut aggregator = Aggregator::new(options, &network);
     let mut scanners = Scanners::default();
     let filter = Filter::all().scans(scans.iter().map(|scan| scan.id));
-    let _ = stores.for_each_summary(&filter, |stored| {
-        if stored.value.ended > until {
-            ahead.note(stored.scanner, &stored.value);
-        } else {
-            scanners.add(stored.scanner, &stored.value);
-        }
-        aggregator.add(stored.value);
-        ControlFlow::<()>::Continue(())
-    })?;
-    ahead.warn();
+    collect(&stores, &filter, until, &mut aggregator, &mut scanners)?.warn();
     let rows = scan_rows(&aggregator.finish());
     let scanners = scanners.finish();
     for scanner in &scanners {

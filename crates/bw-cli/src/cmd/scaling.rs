@@ -89,6 +89,28 @@ impl Ahead {
     }
 }
 
+/// Gives the outcomes that `filter` chooses to `aggregator`, and to `scanners` those that
+/// ended by `until`; returns the others.
+pub(super) fn collect(
+    stores: &Stores,
+    filter: &Filter,
+    until: UnixMillis,
+    aggregator: &mut Aggregator<'_>,
+    scanners: &mut Scanners,
+) -> anyhow::Result<Ahead> {
+    let mut ahead = Ahead::default();
+    let _ = stores.for_each_summary(filter, |stored| {
+        if stored.value.ended > until {
+            ahead.note(stored.scanner, &stored.value);
+        } else {
+            scanners.add(stored.scanner, &stored.value);
+        }
+        aggregator.add(stored.value);
+        ControlFlow::<()>::Continue(())
+    })?;
+    Ok(ahead)
+}
+
 /// Warns of a scanner whose rates are unlike those of the others.
 pub(super) fn warn_of_disagreement(scanner: &ScannerStatistics) {
     if let Some(comparison) = scanner.comparison
@@ -145,16 +167,7 @@ impl Scaling {
         let mut scanners = Scanners::default();
         let as_of = args.now.is_some();
         let filter = outcomes_of(since, until, as_of);
-        let mut ahead = Ahead::default();
-        let _ = stores.for_each_summary(&filter, |stored| {
-            if stored.value.ended > until {
-                ahead.note(stored.scanner, &stored.value);
-            } else {
-                scanners.add(stored.scanner, &stored.value);
-            }
-            aggregator.add(stored.value);
-            ControlFlow::<()>::Continue(())
-        })?;
+        let ahead = collect(&stores, &filter, until, &mut aggregator, &mut scanners)?;
         let aggregates = aggregator.finish();
         let scaled = scale(&aggregates, &options);
         let no_descriptors = scaled
