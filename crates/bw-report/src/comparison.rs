@@ -7,7 +7,8 @@ use maud::html;
 
 use crate::bandwidth_file::BandwidthFile;
 use crate::format::{factor, grouped, minute, percent, quantile, rate, share};
-use crate::layout::{self, COMPARISON, Depth, relay_link, scrolling};
+use crate::layout::Column::{self, Number, Text};
+use crate::layout::{self, COMPARISON, Depth, relay_link, table};
 use crate::site::Site;
 
 /// The data of the comparison.
@@ -107,6 +108,13 @@ impl Figures {
     }
 }
 
+/// A column for each file, between the relay and its spread.
+fn spread_columns(files: &[String]) -> Vec<Column<'_>> {
+    let files = files.iter().map(|name| Number(name));
+    let files = [Text("Relay")].into_iter().chain(files);
+    files.chain([Number("Spread")]).collect()
+}
+
 pub(crate) fn page(site: &Site<'_>) -> String {
     let Some(comparison) = &site.comparison else {
         return String::new();
@@ -116,59 +124,53 @@ pub(crate) fn page(site: &Site<'_>) -> String {
     let main = html! {
         h1 { "Comparison" }
         p.lead { (files.len()) " bandwidth files vote for " (grouped(total)) " relays together." }
-        (scrolling("Files", &html! {
-            table {
-                caption { "The files; the factor is the median of their weights over the median of all files" }
-                thead { tr {
-                    th scope="col" { "File" }
-                    th scope="col" { "Made (UTC)" }
-                    th scope="col" { "Software" }
-                    th.number scope="col" { "Relays" }
-                    th.number scope="col" { "Of all" }
-                    th.number scope="col" { "Sum" }
-                    th.number scope="col" { "Factor" }
-                    th.number scope="col" { "Lacks alone" }
-                    th.number scope="col" { "Has alone" }
-                } }
-                tbody {
-                    @for (file, figures) in files.iter().zip(&comparison.files) {
-                        tr {
-                            th scope="row" { (file.name) }
-                            td { @if let Some(time) = file.time() { (minute(time)) } }
-                            td { @if let Some(software) = &file.software { (software) } }
-                            td.number { (grouped(file.weights.relays() as u64)) }
-                            td.number { (percent(share(file.weights.relays() as u64, total))) }
-                            td.number { (rate(file.weights.total().to_bytes().value() as f64)) }
-                            td.number { @if let Some(found) = figures.factor { (factor(found)) } }
-                            td.number { (grouped(figures.lacks)) }
-                            td.number { (grouped(figures.alone)) }
-                        }
+        (table(
+            "Files",
+            "The files; the factor is the median of their weights over the median of all files",
+            &[
+                Text("File"),
+                Text("Made (UTC)"),
+                Text("Software"),
+                Number("Relays"),
+                Number("Of all"),
+                Number("Sum"),
+                Number("Factor"),
+                Number("Lacks alone"),
+                Number("Has alone"),
+            ],
+            &html! {
+                @for (file, figures) in files.iter().zip(&comparison.files) {
+                    tr {
+                        th scope="row" { (file.name) }
+                        td { @if let Some(time) = file.time() { (minute(time)) } }
+                        td { @if let Some(software) = &file.software { (software) } }
+                        td.number { (grouped(file.weights.relays() as u64)) }
+                        td.number { (percent(share(file.weights.relays() as u64, total))) }
+                        td.number { (rate(file.weights.total().to_bytes().value() as f64)) }
+                        td.number { @if let Some(found) = figures.factor { (factor(found)) } }
+                        td.number { (grouped(figures.lacks)) }
+                        td.number { (grouped(figures.alone)) }
                     }
                 }
-            }
-        }))
+            },
+        ))
         h2 { "Relays that they disagree on most" }
-        (scrolling("Disagreement", &html! {
-            table {
-                caption { "Weights in kB/s; the spread is the factor of the farthest file from the median" }
-                thead { tr {
-                    th scope="col" { "Relay" }
-                    @for name in &comparison.names { th.number scope="col" { (name) } }
-                    th.number scope="col" { "Spread" }
-                } }
-                tbody {
-                    @for relay in comparison.relays.iter().take(ROWS) {
-                        tr {
-                            th scope="row" { (relay_link(site, &relay.relay, Depth::Top)) }
-                            @for weight in &relay.weights {
-                                td.number { @if let Some(weight) = weight { (grouped(weight.value())) } @else { "–" } }
-                            }
-                            td.number { (factor(relay.spread())) }
+        (table(
+            "Disagreement",
+            "Weights in kB/s; the spread is the factor of the farthest file from the median",
+            &spread_columns(&comparison.names),
+            &html! {
+                @for relay in comparison.relays.iter().take(ROWS) {
+                    tr {
+                        th scope="row" { (relay_link(site, &relay.relay, Depth::Top)) }
+                        @for weight in &relay.weights {
+                            td.number { @if let Some(weight) = weight { (grouped(weight.value())) } @else { "–" } }
                         }
+                        td.number { (factor(relay.spread())) }
                     }
                 }
-            }
-        }))
+            },
+        ))
         p { "All relays: " a href=(DATA) { (DATA) } }
     };
     layout::page(site, "Comparison", COMPARISON, Depth::Top, &main)

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 
 use crate::format::{grouped, minute, utc};
 use crate::graph;
-use crate::layout::scrolling;
+use crate::layout::Column::{Number, Text};
+use crate::layout::table;
 use crate::site::Site;
 
 /// Files shown as numbers; the graph has all of them.
@@ -40,31 +41,30 @@ pub(crate) fn section(site: &Site<'_>, relay: &Fingerprint) -> Markup {
                     figcaption { (label) ". The scale begins at 0." }
                 }
             }
-            (scrolling("Weight by file", &html! {
-                table {
-                    caption { "Its weight in the newest bandwidth files" }
-                    thead { tr {
-                        th scope="col" { "File" }
-                        th scope="col" { "Made (UTC)" }
-                        th.number scope="col" { "Weight, kB/s" }
-                        th.number scope="col" { "Place" }
-                    } }
-                    tbody {
-                        @for (file, time, weight) in known.iter().rev().take(ROWS) {
-                            tr {
-                                th scope="row" { (file.name) }
-                                td { (minute(*time)) }
-                                td.number { (grouped(*weight)) }
-                                td.number {
-                                    @if let Some(standing) = file.weights.standing(relay) {
-                                        (standing.place) " of " (grouped(standing.of as u64))
-                                    }
+            (table(
+                "Weight by file",
+                "Its weight in the newest bandwidth files",
+                &[
+                    Text("File"),
+                    Text("Made (UTC)"),
+                    Number("Weight, kB/s"),
+                    Number("Place"),
+                ],
+                &html! {
+                    @for (file, time, weight) in known.iter().rev().take(ROWS) {
+                        tr {
+                            th scope="row" { (file.name) }
+                            td { (minute(*time)) }
+                            td.number { (grouped(*weight)) }
+                            td.number {
+                                @if let Some(standing) = file.weights.standing(relay) {
+                                    (standing.place) " of " (grouped(standing.of as u64))
                                 }
                             }
                         }
                     }
-                }
-            }))
+                },
+            ))
         }
     }
 }

@@ -125,6 +125,34 @@ pub(crate) fn scrolling(label: &str, table: &Markup) -> Markup {
     }
 }
 
+/// The head of a column.
+pub(crate) enum Column<'a> {
+    Text(&'a str),
+    /// Set to the right.
+    Number(&'a str),
+}
+
+/// A table with the head and `rows`, which [scrolls](scrolling) by itself.
+pub(crate) fn table(label: &str, caption: &str, columns: &[Column<'_>], rows: &Markup) -> Markup {
+    scrolling(
+        label,
+        &html! {
+            table {
+                caption { (caption) }
+                thead { tr {
+                    @for column in columns {
+                        @match column {
+                            Column::Text(head) => { th scope="col" { (head) } }
+                            Column::Number(head) => { th.number scope="col" { (head) } }
+                        }
+                    }
+                } }
+                tbody { (rows) }
+            }
+        },
+    )
+}
+
 /// Figures with their names.
 pub(crate) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, Markup)>) -> Markup {
     html! {

@@ -7,7 +7,8 @@ use maud::{Markup, html};
 
 use crate::bandwidth_file::Change;
 use crate::format::{factor, grouped, minute, percent, rate, share, size, span};
-use crate::layout::{self, Depth, OVERVIEW, facts, relay_link, scrolling};
+use crate::layout::Column::{Number, Text};
+use crate::layout::{self, Depth, OVERVIEW, facts, relay_link, table};
 use crate::round::Round;
 use crate::site::Site;
 
@@ -252,24 +253,25 @@ fn rounds(site: &Site<'_>) -> Markup {
             @if site.facts.rounds.is_empty() {
                 p { "There is none yet." }
             } @else {
-                (scrolling("Rounds", &html! {
-                    table {
-                        caption { "The newest rounds over the relays" }
-                        thead { tr {
-                            th scope="col" { "Began (UTC)" }
-                            th scope="col" { "Scanner" }
-                            th scope="col" { "State" }
-                            th.number scope="col" { "Relays" }
-                            th.number scope="col" { "Measured" }
-                            th.number scope="col" { "Failed" }
-                            th.number scope="col" { "Attempts" }
-                            th.number scope="col" { "Time" }
-                            th.number scope="col" { "Bytes" }
-                            th.number scope="col" { "Mean link use" }
-                        } }
-                        tbody { @for round in site.facts.rounds.iter().take(ROWS) { (round_row(round)) } }
-                    }
-                }))
+                (table(
+                    "Rounds",
+                    "The newest rounds over the relays",
+                    &[
+                        Text("Began (UTC)"),
+                        Text("Scanner"),
+                        Text("State"),
+                        Number("Relays"),
+                        Number("Measured"),
+                        Number("Failed"),
+                        Number("Attempts"),
+                        Number("Time"),
+                        Number("Bytes"),
+                        Number("Mean link use"),
+                    ],
+                    &html! {
+                        @for round in site.facts.rounds.iter().take(ROWS) { (round_row(round)) }
+                    },
+                ))
             }
         }
     }
@@ -336,27 +338,23 @@ fn changes(site: &Site<'_>) -> Markup {
 }
 
 fn change_table(site: &Site<'_>, caption: &str, changes: &[&Change]) -> Markup {
-    scrolling(
+    table(
         caption,
+        caption,
+        &[
+            Text("Relay"),
+            Number("Before, kB/s"),
+            Number("Now"),
+            Number("Factor"),
+        ],
         &html! {
-            table {
-                caption { (caption) }
-                thead { tr {
-                    th scope="col" { "Relay" }
-                    th.number scope="col" { "Before, kB/s" }
-                    th.number scope="col" { "Now" }
-                    th.number scope="col" { "Factor" }
-                } }
-                tbody {
-                    @if changes.is_empty() { tr { td colspan="4" { "none" } } }
-                    @for change in changes {
-                        tr {
-                            th scope="row" { (relay_link(site, &change.relay, Depth::Top)) }
-                            td.number { (grouped(change.before)) }
-                            td.number { (grouped(change.after)) }
-                            td.number { (factor(change.after as f64 / change.before as f64)) }
-                        }
-                    }
+            @if changes.is_empty() { tr { td colspan="4" { "none" } } }
+            @for change in changes {
+                tr {
+                    th scope="row" { (relay_link(site, &change.relay, Depth::Top)) }
+                    td.number { (grouped(change.before)) }
+                    td.number { (grouped(change.after)) }
+                    td.number { (factor(change.after as f64 / change.before as f64)) }
                 }
             }
         },
@@ -374,29 +372,28 @@ fn failures(site: &Site<'_>) -> Markup {
     html! {
         section {
             h2 { "Failures" }
-            (scrolling("Failures", &html! {
-                table {
-                    caption { "Failed attempts by stage and by whom they are laid to" }
-                    thead { tr {
-                        th scope="col" { "Stage" }
-                        th scope="col" { "Laid to" }
-                        th scope="col" { "Verdict" }
-                        th.number scope="col" { "Attempts" }
-                        th.number scope="col" { "Share" }
-                    } }
-                    tbody {
-                        @for ((stage, blame, charged), count) in rows.into_iter().take(2 * ROWS) {
-                            tr {
-                                th scope="row" { (stage) }
-                                td { (blame) }
-                                td { @if *charged { "charged to the relay" } @else { "excused" } }
-                                td.number { (grouped(*count)) }
-                                td.number { (percent(share(*count, all))) }
-                            }
+            (table(
+                "Failures",
+                "Failed attempts by stage and by whom they are laid to",
+                &[
+                    Text("Stage"),
+                    Text("Laid to"),
+                    Text("Verdict"),
+                    Number("Attempts"),
+                    Number("Share"),
+                ],
+                &html! {
+                    @for ((stage, blame, charged), count) in rows.into_iter().take(2 * ROWS) {
+                        tr {
+                            th scope="row" { (stage) }
+                            td { (blame) }
+                            td { @if *charged { "charged to the relay" } @else { "excused" } }
+                            td.number { (grouped(*count)) }
+                            td.number { (percent(share(*count, all))) }
                         }
                     }
-                }
-            }))
+                },
+            ))
         }
     }
 }
@@ -413,31 +410,30 @@ fn destinations(site: &Site<'_>) -> Markup {
         @if !rows.is_empty() {
             section {
                 h2 { "Destinations" }
-                (scrolling("Destinations", &html! {
-                    table {
-                        caption { "What was measured against" }
-                        thead { tr {
-                            th scope="col" { "Web server" }
-                            th.number scope="col" { "Measurements" }
-                            th.number scope="col" { "Failures" }
-                            th.number scope="col" { "Laid to it" }
-                            th.number scope="col" { "Bytes" }
-                            th scope="col" { "Last used (UTC)" }
-                        } }
-                        tbody {
-                            @for (name, destination) in rows.into_iter().take(2 * ROWS) {
-                                tr {
-                                    th.url scope="row" { (name) }
-                                    td.number { (grouped(destination.measured)) }
-                                    td.number { (grouped(destination.failed)) }
-                                    td.number { (grouped(destination.blamed)) }
-                                    td.number { (size(destination.bytes)) }
-                                    td { (minute(destination.last)) }
-                                }
+                (table(
+                    "Destinations",
+                    "What was measured against",
+                    &[
+                        Text("Web server"),
+                        Number("Measurements"),
+                        Number("Failures"),
+                        Number("Laid to it"),
+                        Number("Bytes"),
+                        Text("Last used (UTC)"),
+                    ],
+                    &html! {
+                        @for (name, destination) in rows.into_iter().take(2 * ROWS) {
+                            tr {
+                                th.url scope="row" { (name) }
+                                td.number { (grouped(destination.measured)) }
+                                td.number { (grouped(destination.failed)) }
+                                td.number { (grouped(destination.blamed)) }
+                                td.number { (size(destination.bytes)) }
+                                td { (minute(destination.last)) }
                             }
                         }
-                    }
-                }))
+                    },
+                ))
             }
         }
     }
@@ -457,25 +453,24 @@ fn without_weight(site: &Site<'_>) -> Markup {
         @if !reasons.is_empty() {
             section {
                 h2 { "Relays without a weight" }
-                (scrolling("Relays without a weight", &html! {
-                    table {
-                        caption { "Why they have none, with an example" }
-                        thead { tr {
-                            th scope="col" { "Reason" }
-                            th.number scope="col" { "Relays" }
-                            th scope="col" { "For example" }
-                        } }
-                        tbody {
-                            @for (reason, (count, example)) in &reasons {
-                                tr {
-                                    th scope="row" { (reason.replace('_', " ")) }
-                                    td.number { (grouped(*count)) }
-                                    td { (example) }
-                                }
+                (table(
+                    "Relays without a weight",
+                    "Why they have none, with an example",
+                    &[
+                        Text("Reason"),
+                        Number("Relays"),
+                        Text("For example"),
+                    ],
+                    &html! {
+                        @for (reason, (count, example)) in &reasons {
+                            tr {
+                                th scope="row" { (reason.replace('_', " ")) }
+                                td.number { (grouped(*count)) }
+                                td { (example) }
                             }
                         }
-                    }
-                }))
+                    },
+                ))
             }
         }
     }
@@ -486,31 +481,30 @@ fn scanners(site: &Site<'_>) -> Markup {
         @if site.facts.scanners.len() > 1 {
             section {
                 h2 { "Scanners" }
-                (scrolling("Scanners", &html! {
-                    table {
-                        caption { "What each contributed, and how its rates compare with the others’" }
-                        thead { tr {
-                            th scope="col" { "Scanner" }
-                            th.number scope="col" { "Measurements" }
-                            th.number scope="col" { "Failures" }
-                            th.number scope="col" { "Relays" }
-                            th.number scope="col" { "Factor" }
-                        } }
-                        tbody {
-                            @for scanner in site.facts.scanners {
-                                tr {
-                                    th scope="row" { (scanner.scanner) }
-                                    td.number { (grouped(scanner.measured)) }
-                                    td.number { (grouped(scanner.failed)) }
-                                    td.number { (grouped(scanner.relays)) }
-                                    td.number {
-                                        @if let Some(comparison) = scanner.comparison { (factor(comparison.factor)) }
-                                    }
+                (table(
+                    "Scanners",
+                    "What each contributed, and how its rates compare with the others’",
+                    &[
+                        Text("Scanner"),
+                        Number("Measurements"),
+                        Number("Failures"),
+                        Number("Relays"),
+                        Number("Factor"),
+                    ],
+                    &html! {
+                        @for scanner in site.facts.scanners {
+                            tr {
+                                th scope="row" { (scanner.scanner) }
+                                td.number { (grouped(scanner.measured)) }
+                                td.number { (grouped(scanner.failed)) }
+                                td.number { (grouped(scanner.relays)) }
+                                td.number {
+                                    @if let Some(comparison) = scanner.comparison { (factor(comparison.factor)) }
                                 }
                             }
                         }
-                    }
-                }))
+                    },
+                ))
             }
         }
     }

@@ -9,7 +9,8 @@ use crate::advice::advice;
 use crate::attempt::{Attempt, Measured};
 use crate::directory::flags;
 use crate::format::{grouped, minute, percent, rate, size, span, utc};
-use crate::layout::{self, Depth, RELAYS, facts, relay_link, scrolling};
+use crate::layout::Column::Text;
+use crate::layout::{self, Depth, RELAYS, facts, relay_link, scrolling, table};
 use crate::records::{Records, Relay};
 use crate::site::Site;
 use crate::{graph, history};
@@ -283,37 +284,36 @@ fn failures(site: &Site<'_>, relay: &Relay) -> Markup {
     html! {
         section {
             h2 { "Failures" }
-            (scrolling("Failures", &html! {
-                table {
-                    caption { "The newest " (relay.failed.len()) " failed attempts" }
-                    thead { tr {
-                        th scope="col" { "Ended (UTC)" }
-                        th scope="col" { "Stage" }
-                        th scope="col" { "What failed" }
-                        th scope="col" { "Laid to" }
-                        th scope="col" { "As" }
-                        th scope="col" { "Helped by" }
-                        th scope="col" { "Destination" }
-                        th scope="col" { "Use" }
-                    } }
-                    tbody {
-                        @for attempt in relay.failed.iter().rev() {
-                            @if let Err(failed) = &attempt.result {
-                                tr {
-                                    td { (minute(attempt.ended)) }
-                                    td { (failed.stage) }
-                                    td { (failed.kind.as_str().replace('_', " ")) ": " (failed.detail) }
-                                    td { (failed.blame) }
-                                    td { (position(attempt.position)) }
-                                    td { (helpers(site, attempt, None)) }
-                                    td.url { (records.destination(attempt.destination)) }
-                                    td { (attempt.r#use.in_words(&attempt.verdict)) }
-                                }
+            (table(
+                "Failures",
+                &format!("The newest {} failed attempts", relay.failed.len()),
+                &[
+                    Text("Ended (UTC)"),
+                    Text("Stage"),
+                    Text("What failed"),
+                    Text("Laid to"),
+                    Text("As"),
+                    Text("Helped by"),
+                    Text("Destination"),
+                    Text("Use"),
+                ],
+                &html! {
+                    @for attempt in relay.failed.iter().rev() {
+                        @if let Err(failed) = &attempt.result {
+                            tr {
+                                td { (minute(attempt.ended)) }
+                                td { (failed.stage) }
+                                td { (failed.kind.as_str().replace('_', " ")) ": " (failed.detail) }
+                                td { (failed.blame) }
+                                td { (position(attempt.position)) }
+                                td { (helpers(site, attempt, None)) }
+                                td.url { (records.destination(attempt.destination)) }
+                                td { (attempt.r#use.in_words(&attempt.verdict)) }
                             }
                         }
                     }
-                }
-            }))
+                },
+            ))
         }
     }
 }
