@@ -298,15 +298,21 @@ mod tests {
     const NEXT: Migration =
         Migration::new("ALTER TABLE scan ADD COLUMN note TEXT; UPDATE scan SET note = 'old';");
 
-    #[test]
-    fn older_stores_are_converted_and_keep_their_contents() {
-        let directory = TempDir::new().unwrap();
-        let path = directory.path().join("store.db");
-        let mut store = Store::open(&path).unwrap();
+    /// A store at `path` with one record.
+    fn filled(path: &Path) -> Store {
+        let mut store = Store::open(path).unwrap();
         let network = store.put_snapshot(&snapshot(3, 0)).unwrap();
         let scan = scan(1, 0);
         store.begin_scan(&scan, &[], network).unwrap();
         keep(&mut store, &scan.id, &measured(1, 1)).unwrap();
+        store
+    }
+
+    #[test]
+    fn older_stores_are_converted_and_keep_their_contents() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let store = filled(&path);
         drop(store);
 
         let next: Vec<_> = MIGRATIONS.iter().copied().chain([NEXT]).collect();
@@ -573,11 +579,8 @@ mod tests {
     fn a_damaged_store_is_an_error() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("store.db");
-        let mut store = Store::open(&path).unwrap();
-        let network = store.put_snapshot(&snapshot(3, 0)).unwrap();
-        let scan = scan(1, 0);
-        store.begin_scan(&scan, &[], network).unwrap();
-        keep(&mut store, &scan.id, &measured(1, 1)).unwrap();
+        let store = filled(&path);
+        let network = store.latest_snapshot().unwrap().unwrap().0;
         for damage in [
             "UPDATE outcome SET verdict = 'sideways'",
             "UPDATE outcome_record SET data = x'01aabbcc'",
