@@ -5,13 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bw_file::Fingerprint;
 use bw_measure::{
-    Circuit, Circuits, Destination, Directory as _, Fault, Flow, HttpTransport, Order, PathError,
-    StageTimeouts, Transport, TwoHops,
+    Destination, Direct, Directory as _, Flow, HttpTransport, Order, PathError, Transport, TwoHops,
 };
 use bw_results::{FailureKind, NetworkSnapshot, Stage, Timings, UnixMillis};
 use clap::Args as ClapArgs;
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use super::scan::{Settings, bootstrap};
 use crate::args::{Command, ScanArgs};
@@ -246,42 +244,5 @@ async fn sample(destination: &Destination, settings: &Settings) -> Result<f64, P
     match tokio::time::timeout(SAMPLE, sampling).await {
         Ok(Err(error)) => Err(error),
         _ => Ok(bytes as f64 / begin.elapsed().as_secs_f64()),
-    }
-}
-
-/// Straight to the server, without any relay.
-#[derive(Debug)]
-struct Direct;
-
-impl Circuits for Direct {
-    type Circuit = Self;
-
-    async fn build(
-        &self,
-        _: TwoHops,
-        _: &StageTimeouts,
-        _: &mut Timings,
-    ) -> Result<Self, PathError> {
-        Ok(Self)
-    }
-}
-
-impl Circuit for Direct {
-    type Stream = TcpStream;
-
-    async fn connect(
-        &self,
-        host: &str,
-        port: u16,
-        timeouts: &StageTimeouts,
-    ) -> Result<TcpStream, PathError> {
-        let failed =
-            |kind, detail: String| PathError::new(Stage::Begin, kind, Fault::Destination, detail);
-        let connect = TcpStream::connect((host.trim_matches(['[', ']']), port));
-        match tokio::time::timeout(timeouts.begin, connect).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(failed(FailureKind::Refused, error.to_string())),
-            Err(_) => Err(failed(FailureKind::Timeout, "no connection".to_owned())),
-        }
     }
 }

@@ -5,43 +5,12 @@ use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_measure::{
-    Assignment, Circuit, Circuits, ContentKey, Destination, HttpTransport, Lease, LevelHalf,
-    Measurer, Nonce, PathError, StageTimeouts, Tls, TwoHops, WallClock,
+    Assignment, ContentKey, Destination, Direct, HttpTransport, Lease, LevelHalf, Measurer, Nonce,
+    Tls, WallClock,
 };
-use bw_results::{
-    Direction, Failure, Outcome, Position, TargetFacts, Timings, Transfer, UnixMillis,
-};
+use bw_results::{Direction, Failure, Outcome, Position, TargetFacts, Transfer, UnixMillis};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-
-/// Straight to the server, without any relay.
-struct Direct;
-
-impl Circuits for Direct {
-    type Circuit = Self;
-
-    async fn build(
-        &self,
-        _: TwoHops,
-        _: &StageTimeouts,
-        _: &mut Timings,
-    ) -> Result<Self, PathError> {
-        Ok(Self)
-    }
-}
-
-impl Circuit for Direct {
-    type Stream = TcpStream;
-
-    async fn connect(
-        &self,
-        host: &str,
-        port: u16,
-        _: &StageTimeouts,
-    ) -> Result<TcpStream, PathError> {
-        Ok(TcpStream::connect((host, port)).await.unwrap())
-    }
-}
 
 /// Measures the server at `address`, with at most `bytes`, for 1 to 2 s; a
 /// silence of half a second is a failure.
