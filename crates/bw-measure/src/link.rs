@@ -105,8 +105,6 @@ struct State {
     short_since: Option<Duration>,
     /// In the order in which they were assigned.
     members: BTreeMap<RunId, Member>,
-    /// The most that was ever reserved.
-    most: f64,
 }
 
 #[derive(Debug)]
@@ -507,7 +505,6 @@ impl State {
             member.phase = Phase::Flowing(Flowing::new(now));
             member.admitted.notify_one();
         }
-        self.most = self.most.max(self.demand(now));
     }
 
     /// Fills the bucket until now.
