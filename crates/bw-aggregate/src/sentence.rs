@@ -107,8 +107,8 @@ impl Verdict {
     }
 }
 
-/// A number with commas: `7,371`.
-fn grouped(number: impl std::fmt::Display) -> String {
+/// Returns a whole number with commas, as in [sentences](crate::Scaled::sentence): `7,371`.
+pub fn grouped(number: impl std::fmt::Display) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+pub(crate) use bw_aggregate::grouped;
 use bw_results::UnixMillis;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -31,19 +32,6 @@ pub(crate) fn format_utc(time: UnixMillis, form: &str) -> String {
 /// `12.3 MB`.
 pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().si().to_string()
-}
-
-/// A number with commas: `7,371`.
-pub(crate) fn grouped(number: impl std::fmt::Display) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A factor with three significant digits, as two digits after the point would hide

@@ -1,5 +1,6 @@
 //! Numbers and times as people read them.
 
+pub(crate) use bw_aggregate::grouped;
 use bw_file::{DateTime, Fingerprint, UnixTime};
 use bw_results::UnixMillis;
 
@@ -19,19 +20,6 @@ pub(crate) fn minute(time: UnixMillis) -> String {
     let mut text = utc(time);
     if text.len() == 19 {
         text.truncate(16);
-    }
-    text
-}
-
-/// A number with commas: `7,371`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
     }
     text
 }
