@@ -17,7 +17,10 @@ use bw_file::{BytesPerSecond, Fingerprint};
 use bw_measure::tor::{TorClient, TorSettings};
 use bw_measure::{Destination, EachOnce, Event, HttpTransport, Observer, Scan, Tls};
 use bw_results::Outcome;
+use bw_server::FileServer;
 use bw_testnet::{Network, Plan, Seeded};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// Keeps the rate of each relay; a program that must not lose anything keeps the records.
 #[derive(Default)]
@@ -49,13 +52,10 @@ async fn main() -> anyhow::Result<()> {
     let network = Network::up(&plan, |event| eprintln!("{event}")).await?;
 
     // Any web server that answers Range requests does; this one is at hand.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port();
-    let address = format!("127.0.0.1:{port}");
-    let serve = ["bwscan", "serve", "--listen", &address].map(str::to_owned);
-    let server = tokio::spawn(bw_cli::run(serve));
-    let destination: Destination = format!("http://{address}/1GiB").parse()?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let destination: Destination = format!("http://{}/1GiB", listener.local_addr()?).parse()?;
+    let stop = CancellationToken::new();
+    tokio::spawn(FileServer::new(1 << 30).serve(listener, None, stop.clone()));
 
     let home = tempfile::tempdir()?;
     let mut settings = TorSettings::new(home.path());
@@ -79,7 +79,7 @@ async fn main() -> anyhow::Result<()> {
         println!("{name:8} {:5.0} of {:5.0} kB/s", rate / 1e3, capacity / 1e3);
     }
     println!("{} measured, {} failed", report.measured, report.failed);
-    server.abort();
+    stop.cancel();
     network.down().await?;
     Ok(())
 }

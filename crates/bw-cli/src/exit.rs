@@ -104,7 +104,10 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn classify(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
-        if cause.is::<UsageError>() {
+        if cause.is::<UsageError>()
+            || cause.is::<bw_server::KeyError>()
+            || cause.is::<bw_server::CertificateError>()
+        {
             return Exit::Usage;
         }
         if cause.is::<FactsError>() {

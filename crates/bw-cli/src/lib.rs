@@ -17,7 +17,6 @@ mod progress;
 mod publish;
 mod relay_name;
 mod result_args;
-mod server;
 mod service;
 mod signals;
 mod text;

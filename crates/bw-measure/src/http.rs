@@ -26,10 +26,6 @@ use crate::{
     Circuit, Circuits, ContentKey, Fault, Order, PathError, StageTimeouts, Tls, Transport, TwoHops,
 };
 
-/// The response's header with which a server tells its limit: the bytes per
-/// second of all its clients together, in decimal.
-pub const RATE_HEADER: &str = "bwscan-rate";
-
 /// Downloads and uploads over HTTP/1.1 and HTTPS through circuits of its own.
 ///
 /// Each flow has a circuit, a stream and a request for itself; nothing depends
@@ -38,12 +34,12 @@ pub const RATE_HEADER: &str = "bwscan-rate";
 /// A download asks for a Range. The answer must be 206 with the range that was
 /// asked for, or the part of it that the file has, and with just as many
 /// bytes. An upload is a POST that the server answers at once, with
-/// [`Receipts`](crate::Receipts); only what they confirm counts, at the pace of the server's
+/// [`Receipts`](bw_protocol::Receipts); only what they confirm counts, at the pace of the server's
 /// clock, and no more is sent than two seconds ahead of them.
 ///
-/// With a key, the request carries a [`Nonce`](crate::Nonce), and nobody but the server can
+/// With a key, the request carries a [`Nonce`](bw_protocol::Nonce), and nobody but the server can
 /// send or confirm a single byte. A flow that takes nearly all of what the
-/// server says that it gives ([`RATE_HEADER`]) fails: that is no relay's rate.
+/// server says that it gives ([`RATE_HEADER`](bw_protocol::RATE_HEADER)) fails: that is no relay's rate.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct HttpTransport<C> {

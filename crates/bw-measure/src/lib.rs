@@ -3,7 +3,6 @@
 mod assignment;
 mod circuits;
 mod clock;
-mod content;
 mod destination;
 mod direct;
 mod direction;
@@ -21,7 +20,6 @@ mod observer;
 mod partition;
 mod path;
 mod plan;
-mod receipts;
 mod records;
 mod rounds;
 mod scan;
@@ -39,9 +37,10 @@ mod transport;
 mod window;
 
 pub use assignment::Assignment;
+#[cfg(feature = "http")]
+pub use bw_protocol::{ContentKey, KeyError};
 pub use circuits::{Circuit, Circuits};
 pub use clock::WallClock;
-pub use content::{Content, ContentKey, Nonce};
 pub use destination::Destination;
 pub use direct::Direct;
 pub use direction::preferred_direction;
@@ -50,7 +49,7 @@ pub use error::{Error, ErrorKind};
 pub use estimator::{Estimator, LevelHalf};
 pub use helper::{FasterHelper, HelperChoice, HelperPolicy, HelperRequest, SpareHelpers};
 #[cfg(feature = "http")]
-pub use http::{HttpFlow, HttpTransport, RATE_HEADER};
+pub use http::{HttpFlow, HttpTransport};
 pub use journal::{Interrupted, Journal, Known};
 pub use link::{Lease, Link};
 pub use measurer::{Control, Measurer, TransferOptions};
@@ -59,7 +58,6 @@ pub use observer::{Change, Event, Observer};
 pub use partition::Partition;
 pub use path::{Fault, PathError, StageTimeouts, TwoHops};
 pub use plan::{Plan, Planned};
-pub use receipts::{Receipt, Receipts};
 pub use records::Records;
 pub use rounds::{RoundOptions, RoundReport, Rounds, RoundsError, Totals};
 pub use scan::{Scan, ScanError, ScanReport};

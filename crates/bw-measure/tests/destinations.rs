@@ -8,7 +8,7 @@ mod direct;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bw_measure::{Content, ContentKey, Nonce, RATE_HEADER};
+use bw_protocol::{Content, ContentKey, Nonce, RATE_HEADER};
 use bw_results::{Blame, Direction, FailureKind, Stage, StopReason, Transfer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

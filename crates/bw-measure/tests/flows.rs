@@ -8,8 +8,9 @@ use std::time::Duration;
 use bw_file::Fingerprint;
 use bw_measure::{
     Circuit, Circuits, Destination, Fault, Flow, HttpFlow, HttpTransport, Order, PathError,
-    Receipt, Receipts, StageTimeouts, Tls, Transport, TwoHops,
+    StageTimeouts, Tls, Transport, TwoHops,
 };
+use bw_protocol::{Receipt, Receipts};
 use bw_results::{Direction, FailureKind, Stage, Timings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep, sleep_until, timeout};

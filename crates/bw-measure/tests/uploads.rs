@@ -9,7 +9,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bw_measure::{ContentKey, Receipt, Receipts};
+use bw_protocol::{ContentKey, Receipt, Receipts};
 use bw_results::{Blame, Direction, Failure, FailureKind, Stage, StopReason, Transfer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

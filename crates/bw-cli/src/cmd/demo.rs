@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use bw_aggregate::Scaled;
 use bw_file::{Fingerprint, KilobytesPerSecond, TorJudge, UnixTime, VoteLines};
 use bw_measure::{Destination, Tls};
+use bw_server::FileServer;
 use bw_testnet::{Network, Role, StatusDocument};
 use clap::Parser;
 use serde::Serialize;
@@ -25,7 +26,6 @@ use crate::args::{Args, Command, DemoArgs, Scale};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
-use crate::server::FileServer;
 use crate::signals::cancel_on_signal;
 use crate::text::{kilobytes, print, print_json, size, table};
 
@@ -195,14 +195,14 @@ async fn serve(
 ) -> anyhow::Result<(Destination, Tls)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let (acceptor, tls, scheme) = if args.https {
+    let (certificate, tls, scheme) = if args.https {
         let ca = output.join("server.pem");
-        let acceptor = self_signed("127.0.0.1", &ca)?;
-        (Some(acceptor), Tls::with_ca_file(&ca)?, "https")
+        let certificate = self_signed("127.0.0.1", &ca)?;
+        (Some(certificate), Tls::with_ca_file(&ca)?, "https")
     } else {
         (None, Tls::with_public_roots()?, "http")
     };
-    tokio::spawn(FileServer::new(1 << 30).serve(listener, acceptor, stop.clone()));
+    tokio::spawn(FileServer::new(1 << 30).serve(listener, certificate, stop.clone()));
     Ok((
         Destination::new(&format!("{scheme}://{address}/1GiB"))?,
         tls,

@@ -1,11 +1,12 @@
 //! The payload of a download: a file from its first byte on.
 
+use bw_protocol::Content;
 use bw_results::{FailureKind, Stage};
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap};
 use hyper::{Response, StatusCode};
 
 use super::{Problem, number, wrong_status};
-use crate::{Content, Fault, PathError};
+use crate::{Fault, PathError};
 
 /// Bytes of a file as they come.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bw_protocol::{Content, ContentKey, Nonce, Proof, RATE_HEADER, Receipts};
 use bw_results::{Direction, FailureKind, Stage};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -20,9 +21,9 @@ use super::download::{self, Download};
 use super::flow::{Part, Payload};
 use super::upload::{self, Upload, UploadBody};
 use super::waiting::Waiting;
-use super::{RATE_HEADER, local, number};
+use super::{local, number};
 use crate::error::chain;
-use crate::{Content, ContentKey, Destination, Fault, Nonce, PathError, Receipts};
+use crate::{Destination, Fault, PathError};
 
 /// What the scanner calls itself to web servers.
 const AGENT: &str = concat!("bwscan/", env!("CARGO_PKG_VERSION"));
@@ -63,8 +64,10 @@ impl Request {
             .header(USER_AGENT, AGENT)
             .header("accept-encoding", "identity")
             .header("connection", "close");
-        if secret.is_some() {
-            head = head.header(Nonce::HEADER, nonce.to_string());
+        if let Some((key, nonce)) = secret {
+            head = head
+                .header(Nonce::HEADER, nonce.to_string())
+                .header(Proof::HEADER, Proof::new(key, nonce).to_string());
         }
         let (answer, connection, part) = match self.direction {
             Direction::Download => {

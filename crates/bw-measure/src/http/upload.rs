@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bw_protocol::{Content, Receipt, Receipts};
 use bw_results::{FailureKind, Stage};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
@@ -15,8 +16,7 @@ use tokio::time::Instant;
 
 use super::playout::Playout;
 use super::{Problem, wrong_status};
-use crate::receipts::Receipt;
-use crate::{Content, PathError, Receipts};
+use crate::PathError;
 
 /// How much is made at a time.
 const CHUNK: u64 = 16 << 10;
@@ -218,7 +218,7 @@ impl Upload {
     }
 
     fn accept(&mut self, receipt: Receipt, now: Instant) -> Result<(), Problem> {
-        let Receipt::Bytes { count, at } = receipt else {
+        let Receipt::Bytes { count, at, .. } = receipt else {
             let detail = format!(
                 "the server got something else than was sent, after {} bytes: it has another \
                  key, or someone changed it on the way",

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bw_file::Fingerprint;
 use bw_measure::{
-    Assignment, ContentKey, Destination, Direct, HttpTransport, Lease, LevelHalf, Measurer, Nonce,
-    Tls, WallClock,
+    Assignment, ContentKey, Destination, Direct, HttpTransport, Lease, LevelHalf, Measurer, Tls,
+    WallClock,
 };
+use bw_protocol::Nonce;
 use bw_results::{Direction, Failure, Outcome, Position, TargetFacts, Transfer, UnixMillis};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;

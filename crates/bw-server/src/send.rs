@@ -2,17 +2,17 @@
 
 use std::convert::Infallible;
 
-use bw_measure::Content;
+use bw_protocol::Content;
 use bytes::{Bytes, BytesMut};
 use futures::stream::unfold;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
-use super::throttle::Throttle;
+use crate::throttle::Throttle;
 
 /// The source of a file's bytes.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A block again and again, from this byte on; no copy is made of it.
     Block(Bytes, u64),
     /// A stream.
@@ -40,7 +40,7 @@ impl Source {
 }
 
 /// The next `length` bytes of `source`, no faster than `throttle` allows.
-pub(super) fn send(
+pub(crate) fn send(
     source: Source,
     length: u64,
     throttle: Throttle,

@@ -1,4 +1,4 @@
-//! What a server confirms of an upload while it comes.
+//! Confirmations of an upload while it comes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{ContentKey, Nonce};
 
 /// Bytes of a code that go into a line: 128 bits.
 const CODE: usize = 16;
-/// What is said instead of a count.
+/// The word in the place of a count.
 const WRONG: &str = "wrong";
 
 /// The lines of a server's answer to an upload: how many bytes have come so
@@ -24,20 +24,20 @@ pub struct Receipts {
     mac: Option<Hmac<Sha256>>,
 }
 
-/// What a line says.
+/// The meaning of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Receipt {
     /// Bytes that have come, all of them right.
     #[non_exhaustive]
     Bytes {
-        /// How many.
+        /// Their number.
         count: u64,
-        /// How long after the head of the request the line was written, by the server's
+        /// The time after the head of the request at which the line was written, by the server's
         /// monotonic clock; in whole microseconds, rounded down.
         at: Duration,
     },
-    /// What came is not what should come.
+    /// Other bytes came than should.
     Wrong,
 }
 
@@ -81,7 +81,7 @@ impl Receipts {
         }
     }
 
-    /// What a line (without its newline) says; `None` if the server did not
+    /// The meaning of a line (without its newline); `None` if the server did not
     /// write it.
     pub fn read(&self, line: &[u8]) -> Option<Receipt> {
         let line = std::str::from_utf8(line).ok()?;

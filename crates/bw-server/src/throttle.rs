@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use leaky_bucket::RateLimiter;
 
-use super::CHUNK;
+use crate::server::CHUNK;
 
 /// The interval at which the bucket is filled; it holds as much as flows in this time.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A limit that all transfers share, or none.
 #[derive(Clone, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     limit: Option<(u64, Arc<RateLimiter>)>,
 }
 
 impl Throttle {
     /// At most `rate` bytes per second; at least 20.
-    pub(super) fn new(rate: Option<u64>) -> Self {
+    pub(crate) fn new(rate: Option<u64>) -> Self {
         let limit = rate.map(|rate| {
             let per_second = usize::try_from(rate).unwrap_or(usize::MAX);
             let refill = (per_second / 20).max(1);
@@ -33,12 +33,12 @@ impl Throttle {
         Self { limit }
     }
 
-    pub(super) fn rate(&self) -> Option<u64> {
+    pub(crate) fn rate(&self) -> Option<u64> {
         self.limit.as_ref().map(|(rate, _)| *rate)
     }
 
     /// The number of bytes to move at a time, so that transfers take turns.
-    pub(super) fn step(&self) -> usize {
+    pub(crate) fn step(&self) -> usize {
         match &self.limit {
             None => CHUNK,
             Some((_, bucket)) => bucket.refill().min(CHUNK),
@@ -46,7 +46,7 @@ impl Throttle {
     }
 
     /// Waits until `bytes` may be moved.
-    pub(super) async fn take(&self, bytes: usize) {
+    pub(crate) async fn take(&self, bytes: usize) {
         if let Some((_, bucket)) = &self.limit {
             bucket.acquire(bytes).await;
         }

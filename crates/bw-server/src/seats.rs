@@ -20,7 +20,7 @@ const IDLE: Duration = Duration::from_secs(5);
 ///
 /// So neither a single client nor connections on which nothing moves keep others out.
 #[derive(Clone)]
-pub(super) struct Seats {
+pub(crate) struct Seats {
     taken: Arc<Mutex<Taken>>,
     most: usize,
     most_of_one: usize,
@@ -39,21 +39,21 @@ struct Entry {
 }
 
 /// A place; free again when it is dropped.
-pub(super) struct Seat {
+pub(crate) struct Seat {
     id: u64,
     taken: Arc<Mutex<Taken>>,
     /// True if the client is served, false if it is only told that there is no place.
-    pub(super) is_served: bool,
-    pub(super) activity: Arc<Activity>,
+    pub(crate) is_served: bool,
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// The activity of a connection.
-pub(super) struct Activity {
+pub(crate) struct Activity {
     begin: Instant,
     /// Milliseconds after the beginning at which a byte was moved last.
     last: AtomicU64,
     /// Cancelled when it has to give way.
-    pub(super) gives_way: CancellationToken,
+    pub(crate) gives_way: CancellationToken,
 }
 
 impl Activity {
@@ -66,7 +66,7 @@ impl Activity {
     }
 
     /// Bytes were moved just now.
-    pub(super) fn moved(&self) {
+    pub(crate) fn moved(&self) {
         let millis = self.begin.elapsed().as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         self.last.store(millis, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl Activity {
 }
 
 impl Seats {
-    pub(super) fn new(most: usize, most_of_one: usize) -> Self {
+    pub(crate) fn new(most: usize, most_of_one: usize) -> Self {
         Self {
             taken: Arc::default(),
             most,
@@ -88,7 +88,7 @@ impl Seats {
     }
 
     /// A place for a connection from `address`; `None` if there are too many to tell it so.
-    pub(super) fn take(&self, address: IpAddr) -> Option<Seat> {
+    pub(crate) fn take(&self, address: IpAddr) -> Option<Seat> {
         let client = client(address);
         let mut taken = lock(&self.taken);
         let is_served =

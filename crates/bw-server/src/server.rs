@@ -1,17 +1,11 @@
 //! A web server for destinations: ranges of a large file that exists nowhere.
 
-mod patient;
-mod receive;
-mod seats;
-mod send;
-mod throttle;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bw_measure::{Content, ContentKey, Nonce, RATE_HEADER, Receipts};
+use bw_protocol::{Content, ContentKey, Nonce, RATE_HEADER, Receipts};
 use bw_results::Direction;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -30,14 +24,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use self::patient::Patient;
-use self::receive::{Reception, drain};
-use self::seats::{Seat, Seats};
-use self::send::{Source, send};
-use self::throttle::Throttle;
+use crate::certificate::Certificate;
+use crate::patient::Patient;
+use crate::receive::{Reception, drain};
+use crate::seats::{Seat, Seats};
+use crate::send::{Source, send};
+use crate::throttle::Throttle;
 
 /// The size of the pieces in which content is made.
-const CHUNK: usize = 64 << 10;
+pub(crate) const CHUNK: usize = 64 << 10;
 /// Random bytes that the file repeats, shifted: enough that no relay or exit
 /// on the way could compress it.
 const BLOCK: usize = 4 << 20;
@@ -57,7 +52,7 @@ type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Serves one virtual file on every path, and confirms what is uploaded.
 #[derive(Clone)]
-pub(crate) struct FileServer {
+pub struct FileServer {
     size: u64,
     block: Bytes,
     key: Option<ContentKey>,
@@ -69,7 +64,7 @@ pub(crate) struct FileServer {
 
 impl FileServer {
     /// A file of `size` bytes, which is also the most that can be uploaded.
-    pub(crate) fn new(size: u64) -> Self {
+    pub fn new(size: u64) -> Self {
         let mut block = vec![0; BLOCK];
         // Always the same content, so that several servers serve one file.
         rand::rngs::StdRng::seed_from_u64(0x62_77_73_63_61_6e).fill_bytes(&mut block);
@@ -84,32 +79,33 @@ impl FileServer {
     }
 
     /// To those who send a nonce, content that `key` alone makes.
-    pub(crate) fn with_key(mut self, key: Option<ContentKey>) -> Self {
+    pub fn with_key(mut self, key: Option<ContentKey>) -> Self {
         self.key = key;
         self
     }
 
     /// At most `rate` bytes of payload per second, both directions and all
     /// clients together.
-    pub(crate) fn with_rate(mut self, rate: Option<u64>) -> Self {
+    pub fn with_rate(mut self, rate: Option<u64>) -> Self {
         self.throttle = Throttle::new(rate);
         self
     }
 
     /// At most so many connections at a time, and so many of them of one client.
-    pub(crate) fn with_connections(mut self, connections: usize, of_one: usize) -> Self {
+    pub fn with_connections(mut self, connections: usize, of_one: usize) -> Self {
         self.connections = connections;
         self.connections_of_one = of_one;
         self
     }
 
     /// Serves connections of `listener` until `cancel` is called.
-    pub(crate) async fn serve(
+    pub async fn serve(
         self,
         listener: TcpListener,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Certificate>,
         cancel: CancellationToken,
     ) {
+        let tls = tls.map(|tls| TlsAcceptor::from(tls.config()));
         let seats = Seats::new(self.connections, self.connections_of_one);
         loop {
             let accepted = tokio::select! {
@@ -356,7 +352,7 @@ fn set<B>(response: &mut Response<B>, name: impl hyper::header::IntoHeaderName, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bw_measure::Receipt;
+    use bw_protocol::Receipt;
     use http_body_util::Full;
 
     fn ask(method: Method, range: Option<&str>) -> Answer {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::seats::Activity;
+use crate::seats::Activity;
 
 /// For how long a client may let us wait.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -20,19 +20,19 @@ const SLOWEST: u64 = 500;
 /// For how much longer a client may let us wait: 30 s without a byte, and at most so much
 /// again for what it moves.
 #[derive(Debug)]
-pub(super) struct Patience(Duration);
+pub(crate) struct Patience(Duration);
 
 impl Patience {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(LONGEST)
     }
 
-    pub(super) const fn left(&self) -> Duration {
+    pub(crate) const fn left(&self) -> Duration {
         self.0
     }
 
     /// The client let us wait for `time`, and then moved `bytes`.
-    pub(super) fn waited(&mut self, time: Duration, bytes: u64) {
+    pub(crate) fn waited(&mut self, time: Duration, bytes: u64) {
         let earned = Duration::from_secs(bytes / SLOWEST)
             + Duration::from_secs(bytes % SLOWEST) / SLOWEST as u32;
         self.0 = (self.0.saturating_sub(time) + earned).min(LONGEST);
@@ -40,7 +40,7 @@ impl Patience {
 }
 
 /// A connection that breaks if the client takes what is written too slowly.
-pub(super) struct Patient<S> {
+pub(crate) struct Patient<S> {
     stream: S,
     activity: Arc<Activity>,
     patience: Patience,
@@ -49,7 +49,7 @@ pub(super) struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             activity,
@@ -134,7 +134,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::seats::Seats;
+    use crate::seats::Seats;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     /// For how long a client is written to that reads `bytes` each `pause`; an hour if it is

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bw_measure::{Content, Receipt, Receipts};
+use bw_protocol::{Content, Receipt, Receipts};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, unfold};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::patient::Patience;
-use super::throttle::Throttle;
+use crate::patient::Patience;
+use crate::throttle::Throttle;
 
 /// No two receipts are closer than this, but for the last.
 const CLOSEST: Duration = Duration::from_millis(25);
@@ -25,7 +25,7 @@ const SLOWEST: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(2);
 
 /// One upload.
-pub(super) struct Reception<B> {
+pub(crate) struct Reception<B> {
     body: B,
     /// The most bytes that are taken.
     most: u64,
@@ -49,7 +49,7 @@ impl<B> Reception<B>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    pub(super) fn new(
+    pub(crate) fn new(
         body: B,
         most: u64,
         content: Option<Content>,
@@ -73,7 +73,7 @@ where
     }
 
     /// The receipts, as the body of the answer.
-    pub(super) fn into_body(self) -> UnsyncBoxBody<Bytes, Infallible> {
+    pub(crate) fn into_body(self) -> UnsyncBoxBody<Bytes, Infallible> {
         let lines = unfold(self, async |mut reception| {
             let line = reception.next().await?;
             Some((Ok(Frame::data(line.into())), reception))
@@ -150,7 +150,7 @@ where
 }
 
 /// An empty body that ends when the client has ended, or soon after.
-pub(super) fn drain<B>(mut body: B) -> UnsyncBoxBody<Bytes, Infallible>
+pub(crate) fn drain<B>(mut body: B) -> UnsyncBoxBody<Bytes, Infallible>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
