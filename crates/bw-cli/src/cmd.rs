@@ -23,10 +23,23 @@ mod status;
 mod testnet;
 mod transfer;
 
+pub(crate) use aggregate::AggregateArgs;
+pub(crate) use config::ConfigCommand;
+pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use explain::ExplainArgs;
+pub(crate) use generate::GenerateArgs;
+pub(crate) use list::ListArgs;
 pub(crate) use prune::PruneArgs;
+pub(crate) use report::ReportArgs;
 pub(crate) use run::RunArgs;
+pub(crate) use scaling::{Scale, ScalingArgs};
+pub(crate) use scan::ScanArgs;
+pub(crate) use serve::ServeArgs;
+pub(crate) use simulate::SimulateArgs;
 pub(crate) use status::StatusArgs;
+pub(crate) use testnet::{NetworkArgs, TestnetCommand};
+pub(crate) use transfer::{ExportArgs, ImportArgs};
 
 use crate::args::Command;
 use crate::command_line::CommandLine;

@@ -16,7 +16,6 @@ mod paths;
 mod progress;
 mod publish;
 mod relay_name;
-mod result_args;
 mod service;
 mod signals;
 mod text;

@@ -6,14 +6,35 @@ use std::time::SystemTime;
 use bw_aggregate::{AggregateOptions, Aggregator, ScanRow, ScannerStatistics, Scanners, scan_rows};
 use bw_results::{CLOCK_TOLERANCE, Scan, UnixMillis};
 use bw_store::{Filter, Stores};
+use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::scaling::{collect, open_stores, warn_of_disagreement};
-use crate::args::AggregateArgs;
+use crate::args::{COMMON, Format, OUTPUT, StoreArgs};
 use crate::exit::Exit;
 use crate::paths::DataDir;
-use crate::result_args::Format;
 use crate::text::{kilobytes, print, print_json, printable, table, utc, warn};
+
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
+pub(crate) struct AggregateArgs {
+    /// Combine this many of the latest completed scans of each partition.
+    #[arg(short = 'n', short_alias = 'p', long = "scans", visible_alias = "previous",
+          default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
+          value_name = "N")]
+    pub(crate) scans: u32,
+    #[command(flatten)]
+    pub(crate) stores: StoreArgs,
+    /// Include scans of chosen relays (scan --relay, --relays, --only).
+    #[arg(long)]
+    pub(crate) partial: bool,
+    /// Print in this format.
+    #[arg(long, value_enum, default_value_t = Format::Table, help_heading = OUTPUT)]
+    pub(crate) format: Format,
+    /// Print JSON, the same as --format json.
+    #[arg(long, conflicts_with = "format", help_heading = OUTPUT)]
+    pub(crate) json: bool,
+}
 
 /// Prints one row per relay that was measured.
 pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> {

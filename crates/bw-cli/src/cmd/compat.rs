@@ -9,11 +9,10 @@ use serde_json::json;
 
 use super::publication::{LATEST, make_directory, not_written};
 use super::scaling::{now, open_stores, options_fit};
-use crate::args::GenerateArgs;
+use crate::cmd::{GenerateArgs, Scale};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::publish::publish;
-use crate::result_args::Scale;
 use crate::text::{format_utc, print, print_json, warn};
 
 /// Writes the dated file and lets `latest.v3bw` point to it.

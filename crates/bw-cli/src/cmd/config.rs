@@ -4,15 +4,34 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Args as ClapArgs, Command, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{ConfigCommand, ConfigShowArgs};
 use crate::command_line::{Merged, glance, levels, place, program};
 use crate::config::{ConfigFile, is_incomplete, not_in_a_file, subcommand};
 use crate::exit::Exit;
 use crate::text::{print, print_json, table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show the options that a command would run with, and where each comes from.
+    Show(ConfigShowArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConfigShowArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Give what would be typed after "bwscan", for example: scan --interval 2h
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND LINE"
+    )]
+    pub(crate) line: Vec<OsString>,
+}
 
 /// An option with what it is set to.
 #[derive(Serialize)]

@@ -11,7 +11,7 @@ use bw_file::{Fingerprint, KilobytesPerSecond, TorJudge, UnixTime, VoteLines};
 use bw_measure::{Destination, Tls};
 use bw_server::FileServer;
 use bw_testnet::{Network, Role, StatusDocument};
-use clap::Parser;
+use clap::{Args as ClapArgs, Parser};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +22,31 @@ use super::report;
 use super::scan::{Settings, scan_rounds};
 use super::serve::self_signed;
 use super::testnet::{bring_up, plan};
-use crate::args::{Args, Command, DemoArgs, Scale};
+use crate::args::{Args, Command, OUTPUT};
+use crate::cmd::{NetworkArgs, Scale};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
 use crate::signals::cancel_on_signal;
 use crate::text::{kilobytes, print, print_json, size, table};
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Put the results in this directory, which is made anew.
+    #[arg(short, long, default_value = "demo", value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Measure against an https server instead of a plain http one.
+    #[arg(long)]
+    pub(crate) https: bool,
+    /// Compute weights with this formula.
+    #[arg(long, value_enum, default_value_t = Scale::Torflow, value_name = "METHOD")]
+    pub(crate) scale: Scale,
+    /// Print the report as JSON.
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+}
 
 /// Where the vote that belongs to the present consensus is found (dir-spec).
 const VOTE: &str = "/tor/status-vote/current/authority";

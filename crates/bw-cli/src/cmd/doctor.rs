@@ -12,7 +12,8 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::scan::{Settings, bootstrap};
-use crate::args::{Command, ScanArgs};
+use crate::args::Command;
+use crate::cmd::ScanArgs;
 use crate::command_line::CommandLine;
 use crate::exit::Exit;
 use crate::finding::{Finding, exit_of, print_findings};

@@ -5,15 +5,31 @@ use std::ops::ControlFlow;
 use bw_aggregate::{Answer, RelayAggregate, Standing, Use};
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{Blame, Outcome, OutcomeSummary, Verdict};
+use clap::Args as ClapArgs;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::publication::LATEST;
 use super::scaling::Scaling;
-use crate::args::ExplainArgs;
+use crate::args::OUTPUT;
+use crate::cmd::ScalingArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
+use crate::relay_name::RelayName;
 use crate::text::{kilobytes, print, print_json, table, utc};
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExplainArgs {
+    /// Explain this relay: its fingerprint or the first 8 digits or more, its
+    /// nickname, Ed25519 key or address.
+    #[arg(value_name = "RELAY")]
+    pub(crate) relay: RelayName,
+    #[command(flatten)]
+    pub(crate) scaling: ScalingArgs,
+    /// Print JSON.
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+}
 
 /// One outcome and what became of it.
 #[derive(Serialize)]

@@ -1,5 +1,7 @@
 //! `bwscan generate`: the bandwidth file.
 
+mod args;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,12 +15,12 @@ use super::compat;
 use super::publication::{LATEST, directory, make_directory, not_written};
 use super::scaling::{Scaling, warn_of_disagreement};
 use super::scan::{Settings, bootstrap};
-use crate::args::GenerateArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
-use crate::result_args::SanityArgs;
 use crate::text::{format_utc, print, print_json, warn};
+
+pub(crate) use self::args::{GenerateArgs, SanityArgs};
 
 /// The file that was written.
 pub(super) struct Generated {

@@ -4,13 +4,23 @@ use std::collections::BTreeMap;
 
 use bw_results::ScanParameters;
 use bw_store::ScanSummary;
+use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::scaling::open_stores;
-use crate::args::ListArgs;
+use crate::args::{OUTPUT, StoreArgs};
 use crate::exit::Exit;
 use crate::paths::DataDir;
 use crate::text::{print, print_json, printable, size, table, utc};
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) stores: StoreArgs,
+    /// Print JSON.
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+}
 
 /// Lists the scans, the newest first.
 pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {

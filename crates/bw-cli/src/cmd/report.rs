@@ -10,14 +10,35 @@ use anyhow::Context;
 use bw_report::{Address, BandwidthFile, Facts, Records, Round, Site};
 use bw_results::UnixMillis;
 use bw_store::ScanSummary;
+use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::publication::{LATEST, directory, make_directory};
 use super::scaling::Scaling;
+use crate::args::OUTPUT;
+use crate::cmd::ScalingArgs;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
-use crate::result_args::ReportArgs;
 use crate::text::{format_utc, grouped, print, print_json, size};
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReportArgs {
+    /// Write the pages into this directory, over an earlier report if there is one.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Compare these bandwidth files, each with its own --file.
+    #[arg(long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Show the history of the dated files in this directory [default: v3bw in the
+    /// data directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) v3bw: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) scaling: ScalingArgs,
+    /// Print what was written as JSON.
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+}
 
 /// Marks a directory as a report, which the next one may overwrite.
 const MARK: &str = ".bwscan-report";

@@ -1,5 +1,7 @@
 //! From stores to weights: what `generate` publishes and `explain` explains.
 
+mod args;
+
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -15,9 +17,11 @@ use bw_file::{Fingerprint, KilobytesPerSecond};
 use bw_results::{CLOCK_TOLERANCE, NetworkSnapshot, OutcomeSummary, UnixMillis};
 use bw_store::{Filter, Stores};
 
+use crate::args::StoreArgs;
 use crate::exit::{FactsError, UsageError};
-use crate::result_args::{Scale, ScalingArgs, StoreArgs};
 use crate::text::{utc, warn};
+
+pub(crate) use self::args::{Scale, ScalingArgs};
 
 /// Everything on the way from outcomes to weights.
 pub(super) struct Scaling {

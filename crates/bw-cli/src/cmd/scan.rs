@@ -1,5 +1,7 @@
 //! `bwscan scan`: measure relays.
 
+mod args;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +18,6 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::names::with_known_names;
-use crate::args::{Only, ScanArgs};
 use crate::exit::{Exit, UsageError};
 use crate::journal::StoreJournal;
 use crate::paths::DataDir;
@@ -24,6 +25,8 @@ use crate::progress::{Progress, Style};
 use crate::relay_name::RelayName;
 use crate::signals::Stop;
 use crate::text::{kilobytes, print_json_line, size};
+
+pub(crate) use self::args::{Only, ScanArgs};
 
 /// Advice to those without a destination.
 const NO_DESTINATION: &str = "no destination: give --destination URL, a large file (1 GiB is \

@@ -1,16 +1,68 @@
 //! `bwscan serve`: a destination of one's own.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bw_file::BytesPerSecond;
 use bw_server::{Certificate, ContentKey, FileServer};
+use bytesize::ByteSize;
+use clap::Args as ClapArgs;
 use tokio::net::TcpListener;
 
-use crate::args::ServeArgs;
+use crate::args::{COMMON, LIMITS};
 use crate::exit::{Exit, UsageError};
 use crate::signals::cancel_on_signal;
 use crate::text::print;
+use crate::values;
+
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
+pub(crate) struct ServeArgs {
+    /// Listen on this address and port.
+    #[arg(short, long, default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Serve a file of this size.
+    #[arg(long, default_value = "1GiB", value_parser = values::size, value_name = "SIZE")]
+    pub(crate) size: ByteSize,
+    /// Serve HTTPS with this certificate chain (PEM).
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Use this private key of the certificate (PEM).
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Serve HTTPS with a new certificate for this host name or address.
+    ///
+    /// Scanners trust it with --ca-file.
+    #[arg(
+        long,
+        conflicts_with = "tls_cert",
+        requires = "write_ca",
+        value_name = "NAME"
+    )]
+    pub(crate) self_signed: Option<String>,
+    /// Write that certificate to this file.
+    #[arg(long, requires = "self_signed", value_name = "FILE")]
+    pub(crate) write_ca: Option<PathBuf>,
+    /// Prove to scanners that every byte comes from here, by this shared secret.
+    ///
+    /// The secret has at least 16 bytes. Scanners take it with
+    /// --destination-key-file.
+    #[arg(long, env = "BWSCAN_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Send and receive at most this much per second, all clients together; tell
+    /// them so [default: no limit].
+    #[arg(long, value_parser = values::rate, help_heading = LIMITS, value_name = "RATE")]
+    pub(crate) rate: Option<BytesPerSecond>,
+    /// Answer 503 to connections beyond this number.
+    #[arg(long, default_value_t = 1024, value_parser = values::count, help_heading = LIMITS,
+          value_name = "N")]
+    pub(crate) connections: usize,
+    /// Answer 503 to connections of one client beyond this number [default: half of
+    /// --connections]. A client is an IPv4 address or an IPv6 network of 64 bits.
+    #[arg(long, value_parser = values::count, help_heading = LIMITS, value_name = "N")]
+    pub(crate) connections_per_client: Option<usize>,
+}
 
 /// With less, no scan would end.
 const LEAST_RATE: u64 = 10_000;

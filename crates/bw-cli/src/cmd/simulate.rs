@@ -1,15 +1,74 @@
 //! `bwscan simulate`: the closed loop of weights and load, day by day.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use bw_aggregate::Method;
-use bw_loop::{Run, Setting, plot, run_all};
+use bw_loop::{Attack, Run, Setting, plot, run_all};
+use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 
-use crate::args::Format;
-use crate::args::SimulateArgs;
+use crate::args::{COMMON, Format, OUTPUT};
+use crate::cmd::Scale;
 use crate::exit::{Exit, UsageError};
 use crate::text::{kilobytes, print, print_json, table};
+
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = COMMON)]
+pub(crate) struct SimulateArgs {
+    /// Compute weights with these formulas, each in a run of its own; with commas.
+    #[arg(long = "scale", value_enum, value_delimiter = ',',
+          default_values_t = [Scale::Torflow, Scale::TorflowPid, Scale::Capacity],
+          value_name = "METHOD")]
+    pub(crate) methods: Vec<Scale>,
+    /// Simulate this many relays.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(20..=20_000),
+          value_name = "N")]
+    pub(crate) relays: u32,
+    /// Let clients want this share of all relays' capacity; with commas for
+    /// several runs.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0.5",
+        value_name = "SHARE"
+    )]
+    pub(crate) utilisation: Vec<f64>,
+    /// Simulate this many days.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(8..=1000),
+          value_name = "DAYS")]
+    pub(crate) days: u32,
+    /// Use this many authorities with a scanner each.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9),
+          value_name = "N")]
+    pub(crate) scanners: u32,
+    /// Let relays attack: none, lie=FACTOR, favour, lie+favour=FACTOR,
+    /// machine=RELAYS, helpers=SHARE, withhold; with commas for several runs.
+    #[arg(
+        long = "attack",
+        value_delimiter = ',',
+        default_value = "none",
+        value_name = "ATTACK"
+    )]
+    pub(crate) attacks: Vec<Attack>,
+    /// Let what a relay says of itself raise its weight by 1/(1 - SHARE) at most
+    /// [default: capacity: 0.25; torflow, torflow-pid: no bound].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) bound: Option<f64>,
+    /// Make everything random from this seed.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Draw the days as SVG files into this directory.
+    #[arg(long, help_heading = OUTPUT, value_name = "DIR")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Print in this format; csv has a line for each day.
+    #[arg(long, value_enum, default_value_t = Format::Table, help_heading = OUTPUT)]
+    pub(crate) format: Format,
+    /// Print JSON, the same as --format json.
+    #[arg(long, conflicts_with = "format", help_heading = OUTPUT)]
+    pub(crate) json: bool,
+}
 
 /// Runs every method at every utilisation against every attack.
 pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<Exit> {

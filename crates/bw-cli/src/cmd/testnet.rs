@@ -1,5 +1,7 @@
 //! `bwscan testnet`: a private Tor network on this machine.
 
+mod args;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,14 +12,15 @@ use bw_testnet::{
 };
 use indicatif::ProgressBar;
 
-use crate::args::{
-    LimitArg, NetworkArgs, ObservedArg, TestnetCommand, TestnetLoadArgs, TestnetPlace,
-    TestnetUpArgs,
-};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::signals::cancel_on_signal;
 use crate::text::{kilobytes, print, print_json, print_json_line, size, table};
+
+pub(crate) use self::args::{
+    LimitArg, NetworkArgs, ObservedArg, TestnetCommand, TestnetLoadArgs, TestnetPlace,
+    TestnetUpArgs,
+};
 
 /// By when all relays have tested their bandwidth.
 const SELF_TESTS: Duration = Duration::from_secs(180);

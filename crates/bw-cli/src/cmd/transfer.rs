@@ -1,5 +1,7 @@
 //! `bwscan export` and `bwscan import`: results in and out of the store.
 
+mod args;
+
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -11,11 +13,11 @@ use bw_store::{Filter, Store};
 use serde_json::json;
 
 use super::sbws_config::to_toml;
-use crate::args::{ExportArgs, ImportArgs};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
-use crate::result_args::{ExportFormat, ImportSource};
 use crate::text::{print, print_json};
+
+pub(crate) use self::args::{ExportArgs, ExportFormat, ImportArgs, ImportSource};
 
 /// Writes all results as JSON Lines, or as sbws does.
 pub(super) fn export(args: &ExportArgs, data: &DataDir) -> anyhow::Result<Exit> {
