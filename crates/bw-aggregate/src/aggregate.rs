@@ -11,6 +11,7 @@ use bw_results::{
 };
 use serde::Serialize;
 
+use crate::machine::{MachineShare, Part, Parts, share_machines};
 use crate::plausible::{Evidence, Peers, RateLimit};
 use crate::proven::{Proven, Shown};
 use crate::reason::{DescriptorField, Reason};
@@ -75,6 +76,8 @@ struct Collected {
     measured: Vec<Measured>,
     /// Lower bounds, and who helped.
     bounds: Vec<(LowerBound, Vec<Fingerprint>)>,
+    /// Lower bounds that the relay's own machine set, in joint measurements.
+    parts: Vec<Part>,
     remeasured: u64,
     /// How many failures nobody charges to it, and whose fault the newest was.
     excused: u64,
@@ -141,6 +144,13 @@ impl<'n> Aggregator<'n> {
             }
             (Verdict::LowerBound(by), SummaryResult::Measured(rates)) => {
                 let bound = rates.into_iter().max_by(f64::total_cmp);
+                if by == Blame::Target {
+                    relay.parts.extend(bound.map(|rate| Part {
+                        started: outcome.started,
+                        ended,
+                        rate,
+                    }));
+                }
                 let bound = bound.map(|rate| LowerBound { rate, by, ended });
                 relay
                     .bounds
@@ -173,6 +183,7 @@ impl<'n> Aggregator<'n> {
         let limits = self.limits();
         let limit = |relay: &Fingerprint| limits.get(relay).copied().unwrap_or_default();
         let mut relays = Vec::with_capacity(self.network.relays.len());
+        let parts = self.parts(&limits);
         for facts in &self.network.relays {
             let collected = self.relays.remove(&facts.fingerprint).unwrap_or_default();
             let limit = limit(&facts.fingerprint);
@@ -199,6 +210,7 @@ impl<'n> Aggregator<'n> {
             relays.push(relay);
         }
         relays.sort_unstable_by_key(|relay| relay.fingerprint);
+        share_machines(&mut relays, &parts, self.network);
         let weights = &self.network.bandwidth_weights;
         Aggregates {
             relays,
@@ -223,6 +235,21 @@ fn described(descriptor: Option<DescriptorFacts>) -> Result<(), Reason> {
 }
 
 impl Aggregator<'_> {
+    /// The parts of all relays in joint measurements, as far as they are believed.
+    fn parts(&mut self, limits: &HashMap<Fingerprint, RateLimit>) -> Parts {
+        let relays = self.relays.iter_mut();
+        let relays = relays.filter(|(_, collected)| !collected.parts.is_empty());
+        let believed = |(relay, collected): (&Fingerprint, &mut Collected)| {
+            let limit = limits.get(relay).copied().unwrap_or_default();
+            let parts = std::mem::take(&mut collected.parts).into_iter();
+            (
+                *relay,
+                parts.filter(|part| limit.allows(part.rate)).collect(),
+            )
+        };
+        relays.map(believed).collect()
+    }
+
     /// The highest rate that is believed of each relay that was measured.
     fn limits(&self) -> HashMap<Fingerprint, RateLimit> {
         let measured = self.relays.iter();
@@ -427,6 +454,7 @@ impl Collected {
             statistics,
             lower_bound,
             proven: Proven::of(&shown, network),
+            machine: None,
             times: ended,
             verdict,
         }
@@ -539,6 +567,8 @@ pub struct RelayAggregate {
     pub lower_bound: Option<LowerBound>,
     /// What its measurements prove together.
     pub proven: Option<Proven>,
+    /// What counts of that, if others share its machine.
+    pub machine: Option<MachineShare>,
     /// The ends of the measurements that prove it, ascending.
     #[serde(skip)]
     pub times: Vec<UnixMillis>,

@@ -7,9 +7,10 @@ use crate::formula::claimed;
 use crate::proven::Proven;
 use crate::statistics::sorted;
 
-/// The least that is believed to be payload: tor lets 0.76 to 0.80 of a rate
-/// pass as payload (docs/estimator.md), of which clients may take three quarters.
-const LEAST_SHARE: f64 = 0.2;
+/// The least that is believed to be payload: tor lets 0.76 to 0.80 of a rate pass as
+/// payload (docs/estimator.md). What clients take is no part of it: else κ would fall with the load of
+/// all, and nothing would make up for what they took of one.
+const LEAST_SHARE: f64 = 0.76;
 
 /// How far what a relay says of itself may raise its weight: to P/(κ(1 − r)).
 ///
@@ -25,7 +26,8 @@ pub struct Bound {
     /// κ: the median, over the relays with rates, of what each has proven over
     /// what it claims, at most 1. A relay that claims nothing counts as 1: so
     /// less than half of the relays cannot move it beyond what the others show,
-    /// and where most descriptors know nothing it is 1. Not below 0.2.
+    /// and where most descriptors know nothing it is 1. Not below 0.76, as clients take
+    /// of all relays.
     pub payload_share: f64,
     /// How much rates vary: the median, over the relays with three measurements or
     /// more, of what a quarter of them has reached over what three quarters have.

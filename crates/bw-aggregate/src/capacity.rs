@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::aggregate::RelayAggregate;
 use crate::bound::Bound;
 use crate::formula::claimed;
+use crate::machine::MachineShare;
 use crate::proven::Proven;
 use crate::scale::{Answer, ScaledRelay};
 
@@ -16,7 +17,8 @@ use crate::scale::{Answer, ScaledRelay};
 #[non_exhaustive]
 pub struct CapacityOptions {
     /// How far each new measurement moves a weight from the one before, as a
-    /// share of the way in logarithms; 0.3. With 1 there is no memory.
+    /// share of the way in logarithms; 0.15. With 1 there is no memory. In the closed loop (docs/scaling.md)
+    /// weights swing half as much as with 0.3, and are no farther from the truth.
     pub smoothing: f64,
     /// What the weights add up to.
     pub normalisation: Normalisation,
@@ -27,7 +29,7 @@ pub struct CapacityOptions {
 impl Default for CapacityOptions {
     fn default() -> Self {
         Self {
-            smoothing: 0.3,
+            smoothing: 0.15,
             normalisation: Normalisation::default(),
             previous: BTreeMap::new(),
         }
@@ -75,14 +77,17 @@ impl PreviousCapacity {
 ///
 /// With P proven, O claimed, κ and r of the [`Bound`], the estimate is
 /// O within P/κ and P/(κ(1 − r)). All of it is written as payload here, that is
-/// times κ, which is the same for all relays. Of what O may raise, no more counts than
+/// times κ, which is the same for all relays. Where others share the relay's machine, only its
+/// share of it counts of P and O ([`MachineShare`]). Of what O may raise, no more counts than
 /// [`Bound::lift`] says that clients took, unless the best that the relay has shown is
 /// a lower bound; and nothing if no two measurements support P.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CapacitySteps {
-    /// P.
+    /// P, before others on the same machine come in.
     pub proven: Proven,
+    /// What counts of it, if others share the relay's machine.
+    pub machine: Option<MachineShare>,
     /// O, the smallest of observed bandwidth, burst and rate, as the descriptor
     /// has it; 0 if it is not known.
     pub claimed: BytesPerSecond,
@@ -112,15 +117,18 @@ impl CapacitySteps {
     ) -> Option<Self> {
         let proven = relay.proven?;
         let claimed = claimed(relay).1;
+        // Each of them may claim the whole line, and show it.
+        let share = relay.machine.map_or(1.0, |machine| machine.share);
+        let rate = proven.rate * share;
         let ceiling = if !proven.supported {
-            proven.rate
+            rate
         } else if proven.at_least {
-            proven.rate * bound.factor()
+            rate * bound.factor()
         } else {
-            proven.rate * bound.lift()
+            rate * bound.lift()
         };
-        let payload = claimed.value() as f64 * bound.payload_share;
-        let estimate = payload.min(ceiling).max(proven.rate);
+        let payload = claimed.value() as f64 * bound.payload_share * share;
+        let estimate = payload.min(ceiling).max(rate);
         let measured_at = relay.last_measured.unwrap_or_default().as_secs();
         // An estimate of the future would never be moved.
         let previous = options.previous.get(&relay.fingerprint).copied();
@@ -136,6 +144,7 @@ impl CapacitySteps {
         });
         Some(Self {
             proven,
+            machine: relay.machine,
             claimed,
             bound,
             ceiling,

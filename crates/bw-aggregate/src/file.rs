@@ -222,6 +222,9 @@ fn relay_line(relay: &ScaledRelay, scaled: &Scaled) -> Result<RelayBuilder, Erro
                 line.capacity(bytes(steps.smoothed))
                     .capacity_at(UnixTime::new(at))
                     .capacity_proven(bytes(steps.proven.rate));
+                if let Some(machine) = steps.machine {
+                    line.capacity_machine_share(machine.share);
+                }
             }
             if network.under_minimum {
                 line.not_enough_eligible();

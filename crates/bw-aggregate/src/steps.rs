@@ -101,6 +101,22 @@ impl Steps {
             "three quarters have reached",
             format!("{:.0} B/s{more}", proven.usual),
         );
+        if let Some(machine) = steps.machine {
+            let together = machine.together.map_or_else(
+                || "never measured together".to_owned(),
+                |rate| format!("together {rate:.0}"),
+            );
+            self.add(
+                &format!(
+                    "counts of that, as {} relays share a machine",
+                    machine.relays
+                ),
+                format!(
+                    "{:.4}: alone {:.0} B/s, {together}",
+                    machine.share, machine.alone
+                ),
+            );
+        }
         self.add(
             "payload that its descriptor claims",
             format!(

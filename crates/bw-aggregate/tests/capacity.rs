@@ -25,6 +25,10 @@ struct Case {
     bounds: Vec<f64>,
     observed: Option<f64>,
     weight: u64,
+    /// The last byte of its address.
+    address: Option<u8>,
+    /// What it carried in joint measurements.
+    together: Vec<f64>,
 }
 
 impl Case {
@@ -34,6 +38,8 @@ impl Case {
             bounds: Vec::new(),
             observed: Some(observed),
             weight: 1_000,
+            address: None,
+            together: Vec::new(),
         }
     }
 }
@@ -49,6 +55,7 @@ fn network(cases: &[Case]) -> NetworkSnapshot {
     let facts = cases.iter().enumerate().map(|(number, case)| {
         let weight = KilobytesPerSecond::new(case.weight);
         let mut relay = RelayFacts::new(fingerprint(number), "x", weight);
+        relay.address = case.address.map(|last| [192, 0, 2, last].into());
         relay.descriptor = case.observed.map(|observed| {
             let observed = BytesPerSecond::new(observed as u64);
             let rate = BytesPerSecond::new(1 << 30);
@@ -67,7 +74,9 @@ fn aggregates_at(cases: &[Case], hours: u64) -> Aggregates {
         let exact = case.rates.iter().map(|&rate| (rate, Verdict::Accepted));
         let bound = Verdict::LowerBound(Blame::Scanner);
         let bounds = case.bounds.iter().map(|&rate| (rate, bound));
-        for (index, (rate, verdict)) in exact.chain(bounds).enumerate() {
+        let of_machine = Verdict::LowerBound(Blame::Target);
+        let parts = case.together.iter().map(|&rate| (rate, of_machine));
+        for (index, (rate, verdict)) in exact.chain(bounds).chain(parts).enumerate() {
             let ended = UnixMillis::from_secs(NOW + 3_600 * hours - 3_600 * index as u64);
             let target = TargetFacts::from(&network.relays[number]);
             let mut attempt = Attempt::new(target, Position::Entry, ended);
@@ -302,6 +311,38 @@ fn lower_bounds_are_believed_as_far_as_they_go() {
 }
 
 #[test]
+fn relays_on_one_machine_share_what_it_showed() {
+    // Relays 0 to 2 at one address, 3 and 4 at another, and five elsewhere.
+    let mut cases = vec![Case::new(&[780e3, 780e3, 780e3], 1e6); 10];
+    for (number, case) in cases.iter_mut().enumerate().take(5) {
+        case.address = Some(if number < 3 { 1 } else { 2 });
+    }
+    let of = |cases: &[Case], number| steps(&scaled(cases, &plain()), number);
+    // Nobody measures relays together: nothing is known against them.
+    assert_eq!(of(&cases, 0).limited, 780e3);
+    // Somebody does: as long as these were not, they have shown what the fastest has.
+    for case in &mut cases[3..5] {
+        case.together = vec![770e3];
+    }
+    let (one, apart) = (of(&cases, 0), of(&cases, 3));
+    assert!((one.limited - 260e3).abs() < 1.0, "{one:?}");
+    assert_eq!(apart.limited, 780e3, "each has its own line");
+    // One that claims the whole line, or a hundred of them, gains what anybody does.
+    cases[0].observed = Some(1e8);
+    assert!((of(&cases, 0).limited - 260e3).abs() < 1.0);
+    // Together they carry a little more than one alone.
+    for case in &mut cases[..3] {
+        case.together = vec![300e3, 290e3];
+    }
+    let found = of(&cases, 1);
+    assert!((found.limited - 290e3).abs() < 1.0, "{found:?}");
+    let machine = found.capacity.unwrap().machine.unwrap();
+    assert_eq!((machine.relays, machine.alone), (3, 2_340e3));
+    assert_eq!(machine.together, Some(870e3));
+    assert_eq!(of(&cases, 9).capacity.unwrap().machine, None);
+}
+
+#[test]
 fn weights_add_up_as_wanted() {
     let mut cases = vec![Case::new(&[780e3, 780e3], 1e6); 40];
     for (number, case) in cases.iter_mut().enumerate() {
@@ -366,10 +407,9 @@ fn any_cases() -> impl Strategy<Value = Vec<Case>> {
     let rates = prop::collection::vec(1e4..1e7_f64, 1..8);
     let observed = prop_oneof![Just(None), (0.0..2.1e9_f64).prop_map(Some), Just(Some(0.0))];
     let case = (rates, observed, 1..9_999_u64).prop_map(|(rates, observed, weight)| Case {
-        rates,
-        bounds: Vec::new(),
-        observed,
         weight,
+        observed,
+        ..Case::new(&rates, 0.0)
     });
     prop::collection::vec(case, 1..25)
 }
@@ -397,6 +437,28 @@ proptest! {
         let gain = share / proven_share(&found, which);
         let most = 1.0 / (1.0 - bound) * (1.0 + 1e-9);
         prop_assert!(gain <= most && gain * most >= 1.0, "{gain}");
+    }
+
+    /// Whatever its members show alone or say of themselves.
+    #[test]
+    fn a_machine_gets_no_more_than_it_showed_together_and_the_bound(
+        members in prop::collection::vec((1e5..2e6_f64, 0.0..2e9_f64, 1e5..2e6_f64), 2..8),
+    ) {
+        let mut cases = vec![Case::new(&[1e6, 1e6, 1e6], 1e6); 20];
+        cases[0].address = Some(2);
+        for &(alone, observed, together) in &members {
+            let mut case = Case::new(&[alone, alone], observed);
+            case.together = vec![together; 2];
+            case.address = Some(1);
+            cases.push(case);
+        }
+        let found = scaled(&cases, &plain());
+        let all: f64 = values(&found)[20..].iter().sum();
+        let alone = members.iter().map(|one| one.0).fold(0.0, f64::max);
+        let together: f64 = members.iter().map(|one| one.2).sum();
+        // What a joint measurement shows of a relay, it has.
+        let most = alone.max(together) / 0.75 / 0.75;
+        prop_assert!(all <= most * (1.0 + 1e-6), "{all} of {most}");
     }
 
     /// The estimate, before other relays and κ come in.

@@ -151,6 +151,7 @@ macro_rules! for_relay_keys {
             bw_median bytes V1_2_0 [] "Median of the measured bandwidths, in bytes per second.";
             capacity bytes V1_0_0 [] "bwscan: the smoothed estimate of the relay's capacity, in bytes of payload per second.";
             capacity_at unix V1_0_0 [] "bwscan: the newest measurement in that estimate, in Unix seconds.";
+            capacity_machine_share float V1_0_0 [] "bwscan: the share of that rate which counts, as other relays share the machine, 0 to 1.";
             capacity_proven bytes V1_0_0 [] "bwscan: the rate that the relay's measurements prove, in bytes of payload per second.";
             circ_fail float V1_0_0 [] "Torflow: share of circuits that failed, 0 to 1.";
             consensus_bandwidth bytes V1_2_0 [] "Weight in the consensus times 1000, in bytes per second.";

@@ -77,13 +77,14 @@ pub(crate) fn result(
     helper: Fingerprint,
     ended: UnixMillis,
     rate: f64,
+    verdict: Verdict,
 ) -> OutcomeSummary {
     let mut attempt = Attempt::new(TargetFacts::from(relay), Position::Entry, ended);
     attempt.helpers = vec![helper];
     let slices = vec![Slice::new(Duration::from_secs(1), rate.max(1.0) as u64)];
     let transfer = Transfer::new(slices, 0, StopReason::Complete);
     let measurement = Measurement::new(attempt, ended, Timings::default(), vec![transfer]);
-    OutcomeSummary::new(&Outcome::Measured(measurement), Verdict::Accepted)
+    OutcomeSummary::new(&Outcome::Measured(measurement), verdict)
 }
 
 /// The low median of each relay's votes, if at least half of the scanners, but

@@ -11,7 +11,7 @@ mod run;
 mod setting;
 mod world;
 
-pub use attack::{Attack, AttackError};
+pub use attack::{Attack, AttackError, Policy};
 pub use plot::{PlotError, plot};
 pub use positions::{PositionShares, PositionWeights};
 pub use probe::{SPREAD, left};

@@ -56,6 +56,11 @@ impl Helpers {
     }
 }
 
+/// What a measurement shows of a relay that could carry `available`.
+pub(crate) fn shown(available: f64, helpers: Helpers, rng: &mut impl rand::Rng) -> f64 {
+    available * helpers.passed(rng) * (SPREAD * normal(rng)).exp()
+}
+
 /// A rate that the scheduler accepts: one that contradicts the `last` one is
 /// measured again through others, and of three that disagree the middle one counts.
 pub(crate) fn accepted(
@@ -64,7 +69,7 @@ pub(crate) fn accepted(
     last: Option<f64>,
     rng: &mut impl rand::Rng,
 ) -> f64 {
-    let mut measured = || available * helpers.passed(rng) * (SPREAD * normal(rng)).exp();
+    let mut measured = || shown(available, helpers, rng);
     let first = measured();
     let Some(last) = last.filter(|&last| !agree(first, last)) else {
         return first;

@@ -4,14 +4,18 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, available_parallelism};
 
+use bw_results::{Blame, Machines, NetworkSnapshot, OutcomeSummary, Verdict};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
 use crate::authority::{Authority, median, result};
-use crate::probe::{Helpers, accepted};
+use crate::probe::{Helpers, accepted, shown};
 use crate::setting::Setting;
 use crate::world::World;
+
+/// What a flood counts, over what was carried.
+const FLOOD: f64 = 10.0;
 
 /// Circuits of clients that are looked at each day.
 const CIRCUITS: usize = 4_000;
@@ -122,25 +126,39 @@ fn advance(setting: &Setting, world: &mut World, authorities: &mut [Authority], 
     world.route(day);
     let network = world.snapshot(day);
     let present: Vec<usize> = world.present(day).map(|(index, _)| index).collect();
-    let mut shown = vec![0.0_f64; world.nodes.len()];
-    let hostile = setting.attack.hostile_helpers();
+    let mut most = vec![0.0_f64; world.nodes.len()];
+    let machines = Machines::of(&network);
     for authority in &mut *authorities {
         let (mut results, mut rates) = (Vec::new(), Vec::new());
-        for (facts, &index) in network.relays.iter().zip(&present) {
+        for (place, &index) in present.iter().enumerate() {
+            let relay = network.relays[place].fingerprint;
             let part = world.rng.random_range(0.0..1.0);
+            if world.fails(index, part) {
+                continue;
+            }
             let available = world.available(index, part);
-            let helpers = Helpers::of(world.nodes[index].capacity, hostile);
-            let last = authority.last(&facts.fingerprint);
-            let rate = accepted(available, helpers, last, &mut world.rng);
-            shown[index] = shown[index].max(rate);
-            let helper = world.rng.random_range(0..network.relays.len());
-            let helper = network.relays[helper].fingerprint;
-            results.push(result(facts, helper, world.time(day, part), rate));
-            rates.push((facts.fingerprint, rate));
+            let helpers = helpers(setting, world, index);
+            let mut rate = accepted(available, helpers, authority.last(&relay), &mut world.rng);
+            most[index] = most[index].max(rate);
+            rates.push((relay, rate));
+            if world.nodes[index].attacks && world.rng.random_bool(setting.attack.floods()) {
+                rate *= FLOOD;
+            }
+            let at = (day, part);
+            results.push(record(world, &network, place, at, rate, Verdict::Accepted));
+        }
+        if setting.together {
+            results.extend(together(
+                setting,
+                world,
+                (&network, &machines),
+                &present,
+                day,
+            ));
         }
         authority.add(results, rates);
     }
-    world.observe(day, &shown);
+    world.observe(day, &most);
     let votes = authorities
         .iter_mut()
         .map(|authority| authority.vote(&network));
@@ -150,6 +168,54 @@ fn advance(setting: &Setting, world: &mut World, authorities: &mut [Authority], 
         weights[index] = weight;
     }
     world.publish(&weights);
+}
+
+/// The helpers of a relay: who is hostile slows all but the attackers.
+fn helpers(setting: &Setting, world: &World, index: usize) -> Helpers {
+    let node = &world.nodes[index];
+    let hostile = setting.attack.hostile_helpers();
+    Helpers::of(node.capacity, if node.attacks { 0.0 } else { hostile })
+}
+
+/// The record of the relay at this place of the network, through some helper.
+fn record(
+    world: &mut World,
+    network: &NetworkSnapshot,
+    place: usize,
+    (day, part): (u32, f64),
+    rate: f64,
+    verdict: Verdict,
+) -> OutcomeSummary {
+    let helper = world.rng.random_range(0..network.relays.len());
+    let helper = network.relays[helper].fingerprint;
+    let time = world.time(day, part);
+    result(&network.relays[place], helper, time, rate, verdict)
+}
+
+/// Records of joint measurements: all relays that may share a machine at one time.
+fn together(
+    setting: &Setting,
+    world: &mut World,
+    (network, machines): (&NetworkSnapshot, &Machines),
+    present: &[usize],
+    day: u32,
+) -> Vec<OutcomeSummary> {
+    let mut results = Vec::new();
+    for group in machines.groups() {
+        let at = (day, world.rng.random_range(0.0..1.0));
+        for relay in group {
+            let place = |facts: &bw_results::RelayFacts| facts.fingerprint.cmp(relay);
+            let Ok(place) = network.relays.binary_search_by(place) else {
+                continue;
+            };
+            let index = present[place];
+            let available = world.part(index, at.1);
+            let rate = shown(available, helpers(setting, world, index), &mut world.rng);
+            let verdict = Verdict::LowerBound(Blame::Target);
+            results.push(record(world, network, place, at, rate, verdict));
+        }
+    }
+    results
 }
 
 /// Each relay's share of the weights; 0 of those that are not there.
@@ -251,7 +317,7 @@ mod tests {
     use bw_aggregate::Method;
 
     use super::*;
-    use crate::Attack;
+    use crate::{Attack, Policy};
 
     fn setting(method: Method) -> Setting {
         let mut setting = Setting::new(method, 200);
@@ -293,11 +359,23 @@ mod tests {
     fn a_lie_pays_with_torflow_and_not_with_a_bound() {
         let gain = |method| {
             let mut lying = setting(method);
-            lying.attack = Attack::Lie(100.0);
+            lying.attack = Attack::new([Policy::Lie(100.0)]);
             run(&lying, |_| ()).gain.unwrap()
         };
         assert!(gain(Method::Torflow) > 2.0);
         assert!(gain(Method::Capacity) < 1.4);
+    }
+
+    #[test]
+    fn relays_on_one_machine_share_what_it_carries() {
+        let gain = |together| {
+            let mut crowded = setting(Method::Capacity);
+            crowded.attack = Attack::new([Policy::Machine(5)]);
+            crowded.together = together;
+            run(&crowded, |_| ()).gain.unwrap()
+        };
+        let (measured, not) = (gain(true), gain(false));
+        assert!(measured < 1.5 && not > 5.0, "{measured} {not}");
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub struct Setting {
     pub scanners: u32,
     /// What relays do that want more than their share.
     pub attack: Attack,
+    /// The share of relays that share an address with one to three others, each on a line of
+    /// its own.
+    pub neighbours: f64,
+    /// Whether scanners also measure relays together that may share a machine.
+    pub together: bool,
     /// The share of relays that join when half of the days are over.
     pub newcomers: f64,
     /// All that is random follows from it.
@@ -37,7 +42,9 @@ impl Setting {
             utilisation: 0.5,
             days: 60,
             scanners: 3,
-            attack: Attack::None,
+            attack: Attack::default(),
+            neighbours: 0.2,
+            together: true,
             newcomers: 0.01,
             seed: 1,
         }

@@ -30,6 +30,9 @@ const UNMEASURED: u64 = 20;
 /// What a new relay's own tests let it observe, in bytes per second.
 const SELF_TEST: f64 = 60_000.0;
 
+/// Where relays are that share a machine.
+const MACHINE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(9, 9, 9, 9);
+
 /// How many single relays attack.
 const ATTACKERS: usize = 5;
 
@@ -85,7 +88,7 @@ impl World {
         let mut world = Self {
             nodes,
             goodput,
-            attack: setting.attack,
+            attack: setting.attack.clone(),
             utilisation: setting.utilisation,
             newcomers_join: setting.newcomers_join(),
             rng,
@@ -103,21 +106,31 @@ impl World {
         let fast = (0..self.nodes.len()).filter(|&index| self.nodes[index].capacity > median);
         let mut fast: Vec<usize> = fast.collect();
         fast.shuffle(&mut self.rng);
-        let attackers = match self.attack {
-            Attack::None | Attack::Helpers(_) => 0,
-            Attack::Machine(relays) => relays as usize,
-            _ => ATTACKERS,
-        };
+        let attackers = self.attack.attackers(ATTACKERS);
         let mut fast = fast.into_iter();
         let machine = median * 4.0;
         for index in fast.by_ref().take(attackers) {
             let node = &mut self.nodes[index];
             node.attacks = true;
-            if let Attack::Machine(relays) = self.attack {
+            if let Some(relays) = self.attack.machine() {
                 node.capacity = machine / f64::from(relays);
                 node.shows = machine;
                 node.observed = Observed::starting(machine);
+                node.facts.address = Some(MACHINE.into());
             }
+        }
+        let neighbours = (self.nodes.len() as f64 * setting.neighbours) as usize;
+        let honest = (0..self.nodes.len()).filter(|&index| !self.nodes[index].attacks);
+        let mut honest: Vec<usize> = honest.collect();
+        honest.shuffle(&mut self.rng);
+        honest.truncate(neighbours);
+        let mut rest = &honest[..];
+        while rest.len() > 1 {
+            let (house, others) = rest.split_at(self.rng.random_range(2..=4).min(rest.len()));
+            for &index in house {
+                self.nodes[index].facts.address = self.nodes[house[0]].facts.address;
+            }
+            rest = others;
         }
         let newcomers = (self.nodes.len() as f64 * setting.newcomers).ceil() as usize;
         for index in fast.take(newcomers) {
@@ -153,7 +166,7 @@ impl World {
 
     /// What a relay publishes of itself.
     fn descriptor(&self, node: &Node, time: UnixMillis) -> Option<DescriptorFacts> {
-        if node.attacks && self.attack == Attack::Withhold {
+        if node.attacks && self.attack.withholds() {
             return None;
         }
         /// The largest that authorities take (INT_MAX).
@@ -222,6 +235,21 @@ impl World {
         let node = &self.nodes[index];
         let load = node.load * daily(part) * fluctuation.exp();
         node.shows * probe::left(node.shows, load)
+    }
+
+    /// Whether a relay lets its measurement fail at this part of the day.
+    pub(crate) fn fails(&self, index: usize, part: f64) -> bool {
+        self.nodes[index].attacks && self.attack.stalls() && daily(part) > 1.0
+    }
+
+    /// What a relay carries for a measurement at this part of the day in which all relays
+    /// of its machine take part.
+    pub(crate) fn part(&mut self, index: usize, part: f64) -> f64 {
+        let all = self.available(index, part);
+        match self.attack.machine() {
+            Some(relays) if self.nodes[index].attacks => all / f64::from(relays),
+            _ => all,
+        }
     }
 
     /// The day passes for what relays observe of themselves.

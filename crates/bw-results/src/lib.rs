@@ -3,6 +3,7 @@
 mod documents;
 mod judged;
 mod lines;
+mod machines;
 mod outcome;
 mod scan;
 mod snapshot;
@@ -15,6 +16,7 @@ mod verdict;
 pub use documents::{DescriptorChoice, DocumentError};
 pub use judged::Judged;
 pub use lines::{LINE_LIMIT, Lines};
+pub use machines::{Machines, Pair};
 pub use outcome::{
     Attempt, Blame, Direction, Failure, FailureKind, Measurement, Outcome, Position, Slice, Stage,
     StopReason, TargetFacts, Timings, Transfer,

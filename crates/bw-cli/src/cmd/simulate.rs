@@ -43,8 +43,9 @@ pub(crate) struct SimulateArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9),
           value_name = "N")]
     pub(crate) scanners: u32,
-    /// Let relays attack: none, lie=FACTOR, favour, lie+favour=FACTOR,
-    /// machine=RELAYS, helpers=SHARE, withhold; with commas for several runs.
+    /// Let relays attack: none, lie=FACTOR, favour, machine=RELAYS, helpers=SHARE,
+    /// withhold, flood=SHARE, stall, or several joined with +; with commas for several
+    /// runs.
     #[arg(
         long = "attack",
         value_delimiter = ',',
@@ -102,7 +103,7 @@ fn settings(args: &SimulateArgs) -> Result<Vec<Setting>, UsageError> {
         return Err(UsageError("--bound must be from 0 to 0.9".to_owned()));
     }
     let mut settings = Vec::new();
-    for &attack in &args.attacks {
+    for attack in &args.attacks {
         for &utilisation in &args.utilisation {
             for &scale in &args.methods {
                 let relays = usize::try_from(args.relays).unwrap_or(usize::MAX);
@@ -110,7 +111,7 @@ fn settings(args: &SimulateArgs) -> Result<Vec<Setting>, UsageError> {
                 setting.scaling.bound = args.bound.or(setting.scaling.bound);
                 (setting.utilisation, setting.days) = (utilisation, args.days);
                 (setting.scanners, setting.seed) = (args.scanners, args.seed);
-                setting.attack = attack;
+                setting.attack = attack.clone();
                 settings.push(setting);
             }
         }

@@ -30,7 +30,7 @@ pub(super) fn burst(relay: &RelayFacts, expected: Expectation) -> f64 {
 }
 
 /// No relay is expected to carry less, in bytes per second: an idle relay's
-/// descriptor says nothing, and tor gives unmeasured relays a weight of 20.
+/// descriptor says nothing (1 kB/s), and tor gives unmeasured relays a weight of 20.
 const FLOOR: f64 = 20_000.0;
 /// How far a rate may be from an earlier measurement of the relay, as a share of it: clients
 /// come and go.
@@ -62,7 +62,7 @@ impl Promise {
         let observed = relay
             .descriptor
             .map(|descriptor| descriptor.observed.value().min(descriptor.average.value()) as f64)
-            .filter(|&observed| observed > FLOOR || weight.is_some());
+            .filter(|&observed| observed > FLOOR);
         let (low, high) = match (weight, observed) {
             (Some(a), Some(b)) => (a.min(b), a.max(b)),
             (Some(one), None) | (None, Some(one)) => (one, one),
@@ -272,8 +272,12 @@ mod tests {
         );
         both.unmeasured = true;
         assert_eq!(of(&both), Some((800e3, 800e3)));
-        let mut idle = relay(500, Some((800_000, 9_000_000, 0)));
-        assert_eq!(of(&idle), Some((20e3, 500e3)), "never nothing");
+        let mut idle = relay(500, Some((800_000, 9_000_000, 1_042)));
+        assert_eq!(
+            of(&idle),
+            Some((500e3, 500e3)),
+            "an idle relay knows nothing"
+        );
         idle.unmeasured = true;
         assert_eq!(of(&idle), None, "a weight that nobody measured");
     }

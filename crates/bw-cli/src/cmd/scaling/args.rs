@@ -46,7 +46,7 @@ pub(crate) struct ScalingArgs {
     #[arg(long, value_parser = values::share, help_heading = LIMITS, value_name = "SHARE")]
     pub(crate) bound: Option<f64>,
     /// Move a weight by this share of the way to each new measurement, with
-    /// --scale capacity [default: 30%].
+    /// --scale capacity [default: 15%].
     #[arg(long, value_parser = values::share_above_0, hide_short_help = true, value_name = "SHARE")]
     pub(crate) smoothing: Option<f64>,
     /// Make weights add up to those in the consensus, to so many kB/s, or to nothing
