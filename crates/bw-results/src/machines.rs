@@ -14,7 +14,7 @@ use crate::{NetworkSnapshot, RelayFacts};
 /// with addresses in the same /24 (IPv6: /48). Who is in two groups joins them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machines {
-    /// Of two relays or more, ascending; in the order of their first.
+    /// Each has two relays or more, ascending; sorted.
     groups: Vec<Vec<Fingerprint>>,
     /// The group of each relay that is in one.
     places: HashMap<Fingerprint, usize>,
@@ -26,9 +26,9 @@ pub struct Machines {
 pub struct Pair {
     /// The two.
     pub relays: [Fingerprint; 2],
-    /// What each carried alone, in bytes per second.
+    /// The rate that each carried alone, in bytes per second.
     pub alone: [f64; 2],
-    /// What both carried together, in bytes per second.
+    /// The rate that both carried together, in bytes per second.
     pub together: f64,
 }
 
