@@ -744,6 +744,8 @@ fn a_relay_is_explained_by_whatever_name() {
             &data,
             "--now",
             "2026-11-20T12:30:00",
+            "--scale",
+            "torflow",
             "--max-share",
             "100%",
         ])
@@ -924,6 +926,8 @@ fn verdicts_are_listed_explained_and_exported() {
         "2026-09-21T14:30:00",
         "--max-facts-age",
         "99d",
+        "--scale",
+        "torflow",
         "--max-share",
         "100%",
     ];

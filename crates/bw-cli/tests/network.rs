@@ -150,7 +150,7 @@ fn explained(bench: &Bench) {
     let measured = explain("relay2");
     for part in [
         "counts",
-        "scaled (torflow)",
+        "scaled (capacity)",
         "weight, rounded",
         "of 6 relays",
     ] {

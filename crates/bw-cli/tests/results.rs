@@ -248,13 +248,16 @@ fn honest_weights(file: &[u8]) -> BTreeMap<Fingerprint, u64> {
     weights.collect()
 }
 
+/// Of others, whose sum is that of the consensus, all weights move with those of hostile relays.
+const TORFLOW: &[&str] = &["--scale", "torflow"];
+
 #[test]
 fn every_hostile_value_at_once_moves_no_honest_weight() {
     let place = Place::new();
     write_home(&place);
     let (code, _, text) = place.import("honest");
     assert_eq!((code, text.as_str()), (0, ""));
-    let (code, _, text) = place.generate("honest", &[]);
+    let (code, _, text) = place.generate("honest", TORFLOW);
     assert_eq!((code, text.as_str()), (0, ""));
     let honest = honest_weights(&place.latest("honest"));
     assert_eq!(honest.len(), usize::from(HONEST));
@@ -279,7 +282,7 @@ fn every_hostile_value_at_once_moves_no_honest_weight() {
     )
     .unwrap();
     for run in 0..2 {
-        let (code, _, text) = place.generate("hostile", &[]);
+        let (code, _, text) = place.generate("hostile", TORFLOW);
         assert_eq!((code, text.as_str()), (0, ""), "{run}");
         let file = place.latest("hostile");
         assert_eq!(honest_weights(&file), honest);
@@ -292,7 +295,10 @@ fn every_hostile_value_at_once_moves_no_honest_weight() {
     // A relay whose own rate falls to nothing moves the mean, and with it all
     // others by the same factor.
     let exact = |data: &str| {
-        let (code, _, text) = place.generate(data, &["--round-digits", "9", "--force"]);
+        let (code, _, text) = place.generate(
+            data,
+            &[TORFLOW, &["--round-digits", "9", "--force"]].concat(),
+        );
         assert_eq!((code, text.as_str()), (0, ""));
         honest_weights(&place.latest(data))
     };
@@ -343,7 +349,14 @@ fn what_bwscan_writes_gives_no_warning() {
         let place = Place::new();
         write_home_of(&place, relays);
         place.import("data");
-        for scale in ["torflow", "torflow-pid", "sbws", "linear", "raw"] {
+        for scale in [
+            "torflow",
+            "torflow-pid",
+            "sbws",
+            "linear",
+            "raw",
+            "capacity",
+        ] {
             let (code, _, text) = place.generate("data", &["--scale", scale, "--force"]);
             assert_eq!(code, 0, "{text}");
             check(&place, scale);

@@ -7,9 +7,9 @@
 mod circuits;
 mod client;
 mod configuration;
+mod consensus;
 mod descriptors;
 mod directory;
-mod params;
 mod words;
 
 pub use circuits::{TorCircuit, TorCircuits, TorStream};

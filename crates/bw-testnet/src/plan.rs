@@ -245,6 +245,8 @@ pub struct PlanBuilder {
     pub(crate) seeded: Option<Seeded>,
     pub(crate) prior: Option<Prior>,
     pub(crate) observed: Observed,
+    observed_error: Option<Prior>,
+    liar: Option<f64>,
     pub(crate) lifetime: Lifetime,
     pub(crate) voting_interval: Duration,
     pub(crate) params: BTreeMap<String, i32>,
@@ -275,6 +277,8 @@ impl Plan {
             seeded: None,
             prior: None,
             observed: Observed::default(),
+            observed_error: None,
+            liar: None,
             lifetime: Lifetime::default(),
             voting_interval: Duration::from_secs(20),
             params: BTreeMap::from([("bwscanner_cc".into(), 1), ("cc_alg".into(), 2)]),
@@ -445,6 +449,21 @@ impl PlanBuilder {
         self
     }
 
+    /// Lets the observed bandwidths in relays' first descriptors be off as these weights are.
+    /// Default: as [`observed`](Self::observed) says.
+    pub fn observed_error(mut self, error: Prior) -> Self {
+        self.observed_error = Some(error);
+        self
+    }
+
+    /// Lets the first relay that is no exit claim to have observed so many times what it carries, up to
+    /// what authorities take. Its line limits it, of which its descriptor tells nothing.
+    /// Default: none lies.
+    pub fn liar(mut self, factor: f64) -> Self {
+        self.liar = Some(factor);
+        self
+    }
+
     /// Sets the lifetime of the processes. Default: [`Lifetime::Owned`].
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
@@ -540,6 +559,22 @@ impl PlanBuilder {
             )?;
             relays.extend(seeded.relays());
         }
+        if let Some(factor) = self.liar {
+            let liar = relays.iter_mut().find(|it| it.role == Role::Middle);
+            if let Some(liar) = liar {
+                let claimed = (liar.rate.value() as f64 * factor).min(f64::from(i32::MAX));
+                liar.limit = Some(Limit::Line);
+                liar.observed = Some(BytesPerSecond::new(claimed as u64));
+            }
+        }
+        if let Some(error) = self.observed_error {
+            let others = relays.iter_mut().filter(|it| it.role != Role::Authority);
+            let others: Vec<&mut RelaySpec> = others.collect();
+            let wrong = error.weights(others.iter().map(|relay| relay.rate));
+            for (relay, wrong) in others.into_iter().zip(wrong) {
+                relay.observed.get_or_insert(wrong.to_bytes());
+            }
+        }
         let mut limit = self.limits.draw();
         let mut delay = self.distances.as_ref().map(Distances::draw);
         let others = relays.iter_mut().filter(|it| it.role != Role::Authority);
@@ -573,6 +608,15 @@ impl PlanBuilder {
             self.prior
                 .is_none_or(|prior| (0.0..=3.0).contains(&prior.sigma)),
             "the prior's sigma must be from 0 to 3",
+        )?;
+        check(
+            self.observed_error
+                .is_none_or(|error| (0.0..=3.0).contains(&error.sigma)),
+            "the sigma of observed bandwidths must be from 0 to 3",
+        )?;
+        check(
+            self.liar.is_none_or(|factor| (1.0..=1e6).contains(&factor)),
+            "a liar claims from 1 to 1,000,000 times what it carries",
         )?;
         check(
             (1.0..=1000.0).contains(&self.burst_factor),
@@ -693,6 +737,32 @@ mod tests {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Plan);
         error.to_string()
+    }
+
+    #[test]
+    fn one_relay_lies_and_the_others_are_off_by_sigma() {
+        let range = BytesPerSecond::new(100_000)..=BytesPerSecond::new(10 * MB);
+        let builder = || Plan::builder().seeded(Seeded::new(7, 60, 40, range.clone()));
+        let plan = builder().liar(1e6).observed_error(Prior::new(0.4, 7));
+        let plan = plan.build().unwrap();
+        let relays = plan.relays.iter().filter(|it| it.role != Role::Authority);
+        let errors: Vec<f64> = relays
+            .map(|relay| {
+                let observed = plan.observed(relay).unwrap().value() as f64;
+                (observed / relay.rate.value() as f64).ln()
+            })
+            .collect();
+        let variance = errors[1..].iter().map(|error| error * error).sum::<f64>() / 99.0;
+        assert!((0.3..0.5).contains(&variance.sqrt()), "{variance}");
+        let liar = plan
+            .relays
+            .iter()
+            .find(|it| it.role == Role::Middle)
+            .unwrap();
+        assert_eq!(liar.observed, Some(BytesPerSecond::new(i32::MAX as u64)));
+        assert!(liar.has_line());
+        assert!(refusal(builder().liar(0.5)).contains("1 to 1,000,000 times"));
+        assert!(refusal(builder().observed_error(Prior::new(9.0, 1))).contains("0 to 3"));
     }
 
     #[test]

@@ -57,14 +57,15 @@ pub(super) fn run(
 
 fn options(version: Version, args: &GenerateArgs) -> anyhow::Result<Options> {
     let scaling = &args.scaling;
-    options_fit(scaling)?;
+    let scale = scaling.scale.unwrap_or(Scale::Torflow);
+    options_fit(scaling, scale)?;
     if scaling.bound.is_some() {
         let text = "sbws has no --bound; leave it out, or --compat";
         return Err(UsageError(text.to_owned()).into());
     }
     let now = now(scaling).value() as f64 / 1000.0;
     let mut options = Options::new(version, now);
-    options.scaling = match scaling.scale {
+    options.scaling = match scale {
         Scale::Torflow => Scaling::Torflow {
             margin: scaling.max_share.unwrap_or(0.05),
         },

@@ -41,7 +41,7 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     pub(crate) https: bool,
     /// Compute weights with this formula.
-    #[arg(long, value_enum, default_value_t = Scale::Torflow, value_name = "METHOD")]
+    #[arg(long, value_enum, default_value_t = Scale::Capacity, value_name = "METHOD")]
     pub(crate) scale: Scale,
     /// Print the report as JSON.
     #[arg(long, help_heading = OUTPUT)]
@@ -260,7 +260,7 @@ fn write_file(scale: Scale, data: &DataDir, output: &Path) -> anyhow::Result<Gen
     let Command::Generate(mut args) = Args::try_parse_from(line)?.command else {
         bail!("the command line of generate has changed");
     };
-    args.scaling.scale = scale;
+    args.scaling.scale = Some(scale);
     let facts = generate::facts(&args);
     generate::write(&data.store(), &args, facts, &output.join("v3bw"))
 }

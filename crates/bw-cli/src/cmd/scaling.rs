@@ -145,7 +145,7 @@ impl Scaling {
             Some(network) => network,
             None => network(args, &stores, now, until)?,
         };
-        if args.scale == Scale::TorflowPid {
+        if args.method() == Scale::TorflowPid {
             options.torflow = TorflowParams::from_consensus(&network.params);
             for param in &args.params {
                 options
@@ -252,8 +252,8 @@ fn aggregate_options(args: &ScalingArgs, now: UnixMillis, until: UnixMillis) -> 
 }
 
 fn scale_options(args: &ScalingArgs) -> anyhow::Result<ScaleOptions> {
-    options_fit(args)?;
-    let mut options = ScaleOptions::new(Method::from(args.scale));
+    options_fit(args, args.method())?;
+    let mut options = ScaleOptions::new(Method::from(args.method()));
     options.max_share = args.max_share;
     options.digits = args.round_digits.unwrap_or(options.digits);
     options.min_share = args.min_share;
@@ -266,7 +266,7 @@ fn scale_options(args: &ScalingArgs) -> anyhow::Result<ScaleOptions> {
 }
 
 /// That what was given has an effect, and can have one.
-pub(super) fn options_fit(args: &ScalingArgs) -> Result<(), UsageError> {
+pub(super) fn options_fit(args: &ScalingArgs, scale: Scale) -> Result<(), UsageError> {
     if args.bound.is_some_and(|share| share > 0.9) {
         return Err(UsageError("--bound must be at most 90%".to_owned()));
     }
@@ -295,7 +295,7 @@ pub(super) fn options_fit(args: &ScalingArgs) -> Result<(), UsageError> {
         ("--quota", args.quota.is_some(), &[Scale::Linear]),
         ("--param", !args.params.is_empty(), &[Scale::TorflowPid]),
     ] {
-        if given && !methods.contains(&args.scale) {
+        if given && !methods.contains(&scale) {
             let names: Vec<_> = methods.iter().map(|scale| Method::from(*scale)).collect();
             let names: Vec<_> = names
                 .iter()

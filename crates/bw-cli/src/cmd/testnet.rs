@@ -182,6 +182,12 @@ pub(super) fn plan(
     if let Some(delays) = &args.delay {
         builder = builder.delay(delays.clone(), args.seed);
     }
+    if let Some(sigma) = args.observed_error {
+        builder = builder.observed_error(Prior::new(sigma, args.seed));
+    }
+    if let Some(factor) = args.liar {
+        builder = builder.liar(factor);
+    }
     if let Some(sigma) = args.prior {
         builder = builder.prior(Prior::new(sigma, args.seed));
     }

@@ -1,5 +1,5 @@
-//! Full server descriptors: fetched from a directory cache, verified, and
-//! reduced to what a scanner needs of them.
+//! Full server descriptors: fetched from directory caches, verified, matched with
+//! the consensus, and reduced to what a scanner needs of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,18 +7,20 @@ use std::time::{Duration, SystemTime};
 
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::DescriptorFacts;
+use sha2::Digest as _;
 use tor_checkable::TimeBound;
 use tor_circmgr::CircMgr;
 use tor_dirclient::request::RouterDescRequest;
+use tor_llcrypto::d::Sha1;
 use tor_netdir::NetDir;
-use tor_netdoc::doc::routerdesc::{RouterDesc, RouterDescUnverified};
+use tor_netdoc::doc::routerdesc::{RdDigest, RouterDesc, RouterDescUnverified};
 use tor_netdoc::parse2::{ParseInput, parse_netdoc_multiple_sophisticated};
 use tor_rtcompat::tokio::TokioRustlsRuntime;
 
 use super::fingerprint;
 use crate::error::chain;
 
-/// What is known of each relay from its newest valid descriptor.
+/// What is known of each relay from the descriptor that a consensus listed.
 pub(super) type Descriptors = HashMap<Fingerprint, DescriptorFacts>;
 
 /// How often another directory cache is asked when one fails.
@@ -27,39 +29,83 @@ const ATTEMPTS: u32 = 5;
 /// How long one cache may take to send all descriptors: some 30 MB.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Fetches the descriptors of all relays from some directory cache.
+/// How many descriptors are asked for by digest at once, as tor does: with more, the request
+/// is too long for some caches.
+const AT_ONCE: usize = 96;
+
+/// With more requests than this, all descriptors are asked for at once.
+const REQUESTS: usize = 10;
+
+/// The digest of each relay's descriptor, as the consensus lists it.
+pub(super) type Listed = HashMap<Fingerprint, RdDigest>;
+
+/// Fetches the descriptors that are listed: all at once from some directory cache, then those
+/// that are missing, by digest, from others.
 ///
-/// The consensus that arti uses names microdescriptors, not descriptors, so
-/// that they are asked for all at once. Each is signed by its relay, so a
-/// cache can withhold one or send an older one, but cannot invent any.
+/// A cache can withhold a descriptor. It cannot send another one than the authorities saw.
 pub(super) async fn fetch(
     netdir: &Arc<NetDir>,
     circuits: &Arc<CircMgr<TokioRustlsRuntime>>,
     runtime: &TokioRustlsRuntime,
+    listed: &Listed,
 ) -> Result<Descriptors, String> {
-    let mut last = String::new();
+    let mut found = Descriptors::new();
+    let mut last = "the consensus lists none".to_owned();
     for attempt in 1..=ATTEMPTS {
-        match fetch_once(netdir, circuits, runtime).await {
-            Ok(descriptors) if descriptors.is_empty() => {
-                last = "the cache sent no valid descriptor".to_owned();
+        let before = found.len();
+        for request in requests(&found, listed) {
+            match fetch_once(netdir, circuits, runtime, &request, listed).await {
+                Ok(descriptors) => found.extend(descriptors),
+                Err(error) => last = error,
             }
-            Ok(descriptors) => return Ok(descriptors),
-            Err(error) => last = error,
         }
-        tracing::info!("server descriptors, attempt {attempt} of {ATTEMPTS}: {last}");
+        if found.len() == before && before > 0 {
+            break; // What nobody has is not waited for.
+        }
+        if found.len() == before {
+            "the cache sent no valid descriptor of those in the consensus".clone_into(&mut last);
+        }
+        tracing::info!(
+            "server descriptors, attempt {attempt} of {ATTEMPTS}: {} of {}; {last}",
+            found.len(),
+            listed.len()
+        );
+        if found.len() == listed.len() {
+            break;
+        }
         tokio::time::sleep(Duration::from_secs(attempt.into())).await;
     }
-    Err(last)
+    if found.is_empty() {
+        Err(last)
+    } else {
+        Ok(found)
+    }
+}
+
+/// The requests for what is missing.
+fn requests(found: &Descriptors, listed: &Listed) -> Vec<RouterDescRequest> {
+    let missing = listed
+        .iter()
+        .filter(|(relay, _)| !found.contains_key(*relay));
+    let missing: Vec<RdDigest> = missing.map(|(_, digest)| *digest).collect();
+    if missing.len() > AT_ONCE * REQUESTS || found.is_empty() {
+        return vec![RouterDescRequest::all()];
+    }
+    let chunks = missing.chunks(AT_ONCE);
+    chunks
+        .map(|chunk| chunk.iter().copied().collect())
+        .collect()
 }
 
 async fn fetch_once(
     netdir: &Arc<NetDir>,
     circuits: &Arc<CircMgr<TokioRustlsRuntime>>,
     runtime: &TokioRustlsRuntime,
+    request: &RouterDescRequest,
+    listed: &Listed,
 ) -> Result<Descriptors, String> {
-    let request = RouterDescRequest::all();
     let response = tor_dirclient::get_resource(
-        &request,
+        request,
         netdir.as_ref().into(),
         runtime,
         Arc::clone(circuits),
@@ -72,14 +118,15 @@ async fn fetch_once(
         .into_output_string()
         .map_err(|error| chain(&error))?;
     // 0.4 ms of verification each: seconds for the public network.
-    tokio::task::spawn_blocking(move || parse(&text, SystemTime::now()))
+    let listed = listed.clone();
+    tokio::task::spawn_blocking(move || parse(&text, SystemTime::now(), &listed))
         .await
         .map_err(|error| error.to_string())
 }
 
 /// Reads all descriptors in `text`; those that cannot be read, are not
-/// signed by their relay, or are not valid at `now` are left out.
-fn parse(text: &str, now: SystemTime) -> Descriptors {
+/// signed by their relay, are not valid at `now`, or are not `listed` are left out.
+fn parse(text: &str, now: SystemTime, listed: &Listed) -> Descriptors {
     let text = normalise(text);
     let input = ParseInput::new(&text, "server descriptors");
     let mut descriptors = Descriptors::new();
@@ -91,20 +138,20 @@ fn parse(text: &str, now: SystemTime) -> Descriptors {
             return descriptors;
         }
     };
-    for (document, _, _) in documents {
+    for (document, start, end) in documents {
+        let digest = text.get(start..end).and_then(digest);
         let facts = document
             .map_err(|error| chain(&error))
             .and_then(|document| document.verify().map_err(|error| chain(&error)))
             .and_then(|bound| bound.if_valid_at(&now).map_err(|error| chain(&error)))
             .map(|descriptor| facts(&descriptor));
         match facts {
-            Ok(Some((relay, facts))) => {
-                let newest = descriptors.entry(relay).or_insert(facts);
-                if facts.published > newest.published {
-                    *newest = facts;
-                }
+            Ok(Some((relay, facts)))
+                if listed.get(&relay) == digest.as_ref() && digest.is_some() =>
+            {
+                descriptors.insert(relay, facts);
             }
-            Ok(None) => refused += 1,
+            Ok(_) => refused += 1,
             Err(error) => {
                 tracing::debug!("server descriptor refused: {error}");
                 refused += 1;
@@ -116,6 +163,13 @@ fn parse(text: &str, now: SystemTime) -> Descriptors {
         descriptors.len()
     );
     descriptors
+}
+
+/// The SHA-1 of a descriptor up to and including the line `router-signature` (dir-spec).
+fn digest(descriptor: &str) -> Option<RdDigest> {
+    const SIGNATURE: &str = "\nrouter-signature\n";
+    let end = descriptor.find(SIGNATURE)? + SIGNATURE.len();
+    Some(Sha1::digest(descriptor.get(..end)?).into())
 }
 
 /// Takes out what real descriptors contain and the parser does not take:
@@ -154,6 +208,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_asked_for_by_digest() {
+        let relay = |number: u16| {
+            let mut bytes = [0; 20];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            bytes
+        };
+        let listed: Listed = (0..2_000)
+            .map(|number| (Fingerprint::from_bytes(relay(number)), relay(number)))
+            .collect();
+        let facts = DescriptorFacts::new(
+            Default::default(),
+            BytesPerSecond::new(1),
+            BytesPerSecond::new(1),
+            BytesPerSecond::new(1),
+        );
+        let found = |count: u16| {
+            let relays = (0..count).map(|number| Fingerprint::from_bytes(relay(number)));
+            relays.map(|relay| (relay, facts)).collect::<Descriptors>()
+        };
+        for (count, expected) in [(0, 1), (3, 1), (1_900, 2), (2_000, 0)] {
+            assert_eq!(requests(&found(count), &listed).len(), expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn the_digest_ends_before_the_signature() {
+        let text = "router x\nbandwidth 1 2 3\nrouter-signature\n";
+        let signed = format!("{text}-----BEGIN SIGNATURE-----\n");
+        assert_eq!(digest(&signed), digest(text));
+        // sha1sum
+        let expected = "82a625ae08bd148ebb7c220917a907a154ff0a51";
+        let found: String = digest(text)
+            .unwrap()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(found, expected);
+        assert_eq!(digest("router x\n"), None);
+    }
+
+    #[test]
     fn what_is_no_descriptor_is_left_out() {
         for text in [
             "",
@@ -161,7 +256,8 @@ mod tests {
             "router x\n",
             "router a 1.2.3.4 1 0 0\nbandwidth 1 2 3\n",
         ] {
-            assert!(parse(text, SystemTime::now()).is_empty(), "{text}");
+            let listed = Listed::new();
+            assert!(parse(text, SystemTime::now(), &listed).is_empty(), "{text}");
         }
     }
 }

@@ -19,7 +19,7 @@ use tor_netdoc::types::relay_flags::RelayFlag;
 use tor_rtcompat::tokio::TokioRustlsRuntime;
 
 use super::descriptors::{self, Descriptors};
-use super::{fingerprint, params};
+use super::{consensus, fingerprint};
 use crate::error::chain;
 use crate::{Directory, Error, ErrorKind};
 
@@ -114,8 +114,17 @@ impl Directory for TorDirectory {
         {
             return Ok(Arc::clone(snapshot));
         }
+        let plain = consensus::fetch(&netdir, &self.circuits, &self.runtime, &self.authorities)
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(
+                    "going on without the consensus's parameters and new descriptors: {error}"
+                );
+                consensus::Consensus::default()
+            });
         if known.needs_descriptors(&netdir) {
-            match descriptors::fetch(&netdir, &self.circuits, &self.runtime).await {
+            let listed = &plain.descriptors;
+            match descriptors::fetch(&netdir, &self.circuits, &self.runtime, listed).await {
                 Ok(descriptors) => {
                     known.add(descriptors);
                     known.fetched = Some(Instant::now());
@@ -129,13 +138,7 @@ impl Directory for TorDirectory {
                 Err(error) => tracing::warn!("keeping the descriptors of before: {error}"),
             }
         }
-        let params = params::fetch(&netdir, &self.circuits, &self.runtime, &self.authorities)
-            .await
-            .unwrap_or_else(|error| {
-                tracing::warn!("going on without the consensus's parameters: {error}");
-                BTreeMap::new()
-            });
-        let snapshot = Arc::new(snapshot(&netdir, params, &known.descriptors));
+        let snapshot = Arc::new(snapshot(&netdir, plain.params, &known.descriptors));
         known
             .descriptors
             .retain(|relay, _| snapshot.relay(relay).is_some());

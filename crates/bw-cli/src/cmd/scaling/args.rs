@@ -34,9 +34,9 @@ pub(crate) struct ScalingArgs {
     #[arg(long, default_value_t = 1, help_heading = LIMITS, hide_short_help = true,
           value_name = "N")]
     pub(crate) min_measurements: u64,
-    /// Compute weights with this formula.
-    #[arg(long, value_enum, default_value_t = Scale::Torflow, value_name = "METHOD")]
-    pub(crate) scale: Scale,
+    /// Compute weights with this formula [default: capacity; with --compat: torflow].
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub(crate) scale: Option<Scale>,
     /// Give no relay more than this share of the sum of weights [default: 5%; in
     /// a network of fewer than 200 relays, ten equal shares].
     #[arg(long, value_parser = values::share_above_0, help_heading = LIMITS, value_name = "SHARE")]
@@ -96,6 +96,13 @@ pub(crate) struct ScalingArgs {
     /// Work as of this time (UTC, 2026-11-20T12:30:00) instead of now.
     #[arg(long, value_parser = parse_time, hide_short_help = true, value_name = "TIME")]
     pub(crate) now: Option<UnixMillis>,
+}
+
+impl ScalingArgs {
+    /// The formula of bwscan's own files.
+    pub(crate) fn method(&self) -> Scale {
+        self.scale.unwrap_or(Scale::Capacity)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

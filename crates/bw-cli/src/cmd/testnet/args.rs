@@ -128,6 +128,13 @@ pub(crate) struct NetworkArgs {
     /// State this observed bandwidth in the first descriptors.
     #[arg(long, value_enum, default_value_t = ObservedArg::True, value_name = "KIND")]
     pub(crate) observed: ObservedArg,
+    /// State observed bandwidths that are off by this much (standard deviation of the
+    /// logarithm).
+    #[arg(long, conflicts_with = "observed", value_name = "SIGMA")]
+    pub(crate) observed_error: Option<f64>,
+    /// Let one relay claim to have observed this many times what it carries.
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) liar: Option<f64>,
     /// Start with measured weights that are off by this much (standard deviation
     /// of the logarithm) instead of none.
     #[arg(long, value_name = "SIGMA")]

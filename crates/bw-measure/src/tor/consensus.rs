@@ -1,39 +1,72 @@
-//! The parameters of the consensus, all of them.
+//! The plain consensus: all of its parameters, and the descriptors that it lists.
 //!
 //! arti keeps only the parameters that it knows itself, and `bwscanner_cc`,
-//! which tells scanners what to measure, is not one of them. So the consensus
-//! is fetched once more, and verified with the same code and the same keys.
+//! which tells scanners what to measure, is not one of them. Its consensus lists
+//! microdescriptors. So the plain one is fetched too, and verified with the same code and
+//! the same keys.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bw_file::Fingerprint;
 use tor_checkable::{ExternallySigned, SelfSigned, TimeBound};
 use tor_circmgr::CircMgr;
 use tor_dirclient::request::{AuthCertRequest, ConsensusRequest, Requestable};
 use tor_llcrypto::pk::rsa::RsaIdentity;
 use tor_netdir::NetDir;
 use tor_netdoc::doc::authcert::AuthCert;
-use tor_netdoc::doc::netstatus::{ConsensusFlavor, MdConsensus};
+use tor_netdoc::doc::netstatus::{ConsensusFlavor, PlainConsensus};
+use tor_netdoc::doc::routerdesc::RdDigest;
 use tor_rtcompat::tokio::TokioRustlsRuntime;
 
+use super::fingerprint;
 use crate::error::chain;
 
 /// How long a directory cache may take for one document.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Fetches the present consensus, verifies that it is signed by more than
-/// half of `authorities`, and returns its parameters.
+/// What more than half of the authorities say.
+#[derive(Debug, Default)]
+pub(super) struct Consensus {
+    /// The parameters, by name.
+    pub(super) params: BTreeMap<String, i32>,
+    /// The digest of each relay's descriptor.
+    pub(super) descriptors: HashMap<Fingerprint, RdDigest>,
+}
+
+/// How often another directory cache is asked when one fails.
+const ATTEMPTS: u32 = 3;
+
+/// Fetches the present consensus and verifies that it is signed by more than
+/// half of `authorities`.
 pub(super) async fn fetch(
     netdir: &Arc<NetDir>,
     circuits: &Arc<CircMgr<TokioRustlsRuntime>>,
     runtime: &TokioRustlsRuntime,
     authorities: &[RsaIdentity],
-) -> Result<BTreeMap<String, i32>, String> {
+) -> Result<Consensus, String> {
+    let mut last = String::new();
+    for attempt in 1..=ATTEMPTS {
+        match fetch_once(netdir, circuits, runtime, authorities).await {
+            Ok(consensus) => return Ok(consensus),
+            Err(error) => last = error,
+        }
+        tracing::info!("plain consensus, attempt {attempt} of {ATTEMPTS}: {last}");
+    }
+    Err(last)
+}
+
+async fn fetch_once(
+    netdir: &Arc<NetDir>,
+    circuits: &Arc<CircMgr<TokioRustlsRuntime>>,
+    runtime: &TokioRustlsRuntime,
+    authorities: &[RsaIdentity],
+) -> Result<Consensus, String> {
     let now = SystemTime::now();
-    let request = ConsensusRequest::new(ConsensusFlavor::Microdesc);
+    let request = ConsensusRequest::new(ConsensusFlavor::Plain);
     let text = get(&request, netdir, circuits, runtime).await?;
-    let (_, _, consensus) = MdConsensus::parse(&text).map_err(|error| chain(&error))?;
+    let (_, _, consensus) = PlainConsensus::parse(&text).map_err(|error| chain(&error))?;
     let consensus = consensus
         .if_valid_at(&now)
         .map_err(|error| chain(&error))?
@@ -63,7 +96,12 @@ pub(super) async fn fetch(
         .check_signature(&certificates)
         .map_err(|error| format!("the consensus is not signed by its authorities: {error}"))?;
     let params = consensus.params().iter();
-    Ok(params.map(|(name, value)| (name.clone(), *value)).collect())
+    let relays = consensus.relays().iter();
+    let listed = relays.filter_map(|r| Some((fingerprint(r.rsa_identity())?, *r.rd_digest())));
+    Ok(Consensus {
+        params: params.map(|(name, value)| (name.clone(), *value)).collect(),
+        descriptors: listed.collect(),
+    })
 }
 
 async fn get(
