@@ -248,7 +248,7 @@ fn honest_weights(file: &[u8]) -> BTreeMap<Fingerprint, u64> {
     weights.collect()
 }
 
-/// Of others, whose sum is that of the consensus, all weights move with those of hostile relays.
+/// Weights by capacity have the sum of the consensus: those of hostile relays move it.
 const TORFLOW: &[&str] = &["--scale", "torflow"];
 
 #[test]
