@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bw_results::{Slice, StopReason};
 
+use crate::Estimate;
+
 /// Decides, slice by slice, whether a transfer has shown enough, and which of
 /// its slices count.
 ///
@@ -22,6 +24,12 @@ pub trait Estimator: Send {
 
     /// How many of the first of `slices` are warm-up, once the transfer has ended.
     fn warm_up(&self, slices: &[Slice]) -> usize;
+
+    /// The rate so far, for those who watch; `None` if the estimator does not tell.
+    fn estimate(&self, slices: &[Slice]) -> Option<Estimate> {
+        let _ = slices;
+        None
+    }
 }
 
 /// Takes the later half of the transfer, and ends it once both halves of that

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bw_file::Fingerprint;
 use bw_results::{Attempt, Blame, NetworkSnapshot, Outcome};
 
-use crate::{Completion, Destination, Error, RoundReport};
+use crate::{Completion, Destination, Error, Estimate, RoundReport};
 
 /// Someone who wants to know how a scan goes: a progress bar, a log, metrics.
 ///
@@ -44,6 +45,15 @@ pub enum Event<'a> {
         attempt: &'a Attempt,
         /// Bytes of the body so far.
         bytes: u64,
+    },
+    /// A quarter of a second later, what the payload tells.
+    Estimate {
+        /// The attempt that is under way.
+        attempt: &'a Attempt,
+        /// The rate so far; `None` as long as nothing that counts has come.
+        estimate: Option<Estimate>,
+        /// Bytes that each helper's circuit has brought so far.
+        helpers: &'a [(Fingerprint, u64)],
     },
     /// An attempt ended: its record, its verdict, and whether the relay is done with.
     Ended(&'a Completion),

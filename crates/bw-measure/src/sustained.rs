@@ -254,6 +254,10 @@ impl Estimator for Sustained {
     fn warm_up(&self, slices: &[Slice]) -> usize {
         self.estimate(slices).map_or(0, |estimate| estimate.warm_up)
     }
+
+    fn estimate(&self, slices: &[Slice]) -> Option<Estimate> {
+        Self::estimate(self, slices)
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ const WITHHELD: Duration = Duration::from_millis(1500);
 /// A flow of which something waits to be read for so long brings what is queued, not what the
 /// path carries. A busy machine reads late, but catches up in less.
 const QUEUED: Duration = Duration::from_secs(2);
+/// Slices between two estimates that are told: a quarter of a second.
+const TOLD: usize = 5;
 /// How many of the longest silences a transfer may last in all.
 const STALLS: u32 = 3;
 
@@ -279,6 +281,9 @@ where
                     attempt: &*self.attempt,
                     bytes,
                 });
+                if self.meter.slices().len() / TOLD > self.looked / TOLD {
+                    self.tell(observer);
+                }
                 if let Some(ending) = self.look() {
                     return self.finish(ending);
                 }
@@ -440,13 +445,27 @@ where
         }
     }
 
+    /// What each helper's circuit has brought.
+    fn brought(&self) -> Vec<(Fingerprint, u64)> {
+        let flows = self.flows.iter();
+        flows.map(|flow| (flow.helper, flow.bytes)).collect()
+    }
+
+    fn tell(&self, observer: &impl Observer) {
+        let run = self.meter.slices().get(self.run..).unwrap_or(&[]);
+        observer.observe(&Event::Estimate {
+            attempt: &*self.attempt,
+            estimate: self.estimator.estimate(run),
+            helpers: &self.brought(),
+        });
+    }
+
     /// Lets others look at how it goes, and further helpers join.
     fn ask(&mut self, control: &mut impl Control) {
         if self.meter.is_throttled() {
             return;
         }
-        let flows = self.flows.iter();
-        let bytes: Vec<_> = flows.map(|flow| (flow.helper, flow.bytes)).collect();
+        let bytes = self.brought();
         let (measurer, assignment) = (self.measurer, self.assignment);
         for helper in control.observe(self.meter.slices(), &bytes) {
             self.joining.push(Box::pin(async move {

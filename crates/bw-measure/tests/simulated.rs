@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bw_file::{Fingerprint, KilobytesPerSecond};
 use bw_measure::{
-    Circuit, Circuits, Completion, Destination, Directory, EachOnce, Error, ErrorKind, Fault,
-    HttpTransport, LevelHalf, Limits, PathError, Records, RunId, Scan, ScanError, ScanReport,
-    Selection, StageTimeouts, Tls, TwoHops, WallClock,
+    Circuit, Circuits, Completion, Destination, Directory, EachOnce, Error, ErrorKind, Event,
+    Fault, HttpTransport, LevelHalf, Limits, PathError, Records, RunId, Scan, ScanError,
+    ScanReport, Selection, StageTimeouts, Tls, TwoHops, WallClock,
 };
 use bw_results::{
     Blame, FailureKind, NetworkSnapshot, Outcome, PortRanges, RelayFacts, Stage, TargetFacts,
@@ -251,6 +251,40 @@ async fn a_round_over_a_simulated_network() {
     // Some seconds of virtual time for each, several at a time.
     let elapsed = begin.elapsed();
     assert!((10..60).contains(&elapsed.as_secs()), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_watch_see_rates_become_certain() {
+    let network = network(&[], 6);
+    let transport = HttpTransport::new(&network, Tls::with_public_roots().unwrap());
+    let widths = Mutex::new(Vec::new());
+    let mut selection = Selection::default();
+    selection.relays = vec![id(5)];
+    Scan::builder(&network, transport)
+        .destination(Destination::new("http://198.51.100.1/file").unwrap())
+        .observer(|event: &Event<'_>| {
+            if let Event::Estimate {
+                attempt,
+                estimate: Some(estimate),
+                helpers,
+            } = *event
+            {
+                let told: Vec<_> = helpers.iter().map(|(helper, _)| *helper).collect();
+                assert_eq!(told, attempt.helpers);
+                assert!(helpers.iter().map(|(_, bytes)| bytes).sum::<u64>() > 0);
+                let width = estimate.half_width / estimate.rate;
+                widths.lock().unwrap().push(width);
+            }
+        })
+        .seed(1)
+        .run(&EachOnce::new(selection), &Log::default())
+        .await
+        .unwrap();
+    let widths = widths.into_inner().unwrap();
+    // One each quarter of a second; an interval takes four batches.
+    assert!(widths.len() >= 4, "{widths:?}");
+    assert!(widths[0].is_infinite(), "{widths:?}");
+    assert!(widths.iter().any(|width| *width < 0.05), "{widths:?}");
 }
 
 #[tokio::test(start_paused = true)]
