@@ -1,6 +1,6 @@
 //! What bounds a relay's weight, and what its operator can do.
 
-use bw_aggregate::{Answer, Explanation, Method, Reason, RelayAggregate};
+use bw_aggregate::{Answer, CapacitySteps, Explanation, Method, Reason, RelayAggregate};
 use bw_results::Stage;
 
 use crate::format::{percent, rate};
@@ -27,11 +27,7 @@ impl Advice {
 }
 
 /// The findings on one relay, the weightiest first.
-pub(crate) fn advice(
-    site: &Site<'_>,
-    relay: &RelayAggregate,
-    records: Option<&Relay>,
-) -> Vec<Advice> {
+pub(crate) fn advice(site: &Site, relay: &RelayAggregate, records: Option<&Relay>) -> Vec<Advice> {
     let answer = site
         .facts
         .scaled
@@ -75,7 +71,7 @@ fn of_reason(reason: &Reason) -> Advice {
 }
 
 /// What made the weight as high or low as it is.
-fn of_weight(site: &Site<'_>, relay: &RelayAggregate, steps: &Explanation) -> Vec<Advice> {
+fn of_weight(site: &Site, relay: &RelayAggregate, steps: &Explanation) -> Vec<Advice> {
     let mut all = Vec::new();
     if steps.is_limited {
         all.push(Advice::new(
@@ -96,6 +92,72 @@ fn of_weight(site: &Site<'_>, relay: &RelayAggregate, steps: &Explanation) -> Ve
     if matches!(method, Method::Torflow | Method::TorflowPid) {
         all.extend(of_descriptor(relay, steps));
         all.push(of_ratio(steps));
+    }
+    if let Some(capacity) = &steps.capacity {
+        all.extend(of_capacity(capacity));
+    }
+    all
+}
+
+/// The party that decided the estimate of `--scale capacity`: the relay's own word, what was
+/// seen of it, or its past.
+fn of_capacity(steps: &CapacitySteps) -> Vec<Advice> {
+    let mut all = Vec::new();
+    let share = steps.machine.map_or(1.0, |machine| machine.share);
+    if share < 1.0 {
+        all.push(Advice::new(
+            format!(
+                "Other relays share its machine: {} of what they showed counts as its own.",
+                percent(share)
+            ),
+            "Nothing, if it is one machine or one line. More relays on it share the same capacity.",
+        ));
+    }
+    let proven = steps.proven.rate * share;
+    let claimed = steps.claimed.value() as f64 * steps.bound.payload_share * share;
+    all.push(if claimed <= proven {
+        Advice::new(
+            format!(
+                "What was measured, {}, is its estimate: tor did not observe it carry more.",
+                rate(proven)
+            ),
+            "Time, and spare capacity: the estimate rises with what is measured, or with what clients bring.",
+        )
+    } else if claimed <= steps.ceiling {
+        Advice::new(
+            format!(
+                "What it says of itself is its estimate: {} of payload, above the {} that was measured.",
+                rate(claimed),
+                rate(proven)
+            ),
+            "Time: tor observes the most that it carried for ten seconds within some days, so it grows with \
+             the traffic.",
+        )
+    } else if steps.proven.supported {
+        Advice::new(
+            format!(
+                "It says that it carries {} of payload. No more than {} of that counts, by what was measured.",
+                rate(claimed),
+                rate(steps.ceiling)
+            ),
+            "Time: the more measurements find, the more of its word counts.",
+        )
+    } else {
+        Advice::new(
+            format!("No second measurement supports the {} that was measured, so its own word does not count.", rate(proven)),
+            "Wait: the next rounds measure it again.",
+        )
+    });
+    // What is smoothed by less than that is no news.
+    if (steps.smoothed / steps.estimate - 1.0).abs() > 0.05 {
+        all.push(Advice::new(
+            format!(
+                "Its weight follows the estimate step by step: {} now, on the way to {}.",
+                rate(steps.smoothed),
+                rate(steps.estimate)
+            ),
+            "Wait: each new measurement brings it nearer.",
+        ));
     }
     all
 }

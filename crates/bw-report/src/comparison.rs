@@ -115,7 +115,7 @@ fn spread_columns(files: &[String]) -> Vec<Column<'_>> {
     files.chain([Number("Spread")]).collect()
 }
 
-pub(crate) fn page(site: &Site<'_>) -> String {
+pub(crate) fn page(site: &Site) -> String {
     let Some(comparison) = &site.comparison else {
         return String::new();
     };

@@ -92,7 +92,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(facts: &Facts<'_>) -> Self {
+    pub(crate) fn new(facts: &Facts) -> Self {
         let many = facts.aggregates.relays.len() > MANY;
         let mut groups: BTreeMap<Group, Vec<(String, Fingerprint)>> = BTreeMap::new();
         for relay in &facts.aggregates.relays {
@@ -137,7 +137,7 @@ impl Directory {
     }
 
     /// The page that leads to all lists.
-    pub(crate) fn page(&self, site: &Site<'_>) -> String {
+    pub(crate) fn page(&self, site: &Site) -> String {
         let orders = [
             Order::Nickname,
             Order::Fingerprint,
@@ -177,7 +177,7 @@ impl Directory {
     }
 
     /// The page of one list.
-    pub(crate) fn group_page(&self, site: &Site<'_>, group: &Group) -> String {
+    pub(crate) fn group_page(&self, site: &Site, group: &Group) -> String {
         let relays: Vec<Fingerprint> = self
             .groups
             .get(group)
@@ -200,7 +200,7 @@ fn fingerprint_key(relay: &bw_aggregate::RelayAggregate) -> String {
     relay.nickname.to_uppercase()
 }
 
-fn top(facts: &Facts<'_>) -> Vec<Fingerprint> {
+fn top(facts: &Facts) -> Vec<Fingerprint> {
     let relays = facts.scaled.relays.iter();
     let mut weights: Vec<_> = relays
         .filter_map(|relay| Some((relay.answer.weight()?, relay.aggregate.fingerprint)))
@@ -227,7 +227,7 @@ pub(crate) fn flags(flags: bw_results::RelayFlags) -> String {
     set.join(" ")
 }
 
-fn table(site: &Site<'_>, relays: &[Fingerprint], caption: &str, depth: Depth) -> Markup {
+fn table(site: &Site, relays: &[Fingerprint], caption: &str, depth: Depth) -> Markup {
     let table = html! {
         table {
             caption { (caption) }

@@ -1,5 +1,8 @@
 //! The figures, each with the data that it shows.
 
+mod helpers;
+mod truth;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -55,7 +58,7 @@ impl Point {
 }
 
 impl Figures {
-    pub(crate) fn new(facts: &Facts<'_>, records: &Records<'_>) -> Self {
+    pub(crate) fn new(facts: &Facts, records: &Records) -> Self {
         let points = points(facts);
         let mut figures = Vec::new();
         if !points.is_empty() {
@@ -84,7 +87,9 @@ impl Figures {
                 usize::MAX,
             ));
         }
+        figures.extend(truth::error(facts));
         figures.extend(repeatability(records));
+        figures.extend(helpers::effect(facts, records));
         figures.extend(records.example.as_ref().map(transfer));
         let completed = facts.rounds.iter().find(|round| round.ended.is_some());
         if let Some(round) = completed.or(facts.rounds.first()) {
@@ -112,7 +117,7 @@ impl Figures {
     }
 }
 
-pub(crate) fn page(site: &Site<'_>) -> String {
+pub(crate) fn page(site: &Site) -> String {
     let figures = &site.figures.0;
     let main = html! {
         h1 { "Figures" }
@@ -134,7 +139,7 @@ pub(crate) fn page(site: &Site<'_>) -> String {
     layout::page(site, "Figures", FIGURES, Depth::Top, &main)
 }
 
-fn points(facts: &Facts<'_>) -> Vec<Point> {
+fn points(facts: &Facts) -> Vec<Point> {
     let relays = facts.aggregates.in_consensus();
     relays
         .filter_map(|relay| {
@@ -301,7 +306,7 @@ fn quantile_rows(area: &crate::chart::Area<'_>, rows: &[(String, usize, [f64; 5]
 }
 
 /// How far the next measurement of a relay is from the one before.
-fn repeatability(records: &Records<'_>) -> Option<Figure> {
+fn repeatability(records: &Records) -> Option<Figure> {
     /// Bins of a decade, and decades to each side.
     const BINS: f64 = 20.0;
     const SIDE: i64 = 20;

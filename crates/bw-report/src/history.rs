@@ -13,7 +13,7 @@ use crate::site::Site;
 const ROWS: usize = 10;
 
 /// The section, or nothing where no file votes for the relay.
-pub(crate) fn section(site: &Site<'_>, relay: &Fingerprint) -> Markup {
+pub(crate) fn section(site: &Site, relay: &Fingerprint) -> Markup {
     let files = site.facts.files.iter();
     let known: Vec<_> = files
         .filter_map(|file| Some((file, file.time()?, file.weights.get(relay)?.value())))

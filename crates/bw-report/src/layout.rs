@@ -13,7 +13,7 @@ pub(crate) const SCRIPT: &str = include_str!("search.js");
 
 /// Nothing but this site's own files; no inline script or style.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
-    base-uri 'none'; form-action 'none'";
+    connect-src 'self'; base-uri 'none'; form-action 'none'";
 
 /// Where a page is: how it reaches the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +37,21 @@ pub(crate) const OVERVIEW: &str = "index.html";
 pub(crate) const RELAYS: &str = "relays.html";
 pub(crate) const FIGURES: &str = "figures.html";
 pub(crate) const COMPARISON: &str = "comparison.html";
+pub(crate) const LIVE: &str = "live.html";
 
 /// A whole page; `here` is its place in the navigation.
-pub(crate) fn page(
-    site: &Site<'_>,
+pub(crate) fn page(site: &Site, title: &str, here: &str, depth: Depth, main: &Markup) -> String {
+    moving_page(site, title, here, depth, main, None)
+}
+
+/// A page that `script` keeps up to date, or that loads itself again where there are none.
+pub(crate) fn moving_page(
+    site: &Site,
     title: &str,
     here: &str,
     depth: Depth,
     main: &Markup,
+    script: Option<&str>,
 ) -> String {
     let root = depth.root();
     let navigation = [
@@ -52,6 +59,7 @@ pub(crate) fn page(
         (RELAYS, "Relays", true),
         (FIGURES, "Figures", true),
         (COMPARISON, "Comparison", site.has_comparison()),
+        (LIVE, "Live", site.facts.live),
     ];
     let markup = html! {
         (DOCTYPE)
@@ -65,6 +73,10 @@ pub(crate) fn page(
                 title { (title) " – bwscan" }
                 link rel="stylesheet" href=(format!("{root}style.css"));
                 script src=(format!("{root}search.js")) defer {}
+                @if let Some(script) = script {
+                    script src=(format!("{root}{script}")) defer {}
+                    noscript { meta http-equiv="refresh" content="5"; }
+                }
             }
             body {
                 a.skip href="#main" { "Skip to content" }
@@ -95,7 +107,7 @@ pub(crate) fn page(
 }
 
 /// A relay's name, as a link to its page if it has one.
-pub(crate) fn relay_link(site: &Site<'_>, relay: &Fingerprint, depth: Depth) -> Markup {
+pub(crate) fn relay_link(site: &Site, relay: &Fingerprint, depth: Depth) -> Markup {
     let name = site.nickname(relay);
     let text = html! {
         @if name.is_empty() { code { (short(relay)) } } @else { (name) }

@@ -57,7 +57,7 @@ impl Level {
     }
 }
 
-pub(crate) fn page(site: &Site<'_>) -> String {
+pub(crate) fn page(site: &Site) -> String {
     let findings = findings(site);
     let worst = findings
         .first()
@@ -87,14 +87,14 @@ pub(crate) fn page(site: &Site<'_>) -> String {
     layout::page(site, "Overview", OVERVIEW, Depth::Top, &main)
 }
 
-fn findings(site: &Site<'_>) -> Vec<Finding> {
+fn findings(site: &Site) -> Vec<Finding> {
     let mut all = vec![
         file_finding(site),
         coverage_finding(site),
         measured_finding(site),
     ];
     all.push(failure_finding(site));
-    for scanner in site.facts.scanners {
+    for scanner in &site.facts.scanners {
         if let Some(comparison) = scanner.comparison.filter(|comparison| comparison.disagrees) {
             all.push(Finding {
                 level: Level::Doubtful,
@@ -109,7 +109,7 @@ fn findings(site: &Site<'_>) -> Vec<Finding> {
     all
 }
 
-fn file_finding(site: &Site<'_>) -> Finding {
+fn file_finding(site: &Site) -> Finding {
     let Some(file) = site.file() else {
         return Finding {
             level: Level::Doubtful,
@@ -141,7 +141,7 @@ fn file_finding(site: &Site<'_>) -> Finding {
     Finding { level, text }
 }
 
-fn coverage_finding(site: &Site<'_>) -> Finding {
+fn coverage_finding(site: &Site) -> Finding {
     let network = &site.facts.scaled.network;
     let covered = share(network.eligible, network.consensus_relays);
     Finding {
@@ -160,7 +160,7 @@ fn coverage_finding(site: &Site<'_>) -> Finding {
     }
 }
 
-fn measured_finding(site: &Site<'_>) -> Finding {
+fn measured_finding(site: &Site) -> Finding {
     let newest = site
         .facts
         .aggregates
@@ -184,7 +184,7 @@ fn measured_finding(site: &Site<'_>) -> Finding {
     }
 }
 
-fn failure_finding(site: &Site<'_>) -> Finding {
+fn failure_finding(site: &Site) -> Finding {
     let attempts: u64 = site.records.verdicts.values().sum();
     let failed: u64 = site.records.failures.values().sum();
     let failed_share = share(failed, attempts);
@@ -203,7 +203,7 @@ fn failure_finding(site: &Site<'_>) -> Finding {
     }
 }
 
-fn key_figures(site: &Site<'_>) -> Markup {
+fn key_figures(site: &Site) -> Markup {
     let network = &site.facts.scaled.network;
     let mut list: Vec<(&str, Markup)> = Vec::new();
     if let Some(file) = site.file() {
@@ -246,7 +246,7 @@ fn key_figures(site: &Site<'_>) -> Markup {
     }
 }
 
-fn rounds(site: &Site<'_>) -> Markup {
+fn rounds(site: &Site) -> Markup {
     html! {
         section {
             h2 { "Rounds" }
@@ -299,7 +299,7 @@ fn round_row(round: &Round) -> Markup {
     }
 }
 
-fn changes(site: &Site<'_>) -> Markup {
+fn changes(site: &Site) -> Markup {
     let (Some(changes), [.., before, _]) = (&site.changes, site.facts.files.as_slice()) else {
         return html! {
             section {
@@ -337,7 +337,7 @@ fn changes(site: &Site<'_>) -> Markup {
     }
 }
 
-fn change_table(site: &Site<'_>, caption: &str, changes: &[&Change]) -> Markup {
+fn change_table(site: &Site, caption: &str, changes: &[&Change]) -> Markup {
     table(
         caption,
         caption,
@@ -361,7 +361,7 @@ fn change_table(site: &Site<'_>, caption: &str, changes: &[&Change]) -> Markup {
     )
 }
 
-fn failures(site: &Site<'_>) -> Markup {
+fn failures(site: &Site) -> Markup {
     let failures = &site.records.failures;
     if failures.is_empty() {
         return html! { section { h2 { "Failures" } p { "Nothing failed." } } };
@@ -398,7 +398,7 @@ fn failures(site: &Site<'_>) -> Markup {
     }
 }
 
-fn destinations(site: &Site<'_>) -> Markup {
+fn destinations(site: &Site) -> Markup {
     let mut rows: Vec<_> = site
         .records
         .destinations
@@ -439,7 +439,7 @@ fn destinations(site: &Site<'_>) -> Markup {
     }
 }
 
-fn without_weight(site: &Site<'_>) -> Markup {
+fn without_weight(site: &Site) -> Markup {
     let mut reasons: BTreeMap<&str, (u64, String)> = BTreeMap::new();
     for relay in &site.facts.scaled.relays {
         if let Answer::Excluded(reason) = &relay.answer {
@@ -476,7 +476,7 @@ fn without_weight(site: &Site<'_>) -> Markup {
     }
 }
 
-fn scanners(site: &Site<'_>) -> Markup {
+fn scanners(site: &Site) -> Markup {
     html! {
         @if site.facts.scanners.len() > 1 {
             section {
@@ -492,7 +492,7 @@ fn scanners(site: &Site<'_>) -> Markup {
                         Number("Factor"),
                     ],
                     &html! {
-                        @for scanner in site.facts.scanners {
+                        @for scanner in &site.facts.scanners {
                             tr {
                                 th scope="row" { (scanner.scanner) }
                                 td.number { (grouped(scanner.measured)) }

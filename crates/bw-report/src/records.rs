@@ -1,6 +1,7 @@
 //! What the records of a store add up to, taken one by one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bw_aggregate::{AggregateOptions, Aggregates, RelayAggregate, Use};
 use bw_file::Fingerprint;
@@ -17,9 +18,9 @@ pub(crate) const SHOWN: usize = 40;
 /// Of each relay the newest attempts are kept, of the others what they add up
 /// to: memory grows with relays, and by 32 bytes for each outcome.
 #[derive(Debug)]
-pub struct Records<'a> {
-    aggregates: &'a Aggregates,
-    options: &'a AggregateOptions,
+pub struct Records {
+    aggregates: Arc<Aggregates>,
+    options: AggregateOptions,
     pub(crate) scanners: Vec<String>,
     pub(crate) destinations: Vec<(String, Destination)>,
     relays: HashMap<Fingerprint, Relay>,
@@ -76,15 +77,15 @@ pub(crate) struct Example {
     pub(crate) counted: std::ops::Range<usize>,
 }
 
-impl<'a> Records<'a> {
+impl Records {
     /// No outcomes yet, of relays that have these aggregates.
-    pub fn new(aggregates: &'a Aggregates, options: &'a AggregateOptions) -> Self {
+    pub fn new(aggregates: Arc<Aggregates>, options: AggregateOptions) -> Self {
         Self {
+            relays: HashMap::with_capacity(aggregates.relays.len()),
             aggregates,
             options,
             scanners: Vec::new(),
             destinations: Vec::new(),
-            relays: HashMap::with_capacity(aggregates.relays.len()),
             failures: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             times: Vec::new(),
@@ -96,7 +97,8 @@ impl<'a> Records<'a> {
     /// Adds what `scanner` found in `scan`, with the verdict on it.
     pub fn add(&mut self, scanner: &str, scan: ScanId, outcome: &Outcome, verdict: Verdict) {
         let target = &outcome.attempt().target.fingerprint;
-        let Some(aggregate) = self.aggregates.relay(target) else {
+        let aggregates = Arc::clone(&self.aggregates);
+        let Some(aggregate) = aggregates.relay(target) else {
             return;
         };
         if self.options.is_ahead(outcome.ended()) {
@@ -109,7 +111,7 @@ impl<'a> Records<'a> {
         }
         self.note_time(scan, outcome, verdict);
         self.note_example(outcome, verdict);
-        let r#use = use_of(aggregate, outcome, verdict, self.options);
+        let r#use = use_of(aggregate, outcome, verdict, &self.options);
         let scanner = place(&mut self.scanners, scanner);
         let destination = self.note_destination(outcome);
         let attempt = Attempt::new(scanner, destination, outcome, verdict, r#use);

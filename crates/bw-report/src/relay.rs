@@ -22,7 +22,7 @@ const FAMILY: usize = 40;
 const HELPERS: usize = 4;
 
 /// The page; an empty one for a relay that the report does not have.
-pub(crate) fn page(site: &Site<'_>, fingerprint: &Fingerprint) -> String {
+pub(crate) fn page(site: &Site, fingerprint: &Fingerprint) -> String {
     let Some(relay) = site.aggregate(fingerprint) else {
         return String::new();
     };
@@ -60,7 +60,7 @@ pub(crate) const fn class_name(class: RelayClass) -> &'static str {
     }
 }
 
-fn key_figures(site: &Site<'_>, relay: &RelayAggregate) -> Markup {
+fn key_figures(site: &Site, relay: &RelayAggregate) -> Markup {
     let fingerprint = &relay.fingerprint;
     let mut list: Vec<(&str, Markup)> = Vec::new();
     let weight = site.weight(fingerprint);
@@ -118,8 +118,8 @@ fn key_figures(site: &Site<'_>, relay: &RelayAggregate) -> Markup {
 }
 
 /// From measurements to the weight, what bounds it, what to do.
-fn why(site: &Site<'_>, relay: &RelayAggregate, records: Option<&Relay>) -> Markup {
-    let scaled = site.facts.scaled;
+fn why(site: &Site, relay: &RelayAggregate, records: Option<&Relay>) -> Markup {
+    let scaled = &site.facts.scaled;
     let steps = scaled.steps(relay, site.standing(&relay.fingerprint), utc);
     let advice = advice(site, relay, records);
     html! {
@@ -159,7 +159,7 @@ fn why(site: &Site<'_>, relay: &RelayAggregate, records: Option<&Relay>) -> Mark
     }
 }
 
-fn measurements(site: &Site<'_>, relay: &Relay) -> Markup {
+fn measurements(site: &Site, relay: &Relay) -> Markup {
     if relay.measured.is_empty() {
         return html! {
             section { h2 { "Measurements" } p { "None in the days of this report." } }
@@ -219,7 +219,7 @@ fn measurements(site: &Site<'_>, relay: &Relay) -> Markup {
     }
 }
 
-fn measurement(site: &Site<'_>, attempt: &Attempt, measured: &Measured, several: bool) -> Markup {
+fn measurement(site: &Site, attempt: &Attempt, measured: &Measured, several: bool) -> Markup {
     html! {
         tr {
             td { (minute(attempt.ended)) }
@@ -265,7 +265,7 @@ const fn position(position: Position) -> &'static str {
     }
 }
 
-fn helpers(site: &Site<'_>, attempt: &Attempt, offered: Option<u64>) -> Markup {
+fn helpers(site: &Site, attempt: &Attempt, offered: Option<u64>) -> Markup {
     html! {
         @for (index, helper) in attempt.helpers.iter().take(HELPERS).enumerate() {
             @if index > 0 { ", " }
@@ -276,11 +276,11 @@ fn helpers(site: &Site<'_>, attempt: &Attempt, offered: Option<u64>) -> Markup {
     }
 }
 
-fn failures(site: &Site<'_>, relay: &Relay) -> Markup {
+fn failures(site: &Site, relay: &Relay) -> Markup {
     if relay.failed.is_empty() {
         return html! {};
     }
-    let records: &Records<'_> = &site.records;
+    let records: &Records = &site.records;
     html! {
         section {
             h2 { "Failures" }
@@ -319,7 +319,7 @@ fn failures(site: &Site<'_>, relay: &Relay) -> Markup {
 }
 
 /// Who it is, by the consensus.
-fn identity(site: &Site<'_>, relay: &RelayAggregate) -> Markup {
+fn identity(site: &Site, relay: &RelayAggregate) -> Markup {
     let network = site.network_facts(&relay.fingerprint);
     let family = site.family(&relay.fingerprint);
     html! {

@@ -10,7 +10,7 @@ const KEY: usize = 12;
 
 /// A script that hands the index over as one string, as pages opened from a
 /// disk cannot fetch. Fields are separated by tabs, relays by line ends.
-pub(crate) fn index(site: &Site<'_>) -> String {
+pub(crate) fn index(site: &Site) -> String {
     let mut lines = String::new();
     for relay in &site.facts.aggregates.relays {
         let fingerprint = relay.fingerprint;

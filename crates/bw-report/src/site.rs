@@ -1,17 +1,19 @@
 //! The pages, and what they are made of.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bw_aggregate::{Aggregates, RelayAggregate, Scaled, ScannerStatistics, Standing};
-use bw_file::Fingerprint;
+use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{NetworkSnapshot, RelayFacts, UnixMillis};
+use maud::PreEscaped;
 
 use crate::bandwidth_file::{BandwidthFile, Changes};
 use crate::comparison::Comparison;
 use crate::directory::{Directory, Group};
 use crate::figures::Figures;
 use crate::format::utc;
-use crate::layout::{COMPARISON, FIGURES, OVERVIEW, RELAYS, SCRIPT, STYLE};
+use crate::layout::{self, COMPARISON, Depth, FIGURES, OVERVIEW, RELAYS, SCRIPT, STYLE};
 use crate::records::Records;
 use crate::round::Round;
 use crate::{comparison, figures, overview, relay, search};
@@ -19,35 +21,40 @@ use crate::{comparison, figures, overview, relay, search};
 /// What a report is made of, beside the records.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Facts<'a> {
+pub struct Facts {
     /// As of when it is made.
     pub now: UnixMillis,
     /// The program that makes it, with its version.
     pub software: String,
     /// The network as the newest snapshot shows it.
-    pub network: &'a NetworkSnapshot,
+    pub network: Arc<NetworkSnapshot>,
     /// What the records and the network say of each relay.
-    pub aggregates: &'a Aggregates,
+    pub aggregates: Arc<Aggregates>,
     /// The answer for each relay.
-    pub scaled: &'a Scaled,
+    pub scaled: Arc<Scaled>,
     /// What each scanner contributed.
-    pub scanners: &'a [ScannerStatistics],
+    pub scanners: Vec<ScannerStatistics>,
     /// The scans, in any order.
     pub rounds: Vec<Round>,
     /// Our own files in order of time; the last one is in use.
     pub files: Vec<BandwidthFile>,
     /// Files that are compared, in the order in which they are shown.
     pub compared: Vec<BandwidthFile>,
+    /// The capacities of relays, where they are known for certain: in a private network or a
+    /// simulation.
+    pub truth: BTreeMap<Fingerprint, BytesPerSecond>,
+    /// True if the server adds a page `live.html`, of the round that runs.
+    pub live: bool,
 }
 
-impl<'a> Facts<'a> {
+impl Facts {
     /// Without scanners, rounds and files.
-    pub const fn new(
+    pub fn new(
         now: UnixMillis,
         software: String,
-        network: &'a NetworkSnapshot,
-        aggregates: &'a Aggregates,
-        scaled: &'a Scaled,
+        network: Arc<NetworkSnapshot>,
+        aggregates: Arc<Aggregates>,
+        scaled: Arc<Scaled>,
     ) -> Self {
         Self {
             now,
@@ -55,10 +62,12 @@ impl<'a> Facts<'a> {
             network,
             aggregates,
             scaled,
-            scanners: &[],
+            scanners: Vec::new(),
             rounds: Vec::new(),
             files: Vec::new(),
             compared: Vec::new(),
+            truth: BTreeMap::new(),
+            live: false,
         }
     }
 }
@@ -66,9 +75,9 @@ impl<'a> Facts<'a> {
 /// A report: the [addresses](Self::addresses) of its pages, each of which can be
 /// [rendered](Self::render) by itself.
 #[derive(Debug)]
-pub struct Site<'a> {
-    pub(crate) facts: Facts<'a>,
-    pub(crate) records: Records<'a>,
+pub struct Site {
+    pub(crate) facts: Facts,
+    pub(crate) records: Records,
     pub(crate) changes: Option<Changes>,
     pub(crate) comparison: Option<Comparison>,
     pub(crate) figures: Figures,
@@ -119,11 +128,22 @@ impl Address {
             Kind::ComparisonData => comparison::DATA.to_owned(),
         }
     }
+
+    /// The media type of what is there, in UTF-8.
+    pub const fn media_type(&self) -> &'static str {
+        match &self.0 {
+            Kind::Style => "text/css; charset=utf-8",
+            Kind::Script | Kind::Index => "text/javascript; charset=utf-8",
+            Kind::Picture(_) => "image/svg+xml",
+            Kind::Data(_) | Kind::ComparisonData => "text/csv; charset=utf-8",
+            _ => "text/html; charset=utf-8",
+        }
+    }
 }
 
-impl<'a> Site<'a> {
+impl Site {
     /// The report of these facts and records.
-    pub fn new(mut facts: Facts<'a>, records: Records<'a>) -> Self {
+    pub fn new(mut facts: Facts, records: Records) -> Self {
         facts
             .rounds
             .sort_by_key(|round| std::cmp::Reverse(round.started));
@@ -137,7 +157,7 @@ impl<'a> Site<'a> {
             figures: Figures::new(&facts, &records),
             directory: Directory::new(&facts),
             standings: facts.scaled.standings(),
-            families: families(facts.network),
+            families: families(&facts.network),
             facts,
             records,
         }
@@ -186,6 +206,24 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Adds a page `live.html` to the navigation, which the caller makes by
+    /// [`page_of`](Self::page_of).
+    pub const fn add_live_page(&mut self) {
+        self.facts.live = true;
+    }
+
+    /// A page of the caller's own at the top, with `main` as its content, in HTML. `script`
+    /// keeps it up to date; without scripts it loads itself again.
+    pub fn page_of(&self, title: &str, path: &str, main: &str, script: &str) -> String {
+        let main = PreEscaped(main.to_owned());
+        layout::moving_page(self, title, path, Depth::Top, &main, Some(script))
+    }
+
+    /// What it is made of, beside the records.
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
     pub(crate) fn has_comparison(&self) -> bool {
         self.comparison.is_some()
     }
@@ -198,11 +236,11 @@ impl<'a> Site<'a> {
         utc(self.facts.now)
     }
 
-    pub(crate) fn aggregate(&self, relay: &Fingerprint) -> Option<&'a RelayAggregate> {
+    pub(crate) fn aggregate(&self, relay: &Fingerprint) -> Option<&RelayAggregate> {
         self.facts.aggregates.relay(relay)
     }
 
-    pub(crate) fn network_facts(&self, relay: &Fingerprint) -> Option<&'a RelayFacts> {
+    pub(crate) fn network_facts(&self, relay: &Fingerprint) -> Option<&RelayFacts> {
         self.facts.network.relay(relay)
     }
 
@@ -211,7 +249,7 @@ impl<'a> Site<'a> {
     }
 
     /// The nickname in the consensus; empty if it is not there.
-    pub(crate) fn nickname(&self, relay: &Fingerprint) -> &'a str {
+    pub(crate) fn nickname(&self, relay: &Fingerprint) -> &str {
         self.aggregate(relay).map_or("", |relay| &relay.nickname)
     }
 

@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use bw_aggregate::{AggregateOptions, Aggregates, Aggregator, ScaleOptions, Scaled, scale};
+use bw_aggregate::{AggregateOptions, Aggregates, Aggregator, Method, ScaleOptions, Scaled, scale};
+use bw_file::BytesPerSecond;
 use bw_report::{BandwidthFile, Facts, Records, Round, Site};
 use bw_results::{NetworkSnapshot, Outcome, OutcomeSummary, ScanId, UnixMillis, Verdict, testing};
 use scraper::{Html, Selector};
@@ -18,11 +20,11 @@ const SCAN: ScanId = ScanId::from_bytes([1; 16]);
 
 /// A network, its records and what they make.
 struct World {
-    network: NetworkSnapshot,
+    network: Arc<NetworkSnapshot>,
     outcomes: Vec<Outcome>,
     options: AggregateOptions,
-    aggregates: Aggregates,
-    scaled: Scaled,
+    aggregates: Arc<Aggregates>,
+    scaled: Arc<Scaled>,
 }
 
 impl World {
@@ -35,11 +37,11 @@ impl World {
         let aggregates = aggregator.finish();
         let scaled = scale(&aggregates, &ScaleOptions::default());
         Self {
-            network,
+            network: Arc::new(network),
             outcomes,
             options,
-            aggregates,
-            scaled,
+            aggregates: Arc::new(aggregates),
+            scaled: Arc::new(scaled),
         }
     }
 
@@ -51,7 +53,12 @@ impl World {
         for relay in 1..relays {
             for time in 0..times {
                 let at = start + time * 86_400_000 + relay * 1000;
-                outcomes.push(testing::measured(relay, at));
+                let mut measured = testing::measured(relay, at);
+                if let Outcome::Measured(measurement) = &mut measured {
+                    let helper = testing::fingerprint((relay + time) % 7 + 1);
+                    measurement.attempt.helpers = vec![helper];
+                }
+                outcomes.push(measured);
                 outcomes.push(testing::failed(relay, at + 10_000));
             }
         }
@@ -78,13 +85,14 @@ impl World {
 
     /// All pages by path.
     fn pages(&self) -> BTreeMap<String, String> {
-        let mut records = Records::new(&self.aggregates, &self.options);
+        let mut records = Records::new(Arc::clone(&self.aggregates), self.options.clone());
         for outcome in &self.outcomes {
             records.add(HOSTILE, SCAN, outcome, Verdict::default_of(outcome));
         }
         let software = "bwscan test".to_owned();
-        let (aggregates, scaled) = (&self.aggregates, &self.scaled);
-        let mut facts = Facts::new(self.now(), software, &self.network, aggregates, scaled);
+        let (aggregates, scaled) = (Arc::clone(&self.aggregates), Arc::clone(&self.scaled));
+        let network = Arc::clone(&self.network);
+        let mut facts = Facts::new(self.now(), software, network, aggregates, scaled);
         facts.rounds = vec![Round::new(
             SCAN,
             HOSTILE.to_owned(),
@@ -92,6 +100,10 @@ impl World {
         )];
         facts.files = vec![self.file("old.v3bw", 0), self.file("new.v3bw", 7)];
         facts.compared = vec![self.file(HOSTILE, 0), self.file("theirs", 500)];
+        let relays = self.network.relays.iter();
+        facts.truth = relays
+            .map(|relay| (relay.fingerprint, BytesPerSecond::new(500_000)))
+            .collect();
         let site = Site::new(facts, records);
         let addresses = site.addresses();
         let pages = addresses
@@ -184,7 +196,7 @@ fn every_page_is_html_and_every_link_leads_to_a_page() {
 #[test]
 fn what_others_choose_stays_text() {
     let mut world = World::of(12, 2);
-    let mut network = world.network.clone();
+    let mut network = NetworkSnapshot::clone(&world.network);
     network.relays[3].nickname = HOSTILE.to_owned();
     let victim = network.relays[3].fingerprint;
     for outcome in &mut world.outcomes {
@@ -276,6 +288,24 @@ fn an_empty_store_gives_a_site_too() {
 }
 
 #[test]
+fn a_page_says_what_bounds_an_estimate_of_capacity() {
+    let mut world = World::of(12, 3);
+    let options = ScaleOptions::new(Method::Capacity);
+    world.scaled = Arc::new(scale(&world.aggregates, &options));
+    let pages = world.pages();
+    let relay = world.network.relays[3].fingerprint;
+    let page = parse("relay", &pages[&format!("relay/{relay}.html")]);
+    let advice = Selector::parse("dl.advice dt").unwrap();
+    let findings: Vec<String> = page
+        .select(&advice)
+        .map(|finding| finding.text().collect())
+        .collect();
+    let named = ["is its estimate", "of that counts", "does not count"];
+    let fits = |finding: &String| named.iter().any(|words| finding.contains(words));
+    assert!(findings.iter().any(fits), "{findings:?}");
+}
+
+#[test]
 fn figures_have_data_and_follow_the_screen() {
     let pages = World::of(RELAYS, 4).pages();
     let name = |path: &str| {
@@ -292,6 +322,8 @@ fn figures_have_data_and_follow_the_screen() {
         "repeatability",
         "schedule",
         "transfer",
+        "truth",
+        "helpers",
     ] {
         assert!(
             names.iter().any(|known| known == name),

@@ -268,13 +268,16 @@ fn write_file(scale: Scale, data: &DataDir, output: &Path) -> anyhow::Result<Gen
 /// Writes the pages, as `bwscan report` does; returns the first one's path.
 fn write_pages(data: &DataDir, output: &Path) -> anyhow::Result<PathBuf> {
     let (pages, files) = (output.join("report"), output.join("v3bw"));
-    let line: [&std::ffi::OsStr; 8] = [
+    let truth = output.join("capacities.json");
+    let line: [&std::ffi::OsStr; 10] = [
         "bwscan".as_ref(),
         "report".as_ref(),
         "--output".as_ref(),
         pages.as_ref(),
         "--v3bw".as_ref(),
         files.as_ref(),
+        "--truth".as_ref(),
+        truth.as_ref(),
         "--max-share".as_ref(),
         "100%".as_ref(),
     ];

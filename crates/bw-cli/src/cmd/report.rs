@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
+use bw_file::{BytesPerSecond, Fingerprint};
 use bw_report::{Address, BandwidthFile, Facts, Records, Round, Site};
 use bw_results::UnixMillis;
 use bw_store::ScanSummary;
 use clap::Args as ClapArgs;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::publication::{LATEST, directory, make_directory};
@@ -33,6 +36,9 @@ pub(crate) struct ReportArgs {
     /// data directory].
     #[arg(long, value_name = "DIR")]
     pub(crate) v3bw: Option<PathBuf>,
+    /// Compare rates with the true capacities in this file, as "bwscan testnet up" writes it.
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
+    pub(crate) truth: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) scaling: ScalingArgs,
     /// Print what was written as JSON.
@@ -82,38 +88,13 @@ pub(super) struct Written {
 pub(super) fn write(args: &ReportArgs, data: &DataDir) -> anyhow::Result<Written> {
     let output = &args.output;
     prepare(output)?;
-    let v3bw = directory(args.v3bw.as_deref(), data);
-    let compared = args
-        .files
-        .iter()
-        .map(|path| bandwidth_file(path))
-        .collect::<Result<_, _>>()?;
-    let scaling = Scaling::new(&data.store(), &args.scaling, &v3bw.join(LATEST), None)?;
-    let mut records = Records::new(&scaling.aggregates, &scaling.options);
-    let _ = scaling
-        .stores
-        .for_each_outcome(&scaling.filter(), |stored| {
-            records.add(stored.scanner, stored.scan, &stored.value, stored.verdict);
-            ControlFlow::<()>::Continue(())
-        })?;
-    let software = format!("bwscan {}", env!("CARGO_PKG_VERSION"));
-    let mut facts = Facts::new(
-        scaling.now,
-        software,
-        &scaling.network,
-        &scaling.aggregates,
-        &scaling.scaled,
-    );
-    facts.scanners = &scaling.scanners;
-    for store in scaling.stores.iter() {
-        facts.rounds.extend(store.scans()?.iter().map(round));
-    }
-    facts
-        .rounds
-        .retain(|round| scaling.is_recent(round.last_outcome.unwrap_or(round.started)));
-    facts.files = published(&v3bw, scaling.now)?;
-    facts.compared = compared;
-    let site = Site::new(facts, records);
+    let sources = Sources {
+        scaling: &args.scaling,
+        v3bw: args.v3bw.as_deref(),
+        compared: &args.files,
+        truth: args.truth.as_deref(),
+    };
+    let site = sources.site(data)?;
     let addresses = site.addresses();
     let bytes = write_pages(&site, &addresses, output)?;
     Ok(Written {
@@ -121,6 +102,52 @@ pub(super) fn write(args: &ReportArgs, data: &DataDir) -> anyhow::Result<Written
         pages: addresses.len(),
         bytes,
     })
+}
+
+/// The stores and files that pages are made of.
+pub(super) struct Sources<'a> {
+    pub(super) scaling: &'a ScalingArgs,
+    /// The directory of dated bandwidth files, if it is not in the data directory.
+    pub(super) v3bw: Option<&'a Path>,
+    /// Bandwidth files that are compared.
+    pub(super) compared: &'a [PathBuf],
+    /// A file of true capacities.
+    pub(super) truth: Option<&'a Path>,
+}
+
+impl Sources<'_> {
+    /// The pages, as the stores and files are now.
+    pub(super) fn site(&self, data: &DataDir) -> anyhow::Result<Site> {
+        let v3bw = directory(self.v3bw, data);
+        let compared = self.compared.iter().map(|path| bandwidth_file(path));
+        let compared = compared.collect::<Result<_, _>>()?;
+        let scaling = Scaling::new(&data.store(), self.scaling, &v3bw.join(LATEST), None)?;
+        let mut rounds = Vec::new();
+        for store in scaling.stores.iter() {
+            rounds.extend(store.scans()?.iter().map(round));
+        }
+        rounds.retain(|round| scaling.is_recent(round.last_outcome.unwrap_or(round.started)));
+        let filter = scaling.filter();
+        let aggregates = Arc::new(scaling.aggregates);
+        let mut records = Records::new(Arc::clone(&aggregates), scaling.options);
+        let _ = scaling.stores.for_each_outcome(&filter, |stored| {
+            records.add(stored.scanner, stored.scan, &stored.value, stored.verdict);
+            ControlFlow::<()>::Continue(())
+        })?;
+        let mut facts = Facts::new(
+            scaling.now,
+            format!("bwscan {}", env!("CARGO_PKG_VERSION")),
+            Arc::new(scaling.network),
+            aggregates,
+            Arc::new(scaling.scaled),
+        );
+        facts.scanners = scaling.scanners;
+        facts.rounds = rounds;
+        facts.files = published(&v3bw, facts.now)?;
+        facts.compared = compared;
+        facts.truth = self.truth.map(capacities).transpose()?.unwrap_or_default();
+        Ok(Site::new(facts, records))
+    }
 }
 
 /// Makes the directory, unless something else than a report is in it.
@@ -144,7 +171,7 @@ fn prepare(output: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes and writes pages on all processors; returns the bytes of all.
-fn write_pages(site: &Site<'_>, addresses: &[Address], output: &Path) -> anyhow::Result<u64> {
+fn write_pages(site: &Site, addresses: &[Address], output: &Path) -> anyhow::Result<u64> {
     let next = AtomicUsize::new(0);
     let work = || -> anyhow::Result<u64> {
         let mut bytes = 0;
@@ -167,6 +194,28 @@ fn write_pages(site: &Site<'_>, addresses: &[Address], output: &Path) -> anyhow:
         });
         results.sum()
     })
+}
+
+/// A relay's entry in a file of true capacities.
+#[derive(Deserialize)]
+struct Capacity {
+    fingerprint: Fingerprint,
+    rate: BytesPerSecond,
+}
+
+fn capacities(path: &Path) -> anyhow::Result<BTreeMap<Fingerprint, BytesPerSecond>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("--truth {}: cannot be read", path.display()))?;
+    let relays: Vec<Capacity> = serde_json::from_str(&text).map_err(|error| {
+        UsageError(format!(
+            "--truth {}: {error}; give capacities.json of a private network",
+            path.display()
+        ))
+    })?;
+    let capacities = relays
+        .into_iter()
+        .map(|relay| (relay.fingerprint, relay.rate));
+    Ok(capacities.collect())
 }
 
 fn round(summary: &ScanSummary) -> Round {
