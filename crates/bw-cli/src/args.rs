@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crate::cmd::{
     AggregateArgs, ConfigCommand, DemoArgs, DoctorArgs, ExplainArgs, ExportArgs, GenerateArgs,
     ImportArgs, ListArgs, PruneArgs, ReportArgs, RunArgs, ScanArgs, ServeArgs, SimulateArgs,
-    StatusArgs, TestnetCommand,
+    StatusArgs, TestnetCommand, WatchArgs, WebArgs,
 };
 use crate::{examples, values};
 
@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// Scan, write the bandwidth file each hour, and serve metrics, for years.
     #[command(after_help = examples::RUN)]
     Run(RunArgs),
+    /// Watch a running scan on this terminal.
+    #[command(after_help = examples::WATCH)]
+    Watch(WatchArgs),
     /// Show how the scanner is: file, rounds, failures, disk.
     Status(StatusArgs),
     /// Remove records and bandwidth files that are old.
@@ -98,6 +101,9 @@ pub(crate) enum Command {
     /// Write pages that show the network, each relay, and why it has its weight.
     #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
+    /// Serve these pages, their figures as JSON, and the running scan, over HTTP.
+    #[command(after_help = examples::WEB)]
+    Web(WebArgs),
     /// Write all results as JSON Lines, or as sbws does.
     #[command(after_help = examples::EXPORT)]
     Export(ExportArgs),

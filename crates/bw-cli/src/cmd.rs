@@ -22,6 +22,8 @@ mod simulate;
 mod status;
 mod testnet;
 mod transfer;
+mod watch;
+mod web;
 
 pub(crate) use aggregate::AggregateArgs;
 pub(crate) use config::ConfigCommand;
@@ -40,6 +42,8 @@ pub(crate) use simulate::SimulateArgs;
 pub(crate) use status::StatusArgs;
 pub(crate) use testnet::{NetworkArgs, TestnetCommand};
 pub(crate) use transfer::{ExportArgs, ImportArgs};
+pub(crate) use watch::WatchArgs;
+pub(crate) use web::WebArgs;
 
 use crate::args::Command;
 use crate::command_line::CommandLine;
@@ -62,12 +66,14 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
     match args.command {
         Command::Scan(args) => scan::run(&args, &data()?).await,
         Command::Run(_) | Command::Doctor(_) => unreachable!("they were run above"),
+        Command::Watch(args) => watch::run(&args, &data()?).await,
         Command::Prune(args) => prune::run(&args, &data()?),
         Command::Status(args) => status::run(&args, &data()?),
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?).await,
         Command::Explain(args) => explain::run(&args, &data()?),
+        Command::Web(args) => web::run(&args, &data()?).await,
         Command::Report(args) => report::run(&args, &data()?),
         Command::Export(args) => transfer::export(&args, &data()?),
         Command::Import(args) => transfer::import(&args, &data()?),

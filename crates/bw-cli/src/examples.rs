@@ -31,6 +31,15 @@ Examples:
   bwscan run --config /etc/bwscan/bwscan.toml
   bwscan run --generate-at :35 --metrics 127.0.0.1:9052";
 
+pub(crate) const WATCH: &str = "\
+It attaches to the scan or run that uses the same data directory, and waits for one if
+there is none. Leaving it does not stop the scan. ? lists the keys.
+
+Examples:
+  bwscan watch
+  bwscan watch --data-dir /var/lib/bwscan
+  bwscan watch --json | jq -c 'select(.event == \"failed\")'";
+
 pub(crate) const AGGREGATE: &str = "\
 Examples:
   bwscan aggregate -n 5
@@ -54,6 +63,13 @@ pub(crate) const REPORT: &str = "\
 Examples:
   bwscan report -o /srv/report
   bwscan report -o report --file ours.v3bw --file theirs.v3bw";
+
+pub(crate) const WEB: &str = "\
+It only reads. /api/openapi.json describes the JSON.
+
+Examples:
+  bwscan web
+  bwscan web --data-dir /var/lib/bwscan --listen 127.0.0.1:9053";
 
 pub(crate) const EXPORT: &str = "\
 Examples:

@@ -11,7 +11,6 @@ mod finding;
 mod journal;
 mod logging;
 mod moment;
-mod outcome_json;
 mod paths;
 mod progress;
 mod publish;

@@ -53,6 +53,11 @@ impl DataDir {
         self.0.join("results.sqlite")
     }
 
+    /// The socket on which a scanner tells what it does.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("watch.sock")
+    }
+
     /// The directory of arti.
     pub(crate) fn tor(&self) -> PathBuf {
         self.0.join("tor")

@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bw_file::Fingerprint;
 use bw_measure::{Change, Completion, Error, Event, Observer, RoundReport};
 use bw_results::{Attempt, Measurement, Outcome, Verdict};
+use bw_watch::{Hub, ScanEvent};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
 
-use crate::outcome_json::OutcomeLine;
 use crate::text::{format_utc, kilobytes, print, print_json_line, size};
 
 /// The form in which a scan is shown.
@@ -25,6 +24,8 @@ pub(crate) enum Style {
     Rounds,
     /// Lines for what is lost and comes back.
     Quiet,
+    /// Nothing, as the terminal belongs to those who watch; at the end how the last round went.
+    Watched,
 }
 
 /// Shows a scan while it runs.
@@ -32,6 +33,9 @@ pub(crate) struct Progress {
     style: Style,
     bar: ProgressBar,
     state: Mutex<State>,
+    hub: Hub,
+    /// A text for the end.
+    last_words: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -108,11 +112,19 @@ impl Progress {
             style,
             bar,
             state: Mutex::default(),
+            hub: Hub::new(),
+            last_words: Mutex::default(),
         }
+    }
+
+    /// The hub that tells all who watch.
+    pub(crate) const fn hub(&self) -> &Hub {
+        &self.hub
     }
 
     /// Tells something that is not part of a scan, such as bootstrapping.
     pub(crate) fn say(&self, text: &str) {
+        self.hub.say(text);
         if self.style != Style::Human {
             return;
         }
@@ -127,16 +139,6 @@ impl Progress {
     fn resumed(&self, round: &RoundReport) {
         let (done, id) = (round.measured + round.failed, round.scan.to_string());
         self.lock().before = done as u64;
-        if self.style == Style::Json {
-            self.json(&json!({
-                "event": "resumed",
-                "scan": round.scan,
-                "measured": round.measured,
-                "failed": round.failed,
-                "left": round.left,
-                "bytes": round.bytes,
-            }));
-        }
         self.note(&format!(
             "resuming scan {}: {done} of {} relays are done",
             id.get(..8).unwrap_or(&id),
@@ -150,58 +152,37 @@ impl Progress {
             return;
         }
         let at = format_utc((SystemTime::now() + time).into(), "%H:%M:%S");
-        if self.style == Style::Json {
-            self.json(&json!({ "event": "next_round", "seconds": time.as_secs() }));
-        }
         self.note(&format!("waiting for the next round at {at} UTC"));
         self.bar.set_message(format!("next round at {at} UTC"));
     }
 
     /// Tells that rounds wait for `reason` to pass.
     fn waiting(&self, reason: &Error, retry: Duration) {
-        if self.style == Style::Json {
-            self.json(&json!({
-                "event": "waiting",
-                "reason": reason.to_string(),
-                "seconds": retry.as_secs(),
-            }));
-        }
         self.notice(&format!("{reason}; next try in {}", short(retry)));
     }
 
     /// Tells that something that all measurements need was lost or came back.
     fn changed(&self, change: &Change) {
-        let (name, text) = match change {
-            Change::DestinationDown(url) => (
-                "destination_down",
-                format!(
-                    "destination {url} fails while another works; it is left alone for a while"
-                ),
-            ),
-            Change::DestinationUp(url) => {
-                ("destination_up", format!("destination {url} works again"))
-            }
-            Change::NothingWorks { suspect, detail } => (
-                "nothing_works",
-                format!("nothing can be measured, by fault of the {suspect}: {detail}; waiting"),
-            ),
-            Change::WorksAgain => ("works_again", "measuring again".to_owned()),
-            Change::DirectoryLost(detail) => (
-                "directory_lost",
-                format!("no new consensus, going on with the last one: {detail}"),
-            ),
-            Change::DirectoryBack => ("directory_back", "there is a new consensus".to_owned()),
-            _ => return,
-        };
-        if self.style == Style::Json {
-            self.json(&json!({ "event": "changed", "change": name, "detail": text }));
+        if let Some(ScanEvent::Changed { detail, .. }) = ScanEvent::new(&Event::Changed(change)) {
+            self.notice(&detail);
         }
-        self.notice(&text);
     }
 
-    /// Prints a line of JSON. A reader that went away must not stop a scan.
-    fn json(&self, line: &serde_json::Value) {
-        let _ = self.bar.suspend(|| print_json_line(line));
+    /// Prints what happened as a line of JSON.
+    fn json(&self, event: &Event<'_>) {
+        let is_left_out = match event {
+            Event::Network(_)
+            | Event::Attempt(_)
+            | Event::Progress { .. }
+            | Event::Estimate { .. }
+            | Event::Control(_) => true,
+            Event::NextRound(time) => time.is_zero(),
+            _ => false,
+        };
+        if let Some(event) = ScanEvent::new(event).filter(|_| !is_left_out) {
+            // A reader that went away must not stop a scan.
+            let _ = print_json_line(&event);
+        }
     }
 
     /// A line for people, above the bar if there is one.
@@ -220,7 +201,7 @@ impl Progress {
     fn notice(&self, text: &str) {
         if self.style == Style::Human {
             self.note(text);
-        } else {
+        } else if self.style != Style::Watched {
             let _ = writeln!(std::io::stderr(), "bwscan: {text}");
         }
     }
@@ -236,22 +217,13 @@ impl Progress {
             ..
         } = round;
         match self.style {
-            Style::Quiet => {}
+            Style::Quiet | Style::Json => {}
             Style::Rounds => self.notice(&format!(
                 "round {}: {measured} relays measured, {failed} failed, {left} left; {} received",
                 scan.to_string().get(..8).unwrap_or_default(),
                 size(*bytes),
             )),
-            Style::Json => self.json(&json!({
-                "event": "round",
-                "scan": scan,
-                "completed": *left == 0,
-                "measured": measured,
-                "failed": failed,
-                "left": left,
-                "bytes": bytes,
-            })),
-            Style::Human => {
+            Style::Human | Style::Watched => {
                 let rest = if *left > 0 {
                     "; the next \"bwscan scan\" goes on"
                 } else {
@@ -261,21 +233,25 @@ impl Progress {
                     "{measured} relays measured, {failed} failed, {left} left; {} received{rest}",
                     size(*bytes),
                 );
-                // A reader that went away must not stop a scan.
-                let _ = self.bar.suspend(|| print(text));
+                if self.style == Style::Watched {
+                    *lock(&self.last_words) = Some(text);
+                } else {
+                    // A reader that went away must not stop a scan.
+                    let _ = self.bar.suspend(|| print(text));
+                }
             }
         }
     }
 
-    /// Takes the bar away.
+    /// Takes the bar away, and says what was kept for the end.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+        if let Some(text) = lock(&self.last_words).take() {
+            let _ = print(text);
+        }
     }
 
     fn started(&self, targets: usize) {
-        if self.style == Style::Json {
-            self.json(&json!({ "event": "started", "targets": targets }));
-        }
         let mut state = self.lock();
         state.add(targets as u64);
         self.bar.set_length(state.targets);
@@ -321,11 +297,7 @@ impl Progress {
         }
         self.bar.set_position(state.done);
         match self.style {
-            Style::Quiet | Style::Rounds => {}
-            Style::Json => {
-                // A reader that went away must not stop a scan.
-                let _ = print_json_line(&OutcomeLine::new(outcome, completion.verdict, settled));
-            }
+            Style::Quiet | Style::Rounds | Style::Json | Style::Watched => {}
             Style::Human => {
                 let line = self.line(&state, completion);
                 if self.bar.is_hidden() {
@@ -365,12 +337,14 @@ impl Progress {
         )
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Numbers for show: still good after a panic elsewhere.
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Numbers for show: still good after a panic elsewhere.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The rate of a measurement: `2440 kB/s`.
@@ -388,6 +362,10 @@ fn rate(measurement: &Measurement, verdict: Verdict) -> String {
 
 impl Observer for Progress {
     fn observe(&self, event: &Event<'_>) {
+        self.hub.observe(event);
+        if self.style == Style::Json {
+            self.json(event);
+        }
         match *event {
             Event::Started { targets } => self.started(targets),
             Event::Attempt(attempt) => self.attempt(attempt),

@@ -14,10 +14,12 @@ use bw_measure::{
 };
 use bw_results::{Direction, NetworkSnapshot, ScanParameters, TargetFacts};
 use bw_store::{ScanLock, StoreWriter};
+use bw_watch::Listening;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::names::with_known_names;
+use super::watch;
 use crate::exit::{Exit, UsageError};
 use crate::journal::StoreJournal;
 use crate::paths::DataDir;
@@ -320,15 +322,44 @@ fn limits(args: &ScanArgs) -> Limits {
 /// Scans once or round after round.
 pub(super) async fn run(args: &ScanArgs, data: &DataDir) -> anyhow::Result<Exit> {
     let settings = Settings::new(args, data)?;
-    let style = match (args.json, args.quiet) {
-        (true, _) => Style::Json,
-        (_, true) => Style::Quiet,
+    let style = match args {
+        ScanArgs { json: true, .. } => Style::Json,
+        ScanArgs { quiet: true, .. } => Style::Quiet,
+        ScanArgs { watch: true, .. } => Style::Watched,
         _ => Style::Human,
     };
     let progress = Progress::new(style);
     let stop = Stop::on_signal()?;
-    let result = scan(settings, args, &progress, &stop).await;
+    let scanning = scan(settings, args, &progress, &stop);
+    let result = if args.watch {
+        watched(scanning, &progress, &stop).await
+    } else {
+        scanning.await
+    };
     progress.finish();
+    result
+}
+
+/// Shows a scan on the terminal until it ends; who leaves the screen ends the scan.
+async fn watched(
+    scanning: impl Future<Output = anyhow::Result<Exit>>,
+    progress: &Progress,
+    stop: &Stop,
+) -> anyhow::Result<Exit> {
+    let over = CancellationToken::new();
+    let state = progress.hub().state();
+    let showing = async {
+        let shown = watch::on_terminal(&state, true, &over).await;
+        stop.token().cancel();
+        shown
+    };
+    let scanning = async {
+        let result = scanning.await;
+        over.cancel();
+        result
+    };
+    let (result, shown) = tokio::join!(scanning, showing);
+    shown?;
     result
 }
 
@@ -377,6 +408,7 @@ pub(super) async fn scan_rounds(
     let store = settings.data.store();
     // Keeps other scanners out, from before the network is reached.
     let _lock = ScanLock::acquire(&store, SystemTime::now().into())?;
+    let _listening = listen(&settings, progress);
     let journal = settings.journal()?;
     let Some(client) = reach(&mut settings, progress, observer, cancel).await? else {
         return Ok(Totals::default());
@@ -388,6 +420,18 @@ pub(super) async fn scan_rounds(
         .await
         .map_err(|error| settings.explain(error))?;
     Ok(rounds.totals())
+}
+
+/// Lets others watch. A scan goes on if they cannot.
+fn listen(settings: &Settings, progress: &Progress) -> Option<Listening> {
+    let hub = progress.hub();
+    hub.introduce(&settings.scanner, settings.limits.link.value());
+    let socket = settings.data.socket();
+    hub.listen(&socket)
+        .inspect_err(|error| {
+            tracing::warn!("{}: nobody can watch this scan: {error}", socket.display());
+        })
+        .ok()
 }
 
 /// Reaches the network, and finds the relays that were named in it. Rounds that have no end

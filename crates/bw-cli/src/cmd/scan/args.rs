@@ -196,6 +196,9 @@ pub(crate) struct ScanArgs {
     /// Print no progress.
     #[arg(short, long, help_heading = OUTPUT, conflicts_with = "json")]
     pub(crate) quiet: bool,
+    /// Show the scan on the whole terminal, as "bwscan watch" does.
+    #[arg(long, help_heading = OUTPUT, conflicts_with_all = ["json", "quiet", "dry_run"])]
+    pub(crate) watch: bool,
 }
 
 /// Relays of one kind.

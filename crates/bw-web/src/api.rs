@@ -1,0 +1,172 @@
+//! The figures of a report as JSON, as `openapi.json` describes them.
+
+use bw_aggregate::Answer;
+use bw_file::Fingerprint;
+use bw_report::Site;
+use serde_json::{Value, json};
+
+/// The description of what is under `/api/`.
+pub(crate) const OPENAPI: &str = include_str!("openapi.json");
+
+/// Relays in one answer, unless fewer are asked for.
+const MOST: usize = 1000;
+/// Characters of a search.
+const SEARCH: usize = 100;
+
+/// The relays that are asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RelaysQuery {
+    search: String,
+    offset: usize,
+    limit: usize,
+}
+
+impl RelaysQuery {
+    /// Reads what comes after the `?`.
+    pub(crate) fn parse(query: &str) -> Result<Self, String> {
+        let mut parsed = Self {
+            search: String::new(),
+            offset: 0,
+            limit: 100,
+        };
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let number = || {
+                let number: Result<usize, _> = value.parse();
+                number.map_err(|_| format!("{name}: give a number"))
+            };
+            match &*name {
+                "search" if value.len() <= SEARCH => parsed.search = value.to_lowercase(),
+                "search" => return Err(format!("search: give at most {SEARCH} bytes")),
+                "offset" => parsed.offset = number()?,
+                "limit" => parsed.limit = number()?,
+                _ => return Err("parameters are search, offset and limit".to_owned()),
+            }
+        }
+        if parsed.limit > MOST {
+            return Err(format!("limit: give at most {MOST}"));
+        }
+        Ok(parsed)
+    }
+}
+
+pub(crate) fn status(site: &Site) -> Value {
+    let facts = site.facts();
+    let file = facts.files.last().map(|file| {
+        json!({
+            "name": file.name,
+            "relays": file.weights.relays(),
+            "total": file.weights.total(),
+        })
+    });
+    json!({
+        "made": facts.now,
+        "software": facts.software,
+        "consensus_valid_after": facts.network.valid_after,
+        "network": facts.scaled.network,
+        "scanners": facts.scanners,
+        "file": file,
+    })
+}
+
+pub(crate) fn rounds(site: &Site) -> Value {
+    let rounds = site.facts().rounds.iter().map(|round| {
+        json!({
+            "scan": round.id,
+            "scanner": round.scanner,
+            "started": round.started,
+            "ended": round.ended,
+            "abandoned": round.abandoned,
+            "targets": round.targets,
+            "measured": round.measured,
+            "failed": round.failed,
+            "outcomes": round.outcomes,
+            "bytes": round.bytes,
+        })
+    });
+    json!({ "rounds": rounds.collect::<Vec<_>>() })
+}
+
+/// Relays that have the search in their nickname, or begin with it in their fingerprint or
+/// address; by fingerprint.
+pub(crate) fn relays(site: &Site, query: &RelaysQuery) -> Value {
+    let facts = site.facts();
+    let fits = |fingerprint: &Fingerprint, nickname: &str| {
+        let address = || {
+            let address = facts.network.relay(fingerprint)?.address?;
+            Some(address.to_string().starts_with(&query.search))
+        };
+        query.search.is_empty()
+            || nickname.to_lowercase().contains(&query.search)
+            || fingerprint
+                .to_string()
+                .to_lowercase()
+                .starts_with(&query.search)
+            || address().unwrap_or(false)
+    };
+    let all = facts.aggregates.relays.iter();
+    let found: Vec<_> = all
+        .filter(|relay| fits(&relay.fingerprint, &relay.nickname))
+        .collect();
+    let shown = found.iter().skip(query.offset).take(query.limit);
+    let shown = shown.map(|relay| {
+        let answer = facts
+            .scaled
+            .relay(&relay.fingerprint)
+            .map(|relay| relay.answer);
+        json!({
+            "fingerprint": relay.fingerprint,
+            "nickname": relay.nickname,
+            "weight": answer.and_then(|answer| answer.weight()),
+            "consensus_weight": relay.consensus_weight,
+            "mean": relay.statistics.map(|statistics| statistics.mean),
+            "measurements": relay.rates.len(),
+            "last_measured": relay.last_measured,
+        })
+    });
+    json!({
+        "total": found.len(),
+        "offset": query.offset,
+        "relays": shown.collect::<Vec<_>>(),
+    })
+}
+
+/// All that is known of a relay, as `bwscan explain --json` tells it.
+pub(crate) fn relay(site: &Site, fingerprint: &Fingerprint) -> Option<Value> {
+    let facts = site.facts();
+    let aggregate = facts.aggregates.relay(fingerprint)?;
+    let answer = facts.scaled.relay(fingerprint).map(|relay| relay.answer);
+    let (steps, reason) = match answer {
+        Some(Answer::Weight(steps)) => (Some(steps), None),
+        Some(Answer::Excluded(reason)) => (None, Some(reason)),
+        None => (None, aggregate.verdict.err()),
+    };
+    Some(json!({
+        "relay": aggregate,
+        "weight": answer.and_then(|answer| answer.weight()),
+        "standing": facts.scaled.standing(fingerprint),
+        "checks": aggregate.checks(facts.scaled.network.method),
+        "steps": steps,
+        "reason": reason,
+        "reason_text": reason.map(|reason| reason.to_string()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read_and_bounded() {
+        let query = RelaysQuery::parse("search=Ab%20c&offset=5&limit=7").unwrap();
+        let expected = RelaysQuery {
+            search: "ab c".to_owned(),
+            offset: 5,
+            limit: 7,
+        };
+        assert_eq!(query, expected);
+        let long = format!("search={}", "x".repeat(101));
+        for wrong in ["limit=1001", "limit=x", "offset=-1", "page=2", &long] {
+            assert!(RelaysQuery::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
