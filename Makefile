@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test fresh check bench bench-aggregate bench-scan figures deb alerts clean
+.PHONY: demo test fresh check bench bench-aggregate bench-scan browser figures pictures deb alerts clean
 
 # The whole job on a private Tor network; results in ./demo.
 demo:
@@ -53,6 +53,20 @@ bench-scan:
 	scripts/setup.sh bench
 	cargo build --locked --release -p bw-cli
 	/usr/bin/python3 scripts/bench_scan.py --bwscan "$(CURDIR)/target/release/bwscan" $(BENCH)
+
+# The report in a real browser, and `watch` in tmux at three sizes, by the results of `make demo`;
+# screenshots in target/browser, captures in target/watch. Needs npm.
+browser:
+	scripts/setup.sh browser
+	cargo build --locked --workspace --all-features --bin bwscan --example simulated
+	cd scripts/browser && npm ci --no-audit --no-fund
+	node scripts/browser/test.mjs "$(CURDIR)/target/debug/bwscan" \
+		"$(CURDIR)/target/debug/examples/simulated" demo target/browser
+	scripts/watch_sizes.py target/debug/bwscan target/debug/examples/simulated target/watch
+
+# The pictures of the README, after `make demo browser`.
+pictures:
+	node scripts/browser/pictures.mjs demo/report target/watch docs/pictures
 
 # The figures of docs/scaling.md, by simulation; into target/figures.
 figures:

@@ -2,7 +2,7 @@
 # Installs what the demo and the tests need and the machine lacks: tor with
 # authority support and tor-gencert (one Debian package), and cargo-nextest
 # for the tests. cargo-deny takes many minutes to build and comes only with `deny`.
-# Usage: scripts/setup.sh [demo|test|ci|bench|deny]
+# Usage: scripts/setup.sh [demo|test|ci|bench|browser|deny]
 set -eu
 want=${1:-demo}
 
@@ -35,6 +35,11 @@ have cargo || {
 packages=
 if [ "$want" != deny ] && { ! have tor || ! have tor-gencert; }; then packages="$packages tor"; fi
 if ! have cc; then packages="$packages build-essential"; fi
+if [ "$want" = browser ]; then
+    have chromium || packages="$packages chromium"
+    have npm || packages="$packages npm"
+    have tmux || packages="$packages tmux"
+fi
 if [ "$want" = bench ] && ! have lighttpd; then packages="$packages lighttpd"; fi
 if [ "$want" = ci ] || [ "$want" = bench ]; then
     for package in python3-stem sbws faketime; do

@@ -1,0 +1,40 @@
+// Makes the pictures of the README: the overview, a relay's page, and the terminal.
+//
+// Usage: pictures.mjs REPORT WATCH OUTPUT
+//   REPORT  a report, such as demo/report
+//   WATCH   where scripts/watch_sizes.py has written
+import fs from "node:fs";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+
+const [report, watch, output] = process.argv.slice(2);
+if (!output) {
+  console.error("usage: pictures.mjs REPORT WATCH OUTPUT");
+  process.exit(2);
+}
+// All of them together.
+const MOST = 300_000;
+
+fs.mkdirSync(output, { recursive: true });
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  args: ["--no-sandbox"],
+});
+const context = await browser.newContext({ viewport: { width: 1000, height: 700 }, colorScheme: "light" });
+const page = await context.newPage();
+const base = pathToFileURL(report).href + "/";
+// The relay with the most measurements has most to show.
+const relays = fs.readdirSync(path.join(report, "relay"));
+const size = (name) => fs.statSync(path.join(report, "relay", name)).size;
+const relay = relays.reduce((most, name) => (size(name) > size(most) ? name : most));
+for (const [name, address] of [["overview", "index.html"], ["relay", `relay/${relay}`]]) {
+  await page.goto(base + address);
+  await page.screenshot({ path: path.join(output, `${name}.png`) });
+}
+await browser.close();
+fs.copyFileSync(path.join(watch, "80x24.svg"), path.join(output, "watch.svg"));
+const names = fs.readdirSync(output);
+const bytes = names.reduce((sum, name) => sum + fs.statSync(path.join(output, name)).size, 0);
+console.log(`${names.join(", ")}: ${bytes} bytes`);
+process.exit(bytes <= MOST ? 0 : 1);

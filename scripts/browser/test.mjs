@@ -1,0 +1,218 @@
+// Opens every kind of page of a report in a real browser: with and without scripts, in light and
+// dark, on a desk and on a telephone. Looks for errors, for accessibility faults (axe-core) and for
+// relays' names that become HTML; uses the search; sees the live page move during a scan.
+//
+// Usage: test.mjs BWSCAN SIMULATED DEMO OUTPUT
+//   BWSCAN     the program
+//   SIMULATED  the example `simulated` of bw-watch, whose scan the live page shows
+//   DEMO       the directory that `bwscan demo` wrote
+//   OUTPUT     where screenshots and the report are written
+import { AxeBuilder } from "@axe-core/playwright";
+import { execFileSync, spawn } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+
+const [bwscan, simulated, demo, output] = process.argv.slice(2);
+if (!output) {
+  console.error("usage: test.mjs BWSCAN SIMULATED DEMO OUTPUT");
+  process.exit(2);
+}
+const HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>";
+const DESK = { width: 1280, height: 900 };
+const TELEPHONE = { width: 390, height: 844 };
+
+fs.rmSync(output, { recursive: true, force: true });
+fs.mkdirSync(path.join(output, "shots"), { recursive: true });
+const data = path.join(output, "data");
+const problems = [];
+const problem = (where, what) => {
+  problems.push(`${where}: ${what}`);
+  console.error(`FAIL ${where}: ${what}`);
+};
+
+// A store in which one relay, and each destination, has a name that tries to be HTML.
+function hostileStore() {
+  const lines = execFileSync(bwscan, ["export", "--data-dir", path.join(demo, "data")], { maxBuffer: 1 << 30 })
+    .toString().trim().split("\n").map((line) => JSON.parse(line));
+  const victim = JSON.stringify(lines).match(/"fingerprint":"([0-9A-F]{40})","nickname"/)[1];
+  const visit = (value) => {
+    if (value === null || typeof value !== "object") { return; }
+    if (value.fingerprint === victim && "nickname" in value) { value.nickname = HOSTILE; }
+    if ("detail" in value) { value.detail = HOSTILE; }
+    Object.values(value).forEach(visit);
+  };
+  lines.forEach(visit);
+  const file = path.join(output, "hostile.jsonl");
+  fs.writeFileSync(file, lines.map((line) => JSON.stringify(line)).join("\n") + "\n");
+  execFileSync(bwscan, ["import", "--data-dir", data, "jsonl", file], { stdio: "inherit" });
+  return victim;
+}
+
+// Starts a program, and waits for the first line that `pattern` fits.
+const started = [];
+function start(program, args, pattern) {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });
+  started.push(child);
+  return new Promise((resolve, reject) => {
+    let text = "";
+    if (!pattern) { resolve(child); }
+    child.stdout.on("data", (chunk) => {
+      text += chunk;
+      const found = pattern && text.match(pattern);
+      if (found) { resolve(found[0]); }
+    });
+    child.on("exit", (code) => reject(new Error(`${program} ended with ${code}: ${text}`)));
+  });
+}
+
+// A page that notes what goes wrong on it.
+async function open(context, url, where) {
+  const page = await context.newPage();
+  page.on("console", (message) => {
+    if (message.type() === "error") { problem(where, `console: ${message.text()}`); }
+  });
+  page.on("pageerror", (error) => problem(where, `script: ${error}`));
+  page.on("dialog", (dialog) => { problem(where, `dialog: ${dialog.message()}`); dialog.dismiss(); });
+  page.on("requestfailed", (request) => {
+    // A stream of events ends when its page is closed.
+    if (!request.url().endsWith("/events")) { problem(where, `request failed: ${request.url()}`); }
+  });
+  const response = await page.goto(url, { waitUntil: "load" });
+  if (response && response.status() !== 200) { problem(where, `status ${response.status()}`); }
+  return page;
+}
+
+async function check(page, where) {
+  if ((await page.locator("main h1").count()) !== 1) { problem(where, "not one heading"); }
+  if ((await page.locator("img[src=x]").count()) !== 0) { problem(where, "a name became HTML"); }
+  const wider = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth + 1);
+  if (wider) { problem(where, "the page is wider than the screen"); }
+}
+
+async function accessible(page, where) {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  for (const { id, impact, nodes } of violations) {
+    const text = `axe: ${id} (${impact}): ${nodes.map((node) => node.html.slice(0, 120)).join(" | ")}`;
+    if (impact === "serious" || impact === "critical") { problem(where, text); }
+    else { console.log(`note ${where}: ${text}`); }
+  }
+}
+
+const shot = (page, name) =>
+  page.screenshot({ path: path.join(output, "shots", `${name}.png`), fullPage: true });
+
+async function everyPage(browser, base, pages) {
+  for (const [look, viewport, colorScheme] of [["desk", DESK, "light"], ["telephone", TELEPHONE, "dark"]]) {
+    const context = await browser.newContext({ viewport, colorScheme });
+    for (const [name, address] of pages) {
+      const where = `${name}, ${look}`;
+      const page = await open(context, base + address, where);
+      await check(page, where);
+      await accessible(page, where);
+      await shot(page, `${name}-${look}`);
+      await page.close();
+    }
+    await context.close();
+  }
+}
+
+async function withoutScripts(browser, base, pages) {
+  const context = await browser.newContext({ javaScriptEnabled: false, viewport: DESK });
+  for (const [name, address] of pages) {
+    const where = `${name}, without scripts`;
+    const page = await open(context, base + address, where);
+    if ((await page.locator("main").innerText()).length < 40) { problem(where, "says nothing"); }
+    await page.close();
+  }
+  // Lists lead to a relay.
+  const page = await open(context, base + "relays.html", "lists, without scripts");
+  await page.locator("main a[href^='list/']").first().click();
+  await page.locator("main a[href*='relay/']").first().click();
+  if (!page.url().includes("/relay/")) { problem("lists, without scripts", "lead to no relay"); }
+  await context.close();
+}
+
+async function search(browser, base, victim) {
+  const context = await browser.newContext({ viewport: DESK });
+  const page = await open(context, base + "index.html", "search");
+  const field = page.getByRole("combobox");
+  await field.click();
+  await field.fill(victim.slice(0, 10));
+  const found = page.getByRole("option");
+  await found.first().waitFor();
+  if (!(await found.first().innerText()).includes("<img src=x")) { problem("search", "the name is not text"); }
+  await shot(page, "search");
+  await field.press("Enter");
+  await page.waitForURL(`**/relay/${victim}.html`);
+  const heading = await page.locator("main h1").innerText();
+  if (heading !== HOSTILE) { problem("search", `the heading is ${heading}`); }
+  await field.click();
+  await field.fill("no such relay at all");
+  await page.getByText("No relay fits.").waitFor();
+  await context.close();
+}
+
+async function live(browser, base) {
+  const context = await browser.newContext({ viewport: DESK });
+  const page = await open(context, base + "live.html", "live");
+  const content = () => page.locator("#live-running").innerText();
+  const first = await content();
+  await page.waitForFunction((before) => Number(document.documentElement.dataset.moved) >= 5 &&
+    document.getElementById("live-running").innerText !== before, first, { timeout: 60_000 });
+  await page.waitForFunction(() => document.querySelectorAll("#live-recent tr").length >= 5, null,
+    { timeout: 120_000 });
+  await accessible(page, "live, moving");
+  await shot(page, "live-moving");
+  await context.close();
+  // Without scripts it loads itself again.
+  const plain = await browser.newContext({ javaScriptEnabled: false });
+  const still = await open(plain, base + "live.html", "live, without scripts");
+  await still.waitForEvent("load", { timeout: 20_000 });
+  await plain.close();
+}
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  args: ["--no-sandbox"],
+});
+try {
+  const victim = hostileStore();
+  const report = path.join(output, "report");
+  const v3bw = path.join(demo, "v3bw");
+  const latest = path.join(v3bw, "latest.v3bw");
+  const files = ["--v3bw", v3bw, "--truth", path.join(demo, "capacities.json"),
+    "--file", latest, "--file", latest];
+  execFileSync(bwscan, ["report", "--data-dir", data, "-o", report, ...files], { stdio: "inherit" });
+  const list = fs.readdirSync(path.join(report, "list"));
+  const kinds = [...new Set(list.map((name) => name.split("-")[0]))];
+  const relays = fs.readdirSync(path.join(report, "relay")).slice(0, 2);
+  const pages = [
+    ["overview", "index.html"], ["relays", "relays.html"], ["figures", "figures.html"],
+    ...kinds.map((kind) => [`list-${kind}`, `list/${list.find((name) => name.startsWith(kind))}`]),
+    ["relay-hostile", `relay/${victim}.html`],
+    ...relays.map((relay, index) => [`relay-${index + 1}`, `relay/${relay}`]),
+    ["comparison", "comparison.html"],
+  ];
+
+  // From a disk, and from the server.
+  const disk = pathToFileURL(report).href + "/";
+  await everyPage(browser, disk, pages);
+  await withoutScripts(browser, disk, pages);
+  await search(browser, disk, victim);
+
+  await start(simulated, [path.join(data, "watch.sock"), "600", "300"]);
+  const listen = ["--listen", "127.0.0.1:0"];
+  const base = await start(bwscan, ["web", "--data-dir", data, ...listen, ...files], /http:\S+/);
+  const served = [...pages, ["live", "live.html"]];
+  await everyPage(browser, base, served.map(([name, address]) => [`web-${name}`, address]));
+  await withoutScripts(browser, base, served);
+  await search(browser, base, victim);
+  await live(browser, base);
+} finally {
+  await browser.close();
+  started.forEach((child) => { child.removeAllListeners("exit"); child.kill("SIGTERM"); });
+}
+console.log(`${problems.length} problems; screenshots in ${path.join(output, "shots")}`);
+process.exit(problems.length === 0 ? 0 : 1);
