@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test fresh check bench bench-aggregate bench-scan browser figures pictures deb alerts clean
+.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server browser figures pictures deb alerts clean
 
 # The whole job on a private Tor network; results in ./demo.
 demo:
@@ -23,12 +23,18 @@ check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
+	scripts/api.py --check
 	cargo package --locked --workspace --no-verify --allow-dirty --quiet
 	scripts/crates.py
 	scripts/foreign_types.py
 	scripts/oldest_rust.py
 	scripts/prose.py
 	scripts/deny.sh
+
+# The lists of public items in docs/api, which `check` compares.
+api:
+	cargo doc --locked --workspace --all-features --no-deps
+	scripts/api.py
 
 # Figures, not verdicts: ratios against a peer in the same run.
 bench:
@@ -67,6 +73,12 @@ browser:
 # The pictures of the README, after `make demo browser`.
 pictures:
 	node scripts/browser/pictures.mjs demo/report target/watch docs/pictures
+
+# Throughput of `bwscan serve` beside lighttpd, some five minutes.
+bench-server:
+	scripts/setup.sh bench
+	cargo build --locked --release -p bw-cli
+	/usr/bin/python3 scripts/bench_server.py --bwscan "$(CURDIR)/target/release/bwscan"
 
 # The figures of docs/scaling.md, by simulation; into target/figures.
 figures:

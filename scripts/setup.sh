@@ -40,7 +40,11 @@ if [ "$want" = browser ]; then
     have npm || packages="$packages npm"
     have tmux || packages="$packages tmux"
 fi
-if [ "$want" = bench ] && ! have lighttpd; then packages="$packages lighttpd"; fi
+if [ "$want" = bench ]; then
+    for package in lighttpd lighttpd-mod-openssl wrk openssl; do
+        dpkg -s "$package" >/dev/null 2>&1 || packages="$packages $package"
+    done
+fi
 if [ "$want" = ci ] || [ "$want" = bench ]; then
     for package in python3-stem sbws faketime; do
         dpkg -s "$package" >/dev/null 2>&1 || packages="$packages $package"

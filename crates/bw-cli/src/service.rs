@@ -5,7 +5,7 @@ mod hourly;
 mod metrics;
 mod supervisor;
 
-pub(crate) use endpoint::{Address, Endpoint};
+pub(crate) use endpoint::{Address, Endpoint, Watched};
 pub(crate) use hourly::Minute;
 pub(crate) use metrics::Metrics;
 pub(crate) use supervisor::Supervisor;

@@ -17,6 +17,15 @@ impl Stop {
     /// Stops at SIGINT, SIGTERM or SIGHUP. A second signal ends the process at once; nothing
     /// that was recorded is lost by that.
     pub(crate) fn on_signal() -> anyhow::Result<Self> {
+        Self::on(true)
+    }
+
+    /// The same for those to whom SIGHUP says something else.
+    pub(crate) fn on_signal_but_hang_up() -> anyhow::Result<Self> {
+        Self::on(false)
+    }
+
+    fn on(hang_up_too: bool) -> anyhow::Result<Self> {
         let stop = Self {
             token: CancellationToken::new(),
             terminate: Arc::default(),
@@ -30,7 +39,7 @@ impl Stop {
                 let terminated = tokio::select! {
                     _ = interrupt.recv() => false,
                     _ = terminate.recv() => true,
-                    _ = hang_up.recv() => false,
+                    _ = hang_up.recv(), if hang_up_too => false,
                 };
                 if told.token.is_cancelled() {
                     std::process::exit(crate::Exit::Interrupted.code().into());

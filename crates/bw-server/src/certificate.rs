@@ -1,7 +1,8 @@
 //! The certificate of a server.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -42,9 +43,19 @@ pub enum CertificateError {
 
 #[derive(Clone, Debug)]
 enum Origin {
-    Files { chain: PathBuf, key: PathBuf },
-    Made { pem: Arc<str> },
+    Files {
+        chain: PathBuf,
+        key: PathBuf,
+        /// The state of the files when they were read last.
+        seen: Arc<Mutex<Stamps>>,
+    },
+    Made {
+        pem: Arc<str>,
+    },
 }
+
+/// Modification time and length of the chain and of the key.
+type Stamps = [Option<(SystemTime, u64)>; 2];
 
 /// The pair that new connections get.
 #[derive(Debug)]
@@ -63,9 +74,10 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`] if a file cannot be read, or the key is not the certificate's.
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let seen = Arc::new(Mutex::new(stamps(chain, key)));
         let pair = read(chain, key)?;
         let (chain, key) = (chain.to_owned(), key.to_owned());
-        Self::new(Origin::Files { chain, key }, pair)
+        Self::new(Origin::Files { chain, key, seen }, pair)
     }
 
     /// A certificate made now for `name`, a host name or an address; clients trust it by
@@ -114,7 +126,8 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`] as for [`from_files`](Self::from_files).
     pub fn reload(&self) -> Result<(), CertificateError> {
-        if let Origin::Files { chain, key } = &self.origin {
+        if let Origin::Files { chain, key, seen } = &self.origin {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(chain, key);
             let pair = Arc::new(read(chain, key)?);
             *self
                 .current
@@ -125,9 +138,31 @@ impl Certificate {
         Ok(())
     }
 
+    /// Reads the files again if one of them has changed since they were read. Returns true if
+    /// they were, and can be used.
+    ///
+    /// # Errors
+    /// [`CertificateError`] as for [`from_files`](Self::from_files); once for each change.
+    pub fn reload_if_changed(&self) -> Result<bool, CertificateError> {
+        let Origin::Files { chain, key, seen } = &self.origin else {
+            return Ok(false);
+        };
+        if *seen.lock().unwrap_or_else(PoisonError::into_inner) == stamps(chain, key) {
+            return Ok(false);
+        }
+        self.reload().map(|()| true)
+    }
+
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
+}
+
+fn stamps(chain: &Path, key: &Path) -> Stamps {
+    [chain, key].map(|path| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    })
 }
 
 fn read(chain: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
@@ -195,14 +230,20 @@ mod tests {
         let second = write("new.example", &chain, &key);
         certificate.reload().unwrap();
         assert_eq!(used(&certificate), second);
+        assert_eq!(certificate.reload_if_changed().ok(), Some(false));
 
         // Half of it was replaced.
         write("third.example", &chain, &file("other.pem"));
         let error = certificate.reload().unwrap_err().to_string();
         assert!(error.contains("certificate and key"), "{error}");
         std::fs::write(&chain, "nothing").unwrap();
-        let error = certificate.reload().unwrap_err().to_string();
+        let error = certificate.reload_if_changed().unwrap_err().to_string();
         assert!(error.contains("chain.pem"), "{error}");
+        assert_eq!(
+            certificate.reload_if_changed().ok(),
+            Some(false),
+            "told once"
+        );
         assert_eq!(used(&certificate), second);
     }
 }

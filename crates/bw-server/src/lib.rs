@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+mod answer;
 mod certificate;
 mod patient;
+mod places;
 mod receive;
-mod seats;
 mod send;
 mod server;
+mod statistics;
 mod throttle;
 
 pub use bw_protocol::{ContentKey, KeyError};
 pub use certificate::{Certificate, CertificateError};
-pub use server::FileServer;
+pub use server::{ConnectionLimits, FileServer};
+pub use statistics::{Counts, Statistics};

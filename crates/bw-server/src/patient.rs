@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::seats::Activity;
+use crate::places::Activity;
 
 /// For how long a client may let us wait.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -134,15 +134,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seats::Seats;
+    use crate::ConnectionLimits;
+    use crate::places::Places;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     /// For how long a client is written to that reads `bytes` each `pause`; an hour if it is
     /// not given up.
     async fn written_to(bytes: usize, pause: Duration) -> Duration {
         let (ours, mut theirs) = duplex(64);
-        let seat = Seats::new(1, 1).take([127, 0, 0, 1].into()).unwrap();
-        let mut stream = Patient::new(ours, Arc::clone(&seat.activity));
+        let places = Places::new(ConnectionLimits::new(1));
+        let place = places.enter([127, 0, 0, 1].into()).unwrap();
+        let mut stream = Patient::new(ours, Arc::clone(&place.activity));
         let reader = tokio::spawn(async move {
             let mut data = vec![0; bytes];
             loop {

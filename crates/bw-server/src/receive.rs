@@ -1,6 +1,7 @@
 //! Uploads: what comes is counted, and confirmed while it comes.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bw_protocol::{Content, Receipt, Receipts};
@@ -11,6 +12,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::Statistics;
 use crate::patient::Patience;
 use crate::throttle::Throttle;
 
@@ -33,6 +35,7 @@ pub(crate) struct Reception<B> {
     content: Option<Content>,
     receipts: Receipts,
     throttle: Throttle,
+    statistics: Arc<Statistics>,
     /// Bytes that have come and are not counted yet.
     unread: Bytes,
     count: u64,
@@ -55,6 +58,7 @@ where
         content: Option<Content>,
         receipts: Receipts,
         throttle: Throttle,
+        statistics: Arc<Statistics>,
     ) -> Self {
         Self {
             body,
@@ -62,6 +66,7 @@ where
             content,
             receipts,
             throttle,
+            statistics,
             unread: Bytes::new(),
             count: 0,
             begin: Instant::now(),
@@ -102,6 +107,7 @@ where
                     () = sleep_until(until) => {
                         self.patience.waited(began.elapsed(), 0);
                         if due.is_none() || self.patience.left().is_zero() {
+                            self.statistics.too_slow().add(1);
                             return None;
                         }
                         return Some(self.confirm());
@@ -134,6 +140,7 @@ where
                 return Some(self.receipts.line(Receipt::Wrong));
             }
             self.count += step as u64;
+            self.statistics.received().add(step as u64);
             let (new, time) = (self.count - said, self.said_at.elapsed());
             if time >= SLOWEST || (time >= CLOSEST && new >= WORTH) {
                 return Some(self.confirm());
@@ -179,7 +186,14 @@ mod tests {
         });
         let body = StreamBody::new(Box::pin(pieces));
         let receipts = Receipts::new(None);
-        let reception = Reception::new(body, u64::MAX, None, receipts, Throttle::default());
+        let reception = Reception::new(
+            body,
+            u64::MAX,
+            None,
+            receipts,
+            Throttle::default(),
+            Arc::default(),
+        );
         let mut answer = reception.into_body();
         let begin = Instant::now();
         let all = async { while answer.frame().await.is_some() {} };

@@ -1,6 +1,7 @@
 //! Bodies that are made as they are sent.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bw_protocol::Content;
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
+use crate::Statistics;
 use crate::throttle::Throttle;
 
 /// The source of a file's bytes.
@@ -44,9 +46,10 @@ pub(crate) fn send(
     source: Source,
     length: u64,
     throttle: Throttle,
+    statistics: Arc<Statistics>,
 ) -> UnsyncBoxBody<Bytes, Infallible> {
     let pieces = unfold((source, length), move |(mut source, left)| {
-        let throttle = throttle.clone();
+        let (throttle, statistics) = (throttle.clone(), Arc::clone(&statistics));
         async move {
             // No more than a step, which is a usize.
             let most = left.min(throttle.step() as u64) as usize;
@@ -56,6 +59,7 @@ pub(crate) fn send(
             let piece = source.next(most);
             throttle.take(piece.len()).await;
             let left = left - piece.len() as u64;
+            statistics.sent().add(piece.len() as u64);
             Some((Ok(Frame::data(piece)), (source, left)))
         }
     });

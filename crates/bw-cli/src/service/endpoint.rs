@@ -19,7 +19,14 @@ use tokio::net::{TcpListener, UnixListener};
 use tower::limit::ConcurrencyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use super::Metrics;
+/// The state of a process that is watched.
+pub(crate) trait Watched: Send + Sync + 'static {
+    /// Its numbers, in the form of OpenMetrics.
+    fn text(&self) -> String;
+
+    /// The event that it waits for instead of doing its job; `None` if it does.
+    fn waits_for(&self) -> Option<String>;
+}
 
 /// Requests that are answered at a time; a scrape takes milliseconds.
 const CONCURRENT: usize = 16;
@@ -103,7 +110,7 @@ impl Endpoint {
     /// Answers requests until `stop` is over.
     pub(crate) async fn serve(
         self,
-        metrics: Arc<Metrics>,
+        watched: Arc<impl Watched>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) {
         let router = Router::new()
@@ -115,7 +122,7 @@ impl Endpoint {
                 LIMIT,
             ))
             .layer(ConcurrencyLimitLayer::new(CONCURRENT))
-            .with_state(metrics);
+            .with_state(watched as Arc<dyn Watched>);
         let served = match self {
             Self::Tcp(listener) => {
                 let server = axum::serve(listener, router);
@@ -134,13 +141,13 @@ impl Endpoint {
     }
 }
 
-async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text())
+async fn scrape(State(watched): State<Arc<dyn Watched>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, OPEN_METRICS)], watched.text())
 }
 
 /// 200 while the service does its job, 503 with the reason while it waits.
-async fn ready(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
-    match metrics.waits_for() {
+async fn ready(State(watched): State<Arc<dyn Watched>>) -> impl IntoResponse {
+    match watched.waits_for() {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }

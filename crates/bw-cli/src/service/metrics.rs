@@ -353,6 +353,16 @@ impl Metrics {
     }
 }
 
+impl super::Watched for Metrics {
+    fn text(&self) -> String {
+        self.text()
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        self.waits_for()
+    }
+}
+
 impl Observer for Metrics {
     fn observe(&self, event: &Event<'_>) {
         match *event {
