@@ -51,7 +51,7 @@ impl std::fmt::Debug for HelperRequest<'_> {
 
 impl HelperRequest<'_> {
     /// The positions in which the target can be measured at all, in order.
-    fn allowed_positions(&self) -> impl Iterator<Item = Position> + '_ {
+    pub fn allowed_positions(&self) -> impl Iterator<Item = Position> + '_ {
         let positions = self.positions.iter().copied();
         positions.filter(|position| match position {
             Position::Exit => can_exit(self.snapshot, self.target, self.port),
@@ -59,10 +59,10 @@ impl HelperRequest<'_> {
         })
     }
 
-    /// Whether `relay` may help a target in `position`: it runs, is no
+    /// Returns true if `relay` may help a target in `position`: it runs, is no
     /// authority and no BadExit, is neither the target nor of its family or
-    /// network, and exits to the port where it has to.
-    fn eligible(&self, relay: &RelayFacts, position: Position) -> bool {
+    /// network (IPv4 /16, IPv6 /32), and exits to the port where it has to.
+    pub fn may_help(&self, relay: &RelayFacts, position: Position) -> bool {
         is_usable(relay)
             && match position {
                 // Exits are scarce: they do not help as entries.
@@ -71,14 +71,31 @@ impl HelperRequest<'_> {
             }
             && relay.fingerprint != self.target.fingerprint
             && !relay.same_family(self.target)
-            && !same_network(relay, self.target)
+            && !relay.same_network(self.target)
+    }
+
+    /// Returns true if a choice keeps to the rules: a position that is allowed, and up to
+    /// [`most`](Self::most) helpers that may help in it, none of them twice. Room is the
+    /// policy's own business. The scheduler takes no other choice.
+    pub fn accepts(&self, choice: &HelperChoice) -> bool {
+        let HelperChoice { position, helpers } = choice;
+        let mut distinct = helpers.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        self.allowed_positions().any(|allowed| allowed == *position)
+            && (1..=self.most.max(1)).contains(&helpers.len())
+            && distinct.len() == helpers.len()
+            && helpers.iter().all(|helper| {
+                let relay = self.snapshot.relay(helper);
+                relay.is_some_and(|relay| self.may_help(relay, *position))
+            })
     }
 
     /// The relays that may help a target in `position` and have room.
     fn candidates(&self, position: Position) -> Vec<Candidate<'_>> {
         let relays = self.snapshot.relays.iter().enumerate();
         relays
-            .filter(|(_, relay)| self.eligible(relay, position))
+            .filter(|(_, relay)| self.may_help(relay, position))
             .map(|(index, relay)| Candidate {
                 relay,
                 room: (self.room)(index),
@@ -154,7 +171,7 @@ fn one(
     let fits = |&index: &usize| {
         let relay = &relays[index];
         (request.room)(index) >= request.need
-            && request.eligible(relay, position)
+            && request.may_help(relay, position)
             && !request.avoid.contains(&relay.fingerprint)
     };
     let abroad = |&index: &usize| !same_country(&relays[index], request.target);
@@ -214,7 +231,7 @@ fn gather(
         let relay = candidate.relay;
         let apart = chosen.iter().all(|other| {
             !other.relay.same_family(relay)
-                && !same_network(other.relay, relay)
+                && !other.relay.same_network(relay)
                 && !near(other.relay, relay)
         });
         if apart && !near(request.target, relay) {
@@ -277,20 +294,6 @@ fn can_exit(snapshot: &NetworkSnapshot, relay: &RelayFacts, port: u16) -> bool {
             Some(2) => relay.flow_control_2 == (snapshot.param("bwscanner_cc").unwrap_or(0) >= 1),
             _ => true,
         }
-}
-
-/// Whether both relays are in the same IPv4 /16 or IPv6 /32, as tor's path
-/// selection understands networks (path-spec). Addresses of private networks
-/// tell nothing.
-fn same_network(a: &RelayFacts, b: &RelayFacts) -> bool {
-    use std::net::IpAddr::{V4, V6};
-    match (a.address, b.address) {
-        (Some(V4(a)), Some(V4(b))) => {
-            !a.is_loopback() && !a.is_private() && a.octets()[..2] == b.octets()[..2]
-        }
-        (Some(V6(a)), Some(V6(b))) => !a.is_loopback() && a.segments()[..2] == b.segments()[..2],
-        _ => false,
-    }
 }
 
 /// Whether both relays are known to be in the same country.
@@ -391,6 +394,33 @@ mod tests {
             choice.helpers.iter().map(|id| id.as_bytes()[0]).collect()
         };
         (0..200).map(choice).collect()
+    }
+
+    #[test]
+    fn a_choice_against_the_rules_is_not_accepted() {
+        let mut relays: Vec<RelayFacts> = (1..=5).map(|id| relay(id, 500, id > 1)).collect();
+        let ids: Vec<Fingerprint> = relays.iter().map(|relay| relay.fingerprint).collect();
+        (relays[0].family, relays[1].family) = (vec![ids[1]], vec![ids[0]]);
+        relays[2].flags.bad_exit = true;
+        let network = snapshot(relays, &[]);
+        let request = HelperRequest {
+            positions: &[Position::Entry],
+            most: 2,
+            ..request(&network, 1)
+        };
+        let accepts = |position, helpers: &[usize]| {
+            let helpers = helpers.iter().map(|&index| ids[index]).collect();
+            request.accepts(&HelperChoice::new(position, helpers))
+        };
+        assert!(accepts(Position::Entry, &[3, 4]));
+        assert!(!accepts(Position::Entry, &[]), "nobody");
+        assert!(!accepts(Position::Entry, &[3, 3]), "twice the same");
+        assert!(!accepts(Position::Entry, &[0]), "itself");
+        assert!(!accepts(Position::Entry, &[1]), "its family");
+        assert!(!accepts(Position::Entry, &[2]), "a BadExit");
+        assert!(!accepts(Position::Exit, &[3]), "no exit");
+        let unknown = vec![Fingerprint::from_bytes([9; 20])];
+        assert!(!request.accepts(&HelperChoice::new(Position::Entry, unknown)));
     }
 
     #[test]

@@ -690,7 +690,8 @@ impl<P: HelperPolicy> Scheduler<P> {
             request.positions = std::slice::from_ref(position);
             for share in shares {
                 request.need = need * share;
-                if let Some(choice) = self.policy.choose(&request, &mut self.rng) {
+                let choice = self.policy.choose(&request, &mut self.rng);
+                if let Some(choice) = choice.filter(|choice| request.accepts(choice)) {
                     let helpers = choice.helpers.iter();
                     let rooms = helpers.map(|id| self.reservations.available_of(id, usage));
                     let rooms = rooms.collect();
@@ -704,7 +705,8 @@ impl<P: HelperPolicy> Scheduler<P> {
                 most: 1,
                 ..request
             };
-            if let Some(choice) = self.policy.choose(&anybody, &mut self.rng) {
+            let choice = self.policy.choose(&anybody, &mut self.rng);
+            if let Some(choice) = choice.filter(|choice| anybody.accepts(choice)) {
                 if !self.running.is_empty() {
                     return Choice::NotNow;
                 }
