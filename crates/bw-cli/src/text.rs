@@ -64,9 +64,15 @@ pub(crate) fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
     table
 }
 
-/// The text without what could steer a terminal, as names from elsewhere may.
+/// Text from elsewhere, escaped so that it cannot move the cursor of a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control().then(|| character.escape_default());
+            let plain = escaped.is_none().then_some(character);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
 }
 
 /// Prints `text` and a line end on standard output.
@@ -101,7 +107,7 @@ mod tests {
         assert_eq!(utc(UnixMillis::new(u64::MAX)), "18446744073709551.615");
         assert_eq!(size(12_345_678), "12.3 MB");
         assert_eq!(kilobytes(1_234_567.0), "1235");
-        assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        assert_eq!(printable("a\u{1b}[2Jb"), r"a\u{1b}[2Jb");
     }
 
     #[test]

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::Output;
 use super::input::read_one;
-use super::style::{at_least_one, printable};
+use super::style::at_least_one;
+use crate::text::printable;
 use crate::text::{factor, grouped};
 
 #[derive(Args, Debug)]

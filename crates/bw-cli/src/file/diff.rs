@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::Output;
 use super::input::read_one;
-use super::style::{at_least_one, paint_change, printable};
+use super::style::{at_least_one, paint_change};
 use crate::text::factor;
+use crate::text::printable;
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArgs {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Output;
 use super::check::TimeArgs;
 use super::input::{Input, for_each_input};
-use super::style::printable;
+use crate::text::printable;
 
 #[derive(Args, Debug)]
 pub(super) struct DigestArgs {

@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::Output;
 use super::input::{Reading, for_each_input};
 use super::relay_name::{RelayArgs, find};
-use super::style::{printable, time};
+use super::style::time;
 use crate::relay_name::RelayName;
+use crate::text::printable;
 use crate::text::{factor, grouped};
 
 #[derive(Args, Debug)]

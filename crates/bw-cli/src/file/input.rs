@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use bw_file::{Boundary, Document, ReaderBuilder, decompress, for_each_member, is_archive};
 
-use super::style::printable;
 use crate::exit::{is_broken_pipe, text};
+use crate::text::printable;
 
 /// The way in which inputs are read.
 #[derive(Clone, Copy, Debug)]

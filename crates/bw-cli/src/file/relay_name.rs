@@ -7,8 +7,8 @@ use bw_file::Document;
 use bw_results::NetworkSnapshot;
 use clap::Args;
 
-use super::style::printable;
 use crate::relay_name::RelayName;
+use crate::text::printable;
 
 /// Options that help to find a relay.
 #[derive(Args, Debug)]

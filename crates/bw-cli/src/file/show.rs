@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use super::input::{Input, Reading, for_each_input};
 use super::relay_name::{RelayArgs, find};
-use super::style::printable;
 use super::{Output, verdict};
 use crate::relay_name::RelayName;
+use crate::text::printable;
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {

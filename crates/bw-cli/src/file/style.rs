@@ -58,17 +58,6 @@ pub(super) fn paint_change(line: &str, sign: char, color: bool) -> String {
     format!("\x1b[{code}m{line}\x1b[0m")
 }
 
-/// Text of a file, escaped so that it cannot move the cursor of a terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escaped = character.is_control().then(|| character.escape_default());
-            let plain = escaped.is_none().then_some(character);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
-}
-
 /// A factor that an option takes: 1 or more.
 pub(super) fn at_least_one(text: &str) -> Result<f64, &'static str> {
     text.parse()

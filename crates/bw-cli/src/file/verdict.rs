@@ -4,8 +4,8 @@ use bw_file::{
     Document, HeaderFields, RelayFields, RelayLineRef, Standing, TorJudgement, UnixTime, Weights,
 };
 
-use super::style::printable;
 use crate::text::grouped;
+use crate::text::printable;
 
 /// Tor's judgement of a file at a time, and the content.
 pub(super) fn of_file(document: &Document<'_>, judgement: &TorJudgement, now: UnixTime) -> String {
