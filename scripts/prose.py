@@ -13,7 +13,8 @@ import re
 import sys
 
 # Grows until all crates are here.
-CRATES = ["bw-file", "bw-cli", "bw-testnet", "bw-results", "bw-store", "bw-sbws", "bw-watch", "bw-web"]
+CRATES = ["bw-aggregate", "bw-cli", "bw-file", "bw-loop", "bw-protocol", "bw-report", "bw-results", "bw-sbws"]
+CRATES += ["bw-server", "bw-sim", "bw-store", "bw-testnet", "bw-watch", "bw-web"]
 PAGES = ["README.md", "CONTRIBUTING.md", "docs"] + [f"crates/{crate}/README.md" for crate in CRATES]
 QUESTIONS = re.compile(r"(What|How|Whether|Who|Whom|Whose|Which|Of)\b")
 MOST_WORDS = 25

@@ -21,7 +21,7 @@ use crate::statistics::{Statistics, sorted};
 /// The last time that a bandwidth file can hold: 9999-12-31T23:59:59.
 const LAST: UnixMillis = UnixMillis::from_secs(253_402_300_799);
 
-/// Which measurements count.
+/// The rules by which measurements count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AggregateOptions {
@@ -33,10 +33,10 @@ pub struct AggregateOptions {
     /// for nothing; none are by default, but for those beyond the year 9999,
     /// of which no file can be made.
     pub until: Option<UnixMillis>,
-    /// Of two or more measurements of a relay, the first and the last must be
+    /// The least time between the first and the last of a relay's measurements, which must be
     /// more than this apart (sbws's `--secs-away`); by default they need not.
     pub min_separation: Option<Duration>,
-    /// How many measurements a relay must have (sbws's `--min-num`); 1 by default.
+    /// The least number of measurements of a relay (sbws's `--min-num`); 1 by default.
     pub min_measurements: u64,
 }
 
@@ -52,7 +52,7 @@ impl Default for AggregateOptions {
 }
 
 impl AggregateOptions {
-    /// Whether an outcome that ended at this time is dated ahead of the clock.
+    /// Returns true if an outcome that ended at this time is dated ahead of the clock.
     pub fn is_ahead(&self, ended: UnixMillis) -> bool {
         ended > self.until.unwrap_or(LAST).min(LAST)
     }
@@ -69,7 +69,7 @@ pub struct Aggregator<'n> {
     seen: HashSet<OutcomeId>,
 }
 
-/// What was collected of one relay.
+/// The outcomes collected of one relay.
 #[derive(Debug, Default)]
 struct Collected {
     /// Accepted.
@@ -79,7 +79,7 @@ struct Collected {
     /// Lower bounds that the relay's own machine set, in joint measurements.
     parts: Vec<Part>,
     remeasured: u64,
-    /// How many failures nobody charges to it, and whose fault the newest was.
+    /// The number of failures that nobody charges to it, and whose fault the newest was.
     excused: u64,
     newest_excused: Option<(UnixMillis, Blame)>,
     /// Charged.
@@ -219,7 +219,7 @@ impl<'n> Aggregator<'n> {
     }
 }
 
-/// Whether a relay has a descriptor that authorities would take.
+/// Tells whether a relay has a descriptor that authorities would take.
 fn described(descriptor: Option<DescriptorFacts>) -> Result<(), Reason> {
     let facts = descriptor.ok_or(Reason::NoDescriptor)?;
     for (field, value) in [
@@ -274,7 +274,7 @@ impl Aggregator<'_> {
 }
 
 impl Collected {
-    /// What speaks for its rates, with its descriptor in the snapshot.
+    /// The support for its rates, with its descriptor in the snapshot.
     fn evidence(&self, current: Option<DescriptorFacts>) -> Evidence {
         let current = current.or(self.newest_descriptor());
         let declared = BytesPerSecond::new(self.declared);
@@ -486,14 +486,14 @@ impl Measured {
 pub struct LowerBound {
     /// The rate, in bytes per second.
     pub rate: f64,
-    /// Who bounded it.
+    /// The party that bounded it.
     pub by: Blame,
     /// End of the measurement.
     pub ended: UnixMillis,
 }
 
 impl LowerBound {
-    /// What makes one the higher of two, whatever the order in which they come.
+    /// The key that makes one the higher of two, whatever the order in which they come.
     const fn order(&self) -> (f64, UnixMillis, Blame) {
         (self.rate, self.ended, self.by)
     }
@@ -526,13 +526,13 @@ impl Aggregates {
     }
 }
 
-/// What the outcomes and the directory say of one relay.
+/// The outcomes and the directory's facts of one relay, put together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RelayAggregate {
     /// RSA identity.
     pub fingerprint: Fingerprint,
-    /// Whether the snapshot has it.
+    /// True if the snapshot has it.
     pub in_consensus: bool,
     /// Nickname in the snapshot.
     pub nickname: String,
@@ -542,14 +542,14 @@ pub struct RelayAggregate {
     pub flags: RelayFlags,
     /// Weight in the snapshot.
     pub consensus_weight: Option<KilobytesPerSecond>,
-    /// Whether the snapshot calls it unmeasured.
+    /// True if the snapshot calls it unmeasured.
     pub unmeasured: Option<bool>,
     /// Rate, burst and observed bandwidth: those of the snapshot or, where it
     /// has none, of the newest measurement that knew them.
     pub descriptor: Option<DescriptorFacts>,
     /// Mean of the observed bandwidths at its measurements.
     pub observed_mean: Option<BytesPerSecond>,
-    /// What came of the attempts.
+    /// The result of the attempts.
     pub counts: Counts,
     /// End of the first measurement that counts.
     pub first_measured: Option<UnixMillis>,
@@ -565,9 +565,9 @@ pub struct RelayAggregate {
     pub statistics: Option<Statistics>,
     /// The highest lower bound that is not too old.
     pub lower_bound: Option<LowerBound>,
-    /// What its measurements prove together.
+    /// The rate that its measurements prove together.
     pub proven: Option<Proven>,
-    /// What counts of that, if others share its machine.
+    /// The part that counts of that, if others share its machine.
     pub machine: Option<MachineShare>,
     /// The ends of the measurements that prove it, ascending.
     #[serde(skip)]
@@ -590,7 +590,7 @@ impl RelayAggregate {
     }
 }
 
-/// What came of the attempts at one relay.
+/// The result of the attempts at one relay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counts {

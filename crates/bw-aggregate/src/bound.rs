@@ -12,7 +12,7 @@ use crate::statistics::sorted;
 /// all, and nothing would make up for what they took of one.
 const LEAST_SHARE: f64 = 0.76;
 
-/// How far what a relay says of itself may raise its weight: to P/(κ(1 − r)).
+/// The limit to which a relay's own claims may raise its weight: P/(κ(1 − r)).
 ///
 /// P is what it has proven ([`Proven`]), κ the share of relays' bandwidth that
 /// measurements show as payload, and r the share that clients may have taken
@@ -29,7 +29,7 @@ pub struct Bound {
     /// and where most descriptors know nothing it is 1. Not below 0.76, as clients take
     /// of all relays.
     pub payload_share: f64,
-    /// How much rates vary: the median, over the relays with three measurements or
+    /// The variation of rates: the median, over the relays with three measurements or
     /// more, of what a quarter of them has reached over what three quarters have.
     /// What clients take comes and goes; where all rates are steady, nobody takes
     /// anything. 1 where no relay has been measured so often.
@@ -64,7 +64,7 @@ impl Bound {
         proven.rate * self.factor() / self.payload_share
     }
 
-    /// How far a relay's estimate may be raised above what it has proven: as far as
+    /// The bound on a relay's estimate above what it has proven: as far as
     /// clients seem to have taken something, and by [`factor`](Self::factor) at most.
     pub fn lift(&self) -> f64 {
         self.factor().min(self.variation)
@@ -82,7 +82,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(1.0)
 }
 
-/// What a relay has proven over what it claims, at most 1.
+/// The share of its claims that a relay has proven, at most 1.
 fn kept(relay: &RelayAggregate, proven: &Proven) -> f64 {
     let claimed = claimed(relay).1.value() as f64;
     if claimed > proven.rate {

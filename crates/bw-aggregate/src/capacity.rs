@@ -12,15 +12,15 @@ use crate::machine::MachineShare;
 use crate::proven::Proven;
 use crate::scale::{Answer, ScaledRelay};
 
-/// How [`Method::Capacity`](crate::Method::Capacity) makes weights.
+/// Options of [`Method::Capacity`](crate::Method::Capacity).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CapacityOptions {
-    /// How far each new measurement moves a weight from the one before, as a
+    /// The step by which each new measurement moves a weight from the one before, as a
     /// share of the way in logarithms; 0.15. With 1 there is no memory. In the closed loop (docs/scaling.md)
     /// weights swing half as much as with 0.3, and are no farther from the truth.
     pub smoothing: f64,
-    /// What the weights add up to.
+    /// The sum of the weights.
     pub normalisation: Normalisation,
     /// The estimates of the previous file.
     pub previous: BTreeMap<Fingerprint, PreviousCapacity>,
@@ -36,7 +36,7 @@ impl Default for CapacityOptions {
     }
 }
 
-/// What weights add up to.
+/// The sum of all weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -86,7 +86,7 @@ impl PreviousCapacity {
 pub struct CapacitySteps {
     /// P, before others on the same machine come in.
     pub proven: Proven,
-    /// What counts of it, if others share the relay's machine.
+    /// The part that counts of it, if others share the relay's machine.
     pub machine: Option<MachineShare>,
     /// O, the smallest of observed bandwidth, burst and rate, as the descriptor
     /// has it; 0 if it is not known.
@@ -157,7 +157,7 @@ impl CapacitySteps {
     }
 }
 
-/// What a weight in the consensus is worth in estimates: the median over the
+/// The worth of a weight in the consensus, in estimates: the median over the
 /// relays that have both. 1 if none has.
 pub(crate) fn worth_of_consensus<'r>(
     estimates: impl Iterator<Item = (f64, &'r RelayAggregate)>,

@@ -16,22 +16,22 @@ use crate::aggregate::{LowerBound, RelayAggregate};
 pub struct LowerBoundSteps {
     /// The highest lower bound.
     pub bound: LowerBound,
-    /// What the formula gives to it, in bytes per second.
+    /// The value that the formula gives to it, in bytes per second.
     pub scaled: f64,
     /// The weight in the consensus, if that was measured.
     pub consensus: Option<KilobytesPerSecond>,
-    /// What that is worth in values of the formula, in bytes per second.
+    /// Its worth in values of the formula, in bytes per second.
     pub worth: f64,
-    /// Which of the two was taken.
+    /// The one of the two that was taken.
     pub taken: Taken,
 }
 
-/// What a censored relay's value was taken from.
+/// The source of a censored relay's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Taken {
-    /// What the formula gives to the lower bound.
+    /// The value that the formula gives to the lower bound.
     LowerBound,
     /// The weight in the consensus.
     Consensus,

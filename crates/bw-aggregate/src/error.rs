@@ -1,4 +1,4 @@
-//! What can keep a file from being made.
+//! Errors that keep a file from being made.
 
 /// A bandwidth file that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum Error {
     },
 }
 
-/// What kind of thing went wrong, and so what the caller can do.
+/// The kind of an error, by which the caller can act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -27,7 +27,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// What kind of error it is.
+    /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::NothingMeasured => ErrorKind::NothingMeasured,

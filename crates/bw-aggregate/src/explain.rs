@@ -11,7 +11,7 @@ use crate::reason::Reason;
 use crate::scale::{Method, Scaled};
 use crate::torflow::RelayClass;
 
-/// What became of one outcome.
+/// The use of one outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -63,7 +63,7 @@ impl Use {
 pub struct Check {
     /// The condition.
     pub condition: &'static str,
-    /// Whether it holds; none if an earlier one does not, so that it does not matter.
+    /// True if it holds; none if an earlier one does not, so that it does not matter.
     pub holds: Option<bool>,
 }
 
@@ -73,20 +73,20 @@ pub struct Check {
 pub struct Standing {
     /// Its place among all relays with a weight, from 1.
     pub rank: u64,
-    /// How many relays have a weight.
+    /// The number of relays with a weight.
     pub of: u64,
     /// Its class.
     pub class: RelayClass,
     /// Its place in its class, from 1.
     pub class_rank: u64,
-    /// How many of its class have a weight.
+    /// The number of relays of its class with a weight.
     pub class_of: u64,
     /// Its share of the sum of all weights.
     pub share: f64,
 }
 
 impl RelayAggregate {
-    /// What became of `outcome`, which is one of those that were aggregated
+    /// The use of `outcome`, which is one of those that were aggregated
     /// with `options`.
     pub fn use_of(&self, outcome: &OutcomeSummary, options: &AggregateOptions) -> Use {
         if options.is_ahead(outcome.ended) {

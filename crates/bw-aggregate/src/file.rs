@@ -13,7 +13,7 @@ use crate::rounding::round_half_even;
 use crate::scale::{Answer, Method, NetworkFigures, Scaled, ScaledRelay};
 use crate::torflow::{PidSteps, PidVote};
 
-/// What a file says of its making. Everything that is not given is left out.
+/// The facts that a file tells of its making. Everything that is not given is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileFacts {
@@ -33,7 +33,7 @@ pub struct FileFacts {
     pub destinations_countries: Vec<CountryCode>,
     /// Version of tor, or of what speaks for it, that the scanner uses.
     pub tor_version: Option<String>,
-    /// How many consensuses the scanner used in the time that is looked at.
+    /// The number of consensuses that the scanner used in the time that is looked at.
     pub recent_consensus_count: Option<u64>,
 }
 
@@ -105,7 +105,7 @@ impl Scaled {
         Ok(file)
     }
 
-    /// How many relays each rule left out.
+    /// The number of relays that each rule left out.
     fn write_exclusions(&self, file: &mut FileBuilder) {
         let count = |rule: fn(&Reason) -> bool| {
             let excluded = self.relays.iter().filter(|relay| match &relay.answer {

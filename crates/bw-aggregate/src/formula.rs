@@ -18,7 +18,7 @@ pub(crate) struct Formula<'a> {
     controller: Option<Torflow>,
     /// The newest measurement, in Unix seconds.
     pub(crate) newest: u64,
-    /// What a byte of a weight in the consensus is worth in values.
+    /// The worth of a byte of a weight in the consensus, in values.
     worth: f64,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Formula<'a> {
     }
 }
 
-/// What Torflow's controller needs of a relay.
+/// The input of Torflow's controller for one relay.
 fn torflow_relay(
     relay: &RelayAggregate,
     statistics: Statistics,
@@ -126,7 +126,7 @@ fn torflow_relay(
     torflow
 }
 
-/// What counts of a bandwidth that a relay claims.
+/// The part that counts of a bandwidth that a relay claims.
 fn believed(relay: &RelayAggregate, claimed: f64, bound: Option<Bound>) -> f64 {
     match (bound, relay.proven) {
         (Some(bound), Some(proven)) => claimed.min(bound.ceiling(&proven)),
@@ -134,7 +134,7 @@ fn believed(relay: &RelayAggregate, claimed: f64, bound: Option<Bound>) -> f64 {
     }
 }
 
-/// What a relay says of itself: its observed bandwidth, the last or, if that is
+/// A relay's own claim: its observed bandwidth, the last or, if that is
 /// 0, the mean; and the smallest of that, burst and rate. 0 without a descriptor.
 pub(crate) fn claimed(relay: &RelayAggregate) -> (BytesPerSecond, BytesPerSecond) {
     let zero = BytesPerSecond::new(0);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::aggregate::RelayAggregate;
 use crate::statistics::sorted;
 
-/// How far back of a machine's newest joint measurement others count, as for what a
+/// The time before a machine's newest joint measurement in which others count, as for what a
 /// relay has proven.
 const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 
@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 /// relays on one machine get no more than 1.33 of it.
 const APART: f64 = 0.75;
 
-/// What counts of the rates that relays on one [machine](Machines) have proven one after
+/// The part that counts of the rates that relays on one [machine](Machines) have proven one after
 /// the other.
 ///
 /// A joint measurement is a record of each member, all at the same time, with the verdict that the
@@ -30,11 +30,11 @@ const APART: f64 = 0.75;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MachineShare {
-    /// How many relays are on the machine that have proven a rate.
+    /// The number of relays on the machine that have proven a rate.
     pub relays: u64,
     /// The sum of what each of them has proven, in bytes per second.
     pub alone: f64,
-    /// What they carried together, in bytes per second: the second best of two joint
+    /// The rate that they carried together, in bytes per second: the second best of two joint
     /// measurements or more.
     pub together: Option<f64>,
     /// The share of what each has proven that counts, up to 1.

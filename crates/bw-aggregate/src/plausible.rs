@@ -1,4 +1,4 @@
-//! Which rates can be believed of a relay.
+//! Rates that can be believed of a relay.
 //!
 //! No constant alone says what is impossible: it follows from what tor lets
 //! through, what the relay declares, what else was measured of it, and what
@@ -11,15 +11,15 @@ use serde::Serialize;
 /// `BandwidthRate`, and authorities refuse descriptors beyond it (INT32_MAX).
 pub const MAX_PLAUSIBLE_RATE: f64 = 2_147_483_647.0;
 
-/// How many times what supports it a rate may be. From one measurement to the
+/// The largest multiple of its support that a rate may be. From one measurement to the
 /// next, half of all relays move by a factor of 1.2, a tenth by more than 2.1
 /// (251,182 pairs of real hourly files of Torflow, 2016–17).
 const SUPPORT: f64 = 4.0;
 
-/// Of how many of a relay's measurements one may stand alone.
+/// One in this many of a relay's measurements may stand alone.
 const MEASUREMENTS: usize = 20;
 
-/// Of how many relays one may stand alone.
+/// One in this many relays may stand alone.
 const RELAYS: usize = 100;
 
 /// From how many measurements on they speak for themselves.
@@ -31,11 +31,11 @@ const ENOUGH: usize = 3;
 pub struct RateLimit {
     /// In bytes per second.
     pub rate: f64,
-    /// What it follows from.
+    /// The evidence that it follows from.
     pub basis: LimitBasis,
 }
 
-/// What the highest believable rate of a relay follows from.
+/// The evidence for the highest believable rate of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -48,14 +48,14 @@ pub enum LimitBasis {
     /// Four times what others of its measurements, one in twenty but two at
     /// least, have reached: of three or more.
     Measurements,
-    /// Of fewer, four times the largest of: its other measurement; what the
+    /// With fewer, four times the largest of: its other measurement; what the
     /// fastest hundredth of the relays, but two at least, have reached; its
     /// observed bandwidth, times what relays show for each byte of theirs.
     Network,
 }
 
 impl LimitBasis {
-    /// What has been exceeded, in words.
+    /// The limit that was exceeded, in words.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tor => "tor itself",
@@ -76,7 +76,7 @@ impl Default for RateLimit {
 }
 
 impl RateLimit {
-    /// Whether a rate is one: positive, a number, and not beyond the limit.
+    /// Returns true if a rate is one: positive, a number, and not beyond the limit.
     pub fn allows(&self, rate: f64) -> bool {
         rate > 0.0 && rate <= self.rate
     }
@@ -90,10 +90,10 @@ impl RateLimit {
     }
 }
 
-/// What is known of one relay before any rate of it is judged.
+/// The facts on one relay before any rate of it is judged.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
-    /// What tor and its descriptors allow.
+    /// The rate that tor and its descriptors allow.
     limit: RateLimit,
     /// The best rate of each measurement that these allow, ascending.
     best: Vec<f64>,
@@ -102,7 +102,7 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    /// Of a relay with these descriptors, the newest last, and measurements.
+    /// The support of a relay with these descriptors, the newest last, and measurements.
     pub(crate) fn new<'m>(
         descriptors: impl IntoIterator<Item = DescriptorFacts>,
         measurements: impl IntoIterator<Item = &'m [f64]>,
@@ -134,10 +134,10 @@ impl Evidence {
     }
 }
 
-/// What the relays of a network have shown.
+/// The rates that the relays of a network have shown.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    /// What the fastest of them have reached.
+    /// The rate that the fastest of them have reached.
     fastest: Option<f64>,
     /// Their rates over their observed bandwidths.
     kept_promise: Option<f64>,
@@ -186,7 +186,7 @@ pub(crate) fn most_in_mean(ascending: &[f64]) -> Option<f64> {
     supported(ascending, RELAYS).map(|value| SUPPORT * value)
 }
 
-/// What one in `share` of the values, but two at least, have reached.
+/// The value that one in `share` of them, but two at least, have reached.
 fn supported(ascending: &[f64], share: usize) -> Option<f64> {
     if ascending.len() < ENOUGH {
         return None;

@@ -9,7 +9,7 @@ use crate::capacity::PreviousCapacity;
 use crate::plausible::MAX_PLAUSIBLE_RATE;
 use crate::torflow::PidVote;
 
-/// What the next file needs of the one before it.
+/// The facts that the next file needs of the one before it.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct PreviousFile {
@@ -22,17 +22,17 @@ pub struct PreviousFile {
     /// Relays whose controller's state no controller writes; they are as if they had
     /// none.
     pub stateless: u64,
-    /// Whether its last line has no end: something has cut it off.
+    /// True if its last line has no end: something has cut it off.
     pub is_cut: bool,
 }
 
-/// What a file said of one relay.
+/// The facts of a file on one relay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PreviousRelay {
     /// `bw`
     pub weight: KilobytesPerSecond,
-    /// Whether authorities voted with it.
+    /// True if authorities voted with it.
     pub voted: bool,
     /// The state of Torflow's controller, if it was at work.
     pub pid: Option<PidVote>,
@@ -71,7 +71,7 @@ impl PreviousFile {
         }
     }
 
-    /// What is wrong with it, so that it tells less than it should, in words.
+    /// The defect, if it tells less than it should, in words.
     pub fn damage(&self) -> Option<String> {
         let lines = self.relays.len() as u64 + self.unreadable;
         if self.relays.is_empty() {

@@ -7,7 +7,7 @@ use bw_file::Fingerprint;
 use bw_results::{NetworkSnapshot, RelayFacts, UnixMillis};
 use serde::Serialize;
 
-/// How far back of a relay's newest measurement others support it. Within it
+/// The time before a relay's newest measurement in which others support it. Within it
 /// are all days of a week, as clients come and go with them.
 const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 
@@ -34,16 +34,16 @@ pub struct Proven {
     /// The rate that three quarters of the measurements have reached, lower
     /// bounds left out; the same as the other where there is none.
     pub usual: f64,
-    /// How many measurements were looked at, those of the last seven days.
+    /// The number of measurements that were looked at, those of the last seven days.
     pub measurements: u64,
-    /// How many of them are lower bounds.
+    /// The number of lower bounds among them.
     pub lower_bounds: u64,
-    /// How many have reached the rate.
+    /// The number of those that have reached the rate.
     pub reached: u64,
-    /// Whether two of these went through unrelated helpers: other relays, of
+    /// True if two of these went through unrelated helpers: other relays, of
     /// other families and networks.
     pub supported: bool,
-    /// Whether the best of them is a lower bound: the relay may carry more.
+    /// True if the best of them is a lower bound: the relay may carry more.
     pub at_least: bool,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Shown {
 }
 
 impl Proven {
-    /// What these measurements prove, in any order; none of none.
+    /// The rate that these measurements prove, in any order; none of none.
     pub(crate) fn of(shown: &[Shown], network: &NetworkSnapshot) -> Option<Self> {
         let newest = shown.iter().map(|one| one.ended).max()?;
         let recent = shown.iter().filter(|one| newest.since(one.ended) <= WINDOW);

@@ -15,7 +15,7 @@ use crate::plausible::LimitBasis;
 pub enum Reason {
     /// Its outcomes are dated ahead of the clock, so that none of them counts.
     AheadOfClock {
-        /// How many there are.
+        /// Their number.
         outcomes: u64,
     },
     /// It is a directory authority: authorities carry no traffic for clients,
@@ -30,23 +30,23 @@ pub enum Reason {
     NotTried,
     /// Every attempt failed.
     OnlyFailures {
-        /// How many there were.
+        /// Their number.
         failures: u64,
         /// Where the newest failed.
         stage: Stage,
-        /// What went wrong then.
+        /// The failure then.
         kind: FailureKind,
     },
     /// Every attempt failed, through no fault of its own.
     Excused {
-        /// How many there were.
+        /// Their number.
         failures: u64,
-        /// Whose fault the newest was.
+        /// The party at fault for the newest.
         by: Blame,
     },
     /// Its descriptor has a number that tor takes from no relay.
     ImpossibleDescriptor {
-        /// Which.
+        /// The one that is meant.
         field: DescriptorField,
         /// The number.
         value: BytesPerSecond,
@@ -55,26 +55,26 @@ pub enum Reason {
     Implausible {
         /// The highest rate that would be believed.
         limit: BytesPerSecond,
-        /// What that follows from.
+        /// The evidence for that.
         basis: LimitBasis,
     },
     /// Its measurements hold no rate.
     NoRate,
     /// All its measurements were made within too short a time.
     TooClose {
-        /// How many there are.
+        /// Their number.
         measurements: u64,
     },
     /// Too few measurements are left.
     TooFew {
-        /// How many there are.
+        /// Their number.
         measurements: u64,
-        /// How many there must be.
+        /// The least number.
         needed: u64,
     },
     /// All its measurements are too old.
     TooOld {
-        /// How many there are.
+        /// Their number.
         measurements: u64,
     },
 }

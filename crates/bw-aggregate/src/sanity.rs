@@ -1,4 +1,4 @@
-//! Whether a file is fit to be published in place of the one before.
+//! True if a file is fit to be published in place of the one before.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::previous::PreviousFile;
 use crate::scale::{Answer, Scaled};
 
-/// What a file must keep to.
+/// Conditions that a file must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SanityLimits {
@@ -67,7 +67,7 @@ pub struct Sanity {
     /// The age of the newest measurement; none without one. In seconds when serialised.
     #[serde(serialize_with = "optional_seconds")]
     pub age: Option<Duration>,
-    /// What is wrong; nothing if the file is fit.
+    /// The conditions that do not hold; none if the file is fit.
     pub problems: Vec<SanityProblem>,
 }
 
@@ -81,9 +81,9 @@ pub enum SanityProblem {
         "only {eligible} relays have a weight ({minimum} are needed), while the previous file is voted with"
     )]
     FewRelays {
-        /// How many there are.
+        /// Their number.
         eligible: u64,
-        /// How many there must be.
+        /// The least number.
         minimum: u64,
     },
     /// The fast relays are missing.
@@ -119,7 +119,7 @@ pub enum SanityProblem {
     ManyChanged {
         /// Their share.
         share: f64,
-        /// What counts as a change.
+        /// The factor from which a relay has changed.
         factor: f64,
         /// The limit.
         limit: f64,
@@ -246,7 +246,7 @@ impl Totals {
 }
 
 impl Sanity {
-    /// Whether nothing is wrong.
+    /// Returns true if nothing is wrong.
     pub fn is_fit(&self) -> bool {
         self.problems.is_empty()
     }
@@ -309,7 +309,7 @@ impl Sanity {
     }
 }
 
-/// Whether a factor is beyond `limit` either way.
+/// Returns true if a factor is beyond `limit` either way.
 fn is_beyond(factor: f64, limit: f64) -> bool {
     factor > limit || factor * limit < 1.0
 }

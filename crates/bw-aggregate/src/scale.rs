@@ -20,7 +20,7 @@ use crate::torflow::{PidSteps, PidVote, TorflowParams};
 /// vote at all.
 const MAX_WEIGHT: u64 = 2_147_483_647;
 
-/// How weights are made.
+/// Options for making weights.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ScaleOptions {
@@ -35,7 +35,7 @@ pub struct ScaleOptions {
     /// [`Method::Capacity`] too has 3. [`Method::Raw`] and [`Method::Sbws`] round
     /// to whole numbers only.
     pub digits: u32,
-    /// How far what a relay says of itself may raise its weight: the r of [`Bound`],
+    /// The limit on what a relay's own claims may add to its weight: the r of [`Bound`],
     /// from 0 on, below 1. [`Method::Capacity`] always has one, 0.25 by default;
     /// [`Method::Torflow`] and [`Method::TorflowPid`] by default none, and with one
     /// they take no more from a descriptor than it allows. Others never look.
@@ -131,7 +131,7 @@ impl Method {
         }
     }
 
-    /// Whether no relay gets more than a share of the sum.
+    /// Returns true if no relay gets more than a share of the sum.
     const fn is_capped(self) -> bool {
         matches!(self, Self::Torflow | Self::TorflowPid | Self::Capacity)
     }
@@ -145,7 +145,7 @@ impl Method {
         }
     }
 
-    /// Whether a relay's rates enter the means with which others are compared: also of
+    /// Returns true if a relay's rates enter the means with which others are compared: also of
     /// one that is refused for its descriptor, so that this moves nobody else.
     pub(crate) const fn compares(self, relay: &RelayAggregate) -> bool {
         matches!(
@@ -154,7 +154,7 @@ impl Method {
         )
     }
 
-    /// Whether relays of which no descriptor is known have no weight.
+    /// Returns true if relays of which no descriptor is known have no weight.
     pub(crate) const fn needs_descriptor(self) -> bool {
         !matches!(self, Self::Capacity)
     }
@@ -164,7 +164,7 @@ impl Method {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Scaled {
-    /// What is the same for all relays.
+    /// Values that are the same for all relays.
     pub network: NetworkFigures,
     /// Each relay of the snapshot once, sorted by fingerprint.
     pub relays: Vec<ScaledRelay>,
@@ -173,7 +173,7 @@ pub struct Scaled {
     pub kept_votes: BTreeMap<Fingerprint, PidVote>,
 }
 
-/// What is the same for all relays.
+/// Values that are the same for all relays.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct NetworkFigures {
@@ -197,16 +197,16 @@ pub struct NetworkFigures {
     pub max_share: f64,
     /// Relays of the snapshot, the authorities left out.
     pub consensus_relays: u64,
-    /// How many of them have a weight.
+    /// The number of those with a weight.
     pub eligible: u64,
-    /// How many of those have it from a lower bound: they are no part of the
+    /// The number of those that have it from a lower bound: they are no part of the
     /// means and the median.
     pub censored: u64,
-    /// How many must have one.
+    /// The least number with a weight.
     pub minimum: u64,
     /// The same as a share, from the options.
     pub min_share: f64,
-    /// Whether there are too few: the file is not to be voted with.
+    /// True if there are too few: the file is not to be voted with.
     pub under_minimum: bool,
     /// The bound on what relays say of themselves, if there is one.
     pub bound: Option<Bound>,
@@ -218,7 +218,7 @@ pub struct NetworkFigures {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ScaledRelay {
-    /// What it is made from.
+    /// The value that it is made from.
     pub aggregate: RelayAggregate,
     /// The weight, or why there is none.
     pub answer: Answer,
@@ -256,13 +256,13 @@ pub struct Explanation {
     pub observed: BytesPerSecond,
     /// The smallest of observed bandwidth, burst and rate.
     pub advertised: BytesPerSecond,
-    /// What of that counts: no more than the [`Bound`] allows, if there is one.
+    /// The part of that which counts: no more than the [`Bound`] allows, if there is one.
     pub believed: f64,
     /// The value before the limit, in bytes per second.
     pub unlimited: f64,
     /// The value after it, in bytes per second.
     pub limited: f64,
-    /// Whether the limit was reached.
+    /// True if the limit was reached.
     pub is_limited: bool,
     /// [`Method::TorflowPid`]: the controller's steps; none for a lower bound,
     /// from which it learns nothing.

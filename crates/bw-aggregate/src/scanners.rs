@@ -9,14 +9,14 @@ use serde::Serialize;
 use crate::plausible::RateLimit;
 use crate::statistics::median_of_sorted;
 
-/// How many relays a comparison needs.
+/// The least number of relays for a comparison.
 const MIN_RELAYS: usize = 10;
 
 /// From which factor on a shift is called disagreement. Authorities' totals lie
 /// within a quarter to a half of each other.
 const SHIFT: f64 = 1.5;
 
-/// How many standard errors a shift must be from none.
+/// The least number of standard errors between a shift and none.
 const SIGNIFICANT: f64 = 3.0;
 
 /// Collects outcomes by scanner.
@@ -35,7 +35,7 @@ struct Collected {
     observed: HashMap<Fingerprint, (UnixMillis, u64)>,
 }
 
-/// What a scanner contributed, and how it compares.
+/// A scanner's contribution, and how it compares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ScannerStatistics {
@@ -51,7 +51,7 @@ pub struct ScannerStatistics {
     pub first: Option<UnixMillis>,
     /// End of its last outcome.
     pub last: Option<UnixMillis>,
-    /// How it compares with the other scanners, if there is enough to compare.
+    /// The comparison with the other scanners, if there is enough to compare.
     pub comparison: Option<Comparison>,
 }
 
@@ -59,18 +59,18 @@ pub struct ScannerStatistics {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// What was compared.
+    /// The relays or rates that were compared.
     pub basis: Basis,
-    /// How many relays of this scanner.
+    /// The number of relays of this scanner.
     pub relays: u64,
     /// The factor by which its rates are higher (more than 1) or lower: the
     /// median over relays.
     pub factor: f64,
-    /// Whether that is more than chance and more than a factor of 1.5.
+    /// True if that is more than chance and more than a factor of 1.5.
     pub disagrees: bool,
 }
 
-/// What two scanners' rates are compared by.
+/// The basis on which two scanners' rates are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

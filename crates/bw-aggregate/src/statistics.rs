@@ -11,7 +11,7 @@ use crate::rounding::round_half_even;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// How many rates there are; at least one.
+    /// The number of rates; at least one.
     pub rates: u64,
     /// Their mean (`bw_mean`).
     pub mean: BytesPerSecond,

@@ -152,7 +152,7 @@ impl TorflowParams {
         }
     }
 
-    /// What is left of the sum of errors after a round.
+    /// The part of the sum of errors that is left after a round.
     fn decay(&self) -> f64 {
         if self.t_i > 0.0 {
             1.0 - self.t_i_decay / self.t_i
@@ -188,7 +188,7 @@ impl From<RelayFlags> for RelayClass {
     }
 }
 
-/// What the controller needs of a relay.
+/// The input of the controller for one relay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TorflowRelay {
@@ -244,7 +244,7 @@ pub struct PidVote {
     pub updated_at: u64,
 }
 
-/// How a measurement came into a relay's value.
+/// The way in which a measurement came into a relay's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -289,11 +289,11 @@ pub struct PidSteps {
     pub means: ClassMeans,
     /// The bandwidth that was adjusted, in bytes per second.
     pub base: f64,
-    /// How the measurement came in.
+    /// The way in which the measurement came in.
     pub feedback: Feedback,
     /// The value, in bytes per second: not below 0, not limited yet.
     pub value: f64,
-    /// What the next file says.
+    /// The state that the next file says.
     pub vote: PidVote,
     /// Share of circuits that failed.
     pub circuit_failure_rate: f64,
@@ -402,7 +402,7 @@ impl Torflow {
         steps
     }
 
-    /// Whether a relay that was lowered in the consensus is not lowered again,
+    /// Returns true if a relay that was lowered in the consensus is not lowered again,
     /// but begins anew from its descriptor.
     fn shows_mercy(&self, relay: &TorflowRelay, error: f64) -> bool {
         self.params.mercy
@@ -411,7 +411,7 @@ impl Torflow {
             && relay.descriptor > relay.consensus
     }
 
-    /// How much better than its peers a relay was measured.
+    /// The factor by which a relay was measured better than its peers.
     fn error(&self, relay: &TorflowRelay, means: &ClassMeans, sum: f64) -> f64 {
         let params = &self.params;
         let (rs, rf) = means.ratios(relay);

@@ -526,7 +526,7 @@ fn eight_thousand_random_relays_are_as_reckoned_plainly() {
     }
 }
 
-/// What each of 4,000 relays gets, with and without `hostile` records of relay 7,
+/// The weights of 4,000 relays, with and without `hostile` records of relay 7,
 /// one of the slow ones: its weight, and the others' as they are without.
 fn beside(hostile: &[Outcome], relays: &[RelayFacts]) -> (u64, usize) {
     let network = network(relays.to_vec());
@@ -647,7 +647,7 @@ fn one_of_many_rates_of_a_relay_does_not_carry_its_weight() {
     }
 }
 
-/// How long it takes for the public network. Run with
+/// The time that it takes for the public network. Run with
 /// `cargo nextest run --release -p bw-aggregate --run-ignored only --no-capture figures`.
 #[test]
 #[ignore = "prints figures"]

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 const NOW: u64 = 1_790_000_000;
 
-/// What tor lets pass of a rate as payload.
+/// The part of a rate that tor lets pass as payload.
 const PAYLOAD: f64 = 0.78;
 
 /// A relay: the rates of its measurements, an hour apart and through changing
@@ -27,7 +27,7 @@ struct Case {
     weight: u64,
     /// The last byte of its address.
     address: Option<u8>,
-    /// What it carried in joint measurements.
+    /// The rate that it carried in joint measurements.
     together: Vec<f64>,
 }
 
@@ -414,7 +414,7 @@ fn any_cases() -> impl Strategy<Value = Vec<Case>> {
     prop::collection::vec(case, 1..25)
 }
 
-/// What a relay has proven, as share of all.
+/// The rate that a relay has proven, as share of all.
 fn proven_share(scaled: &Scaled, number: usize) -> f64 {
     let proven = |number| steps(scaled, number).capacity.unwrap().proven.rate;
     let all: f64 = (0..scaled.relays.len()).map(proven).sum();

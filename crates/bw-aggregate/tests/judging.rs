@@ -1,4 +1,4 @@
-//! What is told beside the weights: scanners that disagree, files not fit to
+//! Findings beside the weights: scanners that disagree, files not fit to
 //! be published, why a relay has its weight.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]

@@ -1,4 +1,4 @@
-//! What verdicts on records mean for weights.
+//! Verdicts on records, and weights.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 

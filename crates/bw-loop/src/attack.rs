@@ -1,4 +1,4 @@
-//! What relays do that want more than their share.
+//! Attacks of relays that want more than their share.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ pub enum Policy {
     Stall,
 }
 
-/// What the attackers do; all others are honest.
+/// The deeds of the attackers; all others are honest.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attack(Vec<Policy>);
 
@@ -44,7 +44,7 @@ impl Attack {
         self.0.iter().find_map(value)
     }
 
-    /// How many relays attack, of which `single` do where they need no machine.
+    /// The number of attacking relays, of which `single` do where they need no machine.
     pub(crate) fn attackers(&self, single: usize) -> usize {
         match self.machine() {
             Some(relays) => relays as usize,
@@ -61,7 +61,7 @@ impl Attack {
         factor.unwrap_or(1.0)
     }
 
-    /// How many relays share a machine.
+    /// The number of relays that share a machine.
     pub(crate) fn machine(&self) -> Option<u32> {
         self.find(|policy| match policy {
             Policy::Machine(relays) => Some(*relays),

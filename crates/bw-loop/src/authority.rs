@@ -43,7 +43,7 @@ impl Authority {
         }
     }
 
-    /// What it votes for each relay of the network, in its order.
+    /// Its votes for each relay of the network, in its order.
     pub(crate) fn vote(&mut self, network: &NetworkSnapshot) -> Vec<Option<KilobytesPerSecond>> {
         let mut aggregator = Aggregator::new(AggregateOptions::default(), network);
         for outcome in self.results.iter().flatten() {

@@ -11,10 +11,10 @@ const DAYS: usize = 5;
 /// σ of ln(10 s mean / day's mean) of what clients take of a relay.
 const BURSTS: f64 = 0.25;
 
-/// How long a measurement takes, of the ten seconds, in seconds.
+/// The time that a measurement takes, of the ten seconds, in seconds.
 const PROBE: f64 = 2.0;
 
-/// What one relay has observed of itself.
+/// The bandwidth that one relay has observed of itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
     best: VecDeque<f64>,

@@ -11,7 +11,7 @@ use crate::run::{Day, Run};
 #[error("{0}")]
 pub struct PlotError(String);
 
-/// What can be drawn: file name, what the axis says, and the value of a day.
+/// Curves that can be drawn: file name, what the axis says, and the value of a day.
 type Figure = (&'static str, &'static str, fn(&Day) -> Option<f64>);
 
 const FIGURES: [Figure; 4] = [

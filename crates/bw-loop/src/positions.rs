@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// What each position has: guard, middle, exit.
+    /// The bandwidth of each position: guard, middle, exit.
     fn positions(g: f64, m: f64, e: f64, d: f64) -> [f64; 3] {
         let weights = PositionWeights::of(g, m, e, d);
         [

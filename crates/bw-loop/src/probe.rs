@@ -20,7 +20,7 @@ const SEVERAL: f64 = 1_500_000.0;
 /// 0.012 to 0.023 (README).
 pub const SPREAD: f64 = 0.02;
 
-/// What is left for a measurement of a relay of which clients want `load`, as a
+/// The part left for a measurement of a relay of which clients want `load`, as a
 /// share of its capacity; above 1, they want more than there is.
 ///
 /// That is what clients leave, or the fair share of the circuits that measure:
@@ -34,7 +34,7 @@ pub fn left(capacity: f64, load: f64) -> f64 {
 /// The helpers of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Helpers {
-    /// How many.
+    /// Their number.
     pub(crate) count: u32,
     /// The share of helpers that let only half pass.
     pub(crate) hostile: f64,
@@ -46,7 +46,7 @@ impl Helpers {
         Self { count, hostile }
     }
 
-    /// What they let pass, drawn anew.
+    /// The rate that they let pass, drawn anew.
     fn passed(self, rng: &mut impl rand::Rng) -> f64 {
         if self.hostile <= 0.0 {
             return 1.0;
@@ -56,7 +56,7 @@ impl Helpers {
     }
 }
 
-/// What a measurement shows of a relay that could carry `available`.
+/// The rate that a measurement shows of a relay that could carry `available`.
 pub(crate) fn shown(available: f64, helpers: Helpers, rng: &mut impl rand::Rng) -> f64 {
     available * helpers.passed(rng) * (SPREAD * normal(rng)).exp()
 }

@@ -14,13 +14,13 @@ use crate::probe::{Helpers, accepted, shown};
 use crate::setting::Setting;
 use crate::world::World;
 
-/// What a flood counts, over what was carried.
+/// The bytes that a flood counts, over what was carried.
 const FLOOD: f64 = 10.0;
 
 /// Circuits of clients that are looked at each day.
 const CIRCUITS: usize = 4_000;
 
-/// How one day ended.
+/// The end of one day.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Day {
@@ -42,7 +42,7 @@ pub struct Day {
     pub newcomers: Option<f64>,
 }
 
-/// What a run came to: means over its last quarter, unless it says otherwise.
+/// The result of a run: means over its last quarter, unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Run {
@@ -50,7 +50,7 @@ pub struct Run {
     pub method: &'static str,
     /// The attack's name.
     pub attack: String,
-    /// What clients want, as a share of what all relays can carry.
+    /// The demand of clients, as a share of what all relays can carry.
     pub utilisation: f64,
     /// Network weight error of the honest relays.
     pub nwe: f64,

@@ -1,4 +1,4 @@
-//! What is simulated.
+//! The setting of a simulation.
 
 use bw_aggregate::{Method, ScaleOptions};
 use bw_sim::Population;
@@ -9,22 +9,22 @@ use crate::attack::Attack;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Setting {
-    /// How scanners make weights: everything but the state of previous files.
+    /// The making of weights by scanners: everything but the state of previous files.
     pub scaling: ScaleOptions,
     /// The relays. Their load is not looked at: it comes from the loop.
     pub population: Population,
-    /// What clients want, as a share of what all relays can carry.
+    /// The demand of clients, as a share of what all relays can carry.
     pub utilisation: f64,
     /// Days; each relay is measured once a day by each scanner.
     pub days: u32,
     /// Authorities with a scanner, of whose votes the median counts.
     pub scanners: u32,
-    /// What relays do that want more than their share.
+    /// Attacks of relays that want more than their share.
     pub attack: Attack,
     /// The share of relays that share an address with one to three others, each on a line of
     /// its own.
     pub neighbours: f64,
-    /// Whether scanners also measure relays together that may share a machine.
+    /// True if scanners also measure relays together that may share a machine.
     pub together: bool,
     /// The share of relays that join when half of the days are over.
     pub newcomers: f64,

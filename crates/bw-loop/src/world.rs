@@ -18,36 +18,36 @@ use crate::setting::Setting;
 /// Midnight of the first day.
 const BEGIN: u64 = 1_790_000_000 / 86_400 * 86_400;
 
-/// How far clients' traffic goes up and down over a day: to 1 ± this.
+/// The swing of clients' traffic over a day: to 1 ± this.
 const DAILY: f64 = 0.3;
 
 /// σ of ln(load / its mean at that hour) of one relay, as one measurement finds it.
 const FLUCTUATION: f64 = 0.2;
 
-/// What authorities give to a relay that too few scanners have measured, in kB/s.
+/// The weight that authorities give to a relay that too few scanners have measured, in kB/s.
 const UNMEASURED: u64 = 20;
 
-/// What a new relay's own tests let it observe, in bytes per second.
+/// The bandwidth that a new relay's own tests let it observe, in bytes per second.
 const SELF_TEST: f64 = 60_000.0;
 
 /// Where relays are that share a machine.
 const MACHINE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(9, 9, 9, 9);
 
-/// How many single relays attack.
+/// The number of single relays that attack.
 const ATTACKERS: usize = 5;
 
 /// One relay.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) facts: RelayFacts,
-    /// What it can carry in truth, in bytes of payload per second.
+    /// Its true capacity, in bytes of payload per second.
     pub(crate) capacity: f64,
-    /// What it shows when nobody else uses it.
+    /// The rate that it shows when nobody else uses it.
     pub(crate) shows: f64,
     pub(crate) observed: Observed,
     pub(crate) attacks: bool,
     pub(crate) is_new: bool,
-    /// What clients want of it, as a share of its capacity.
+    /// The demand of clients on it, as a share of its capacity.
     pub(crate) load: f64,
 }
 
@@ -142,7 +142,7 @@ impl World {
         }
     }
 
-    /// Whether a relay is in the network on this day.
+    /// Returns true if a relay is in the network on this day.
     pub(crate) const fn is_there(&self, node: &Node, day: u32) -> bool {
         !node.is_new || day >= self.newcomers_join
     }
@@ -164,7 +164,7 @@ impl World {
         NetworkSnapshot::new(time, time, time, Default::default(), relays.collect())
     }
 
-    /// What a relay publishes of itself.
+    /// The descriptor that a relay publishes.
     fn descriptor(&self, node: &Node, time: UnixMillis) -> Option<DescriptorFacts> {
         if node.attacks && self.attack.withholds() {
             return None;
@@ -225,7 +225,7 @@ impl World {
         }
     }
 
-    /// What a measurement of this relay could get at this part of the day.
+    /// The rate that a measurement of this relay could get at this part of the day.
     pub(crate) fn available(&mut self, index: usize, part: f64) -> f64 {
         let node = &self.nodes[index];
         if node.attacks && self.attack.favours() {
@@ -237,12 +237,12 @@ impl World {
         node.shows * probe::left(node.shows, load)
     }
 
-    /// Whether a relay lets its measurement fail at this part of the day.
+    /// Returns true if a relay lets its measurement fail at this part of the day.
     pub(crate) fn fails(&self, index: usize, part: f64) -> bool {
         self.nodes[index].attacks && self.attack.stalls() && daily(part) > 1.0
     }
 
-    /// What a relay carries for a measurement at this part of the day in which all relays
+    /// The rate of a relay in a measurement at this part of the day in which all relays
     /// of its machine take part.
     pub(crate) fn part(&mut self, index: usize, part: f64) -> f64 {
         let all = self.available(index, part);

@@ -10,7 +10,7 @@ use bw_sim::{Accuracy, Ledger, Load, Model, Population, Server};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// What the scan loop finds of 60 relays of which clients want this share, over
+/// The rates that the scan loop finds of 60 relays of which clients want this share, over
 /// what the model says, relay by relay.
 async fn found(load: f64, seed: u64) -> Accuracy {
     let mut population = Population::public_network(60);

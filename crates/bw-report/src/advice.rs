@@ -1,4 +1,4 @@
-//! What bounds a relay's weight, and what its operator can do.
+//! Advice for a relay's operator: the bounds of its weight, and the remedies.
 
 use bw_aggregate::{Answer, CapacitySteps, Explanation, Method, Reason, RelayAggregate};
 use bw_results::Stage;
@@ -70,7 +70,7 @@ fn of_reason(reason: &Reason) -> Advice {
     Advice::new(format!("It has no weight: {reason}."), remedy)
 }
 
-/// What made the weight as high or low as it is.
+/// The cause of a weight as high or low as it is.
 fn of_weight(site: &Site, relay: &RelayAggregate, steps: &Explanation) -> Vec<Advice> {
     let mut all = Vec::new();
     if steps.is_limited {
@@ -162,7 +162,7 @@ fn of_capacity(steps: &CapacitySteps) -> Vec<Advice> {
     all
 }
 
-/// What the descriptor promises, which Torflow's formula multiplies with.
+/// The promise of the descriptor, which Torflow's formula multiplies with.
 fn of_descriptor(relay: &RelayAggregate, steps: &Explanation) -> Option<Advice> {
     let facts = relay.descriptor?;
     let (observed, average, burst) = (steps.observed, facts.average, facts.burst);
@@ -188,7 +188,7 @@ fn of_descriptor(relay: &RelayAggregate, steps: &Explanation) -> Option<Advice> 
     })
 }
 
-/// How fast it was, compared with others.
+/// Its speed, compared with others.
 fn of_ratio(steps: &Explanation) -> Advice {
     let ratio = steps.ratio;
     if ratio < 0.8 {
@@ -206,7 +206,7 @@ fn of_ratio(steps: &Explanation) -> Advice {
     }
 }
 
-/// What failed often.
+/// Frequent failures.
 fn of_failures(relay: &Relay) -> Option<Advice> {
     let share = relay.charged as f64 / relay.attempts.max(1) as f64;
     if share < FAILURES {
@@ -228,7 +228,7 @@ fn of_failures(relay: &Relay) -> Option<Advice> {
     ))
 }
 
-/// What a failure at a stage points to.
+/// The probable cause of a failure at a stage.
 const fn of_stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Path => "Nothing: no other relay could help with the measurement.",

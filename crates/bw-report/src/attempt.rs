@@ -14,7 +14,7 @@ const BARS: usize = 32;
 /// The most bytes kept of a failure's detail.
 const DETAIL: usize = 160;
 
-/// What is shown of an attempt.
+/// The part of an attempt that is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) started: UnixMillis,
@@ -30,7 +30,7 @@ pub(crate) struct Attempt {
     pub(crate) result: Result<Measured, Box<Failed>>,
 }
 
-/// What is shown of a measurement.
+/// The part of a measurement that is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     /// Bytes per second; the mean if there are several transfers.
@@ -43,7 +43,7 @@ pub(crate) struct Measured {
     pub(crate) graph: Graph,
 }
 
-/// What is shown of a failure.
+/// The part of a failure that is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Failed {
     pub(crate) stage: Stage,
@@ -70,7 +70,7 @@ pub(crate) struct Bar {
     pub(crate) kind: BarKind,
 }
 
-/// What a bar's rate is worth.
+/// The worth of a bar's rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BarKind {
     Counted,

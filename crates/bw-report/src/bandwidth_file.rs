@@ -3,11 +3,11 @@
 use bw_file::{Document, Fingerprint, UnixTime, Weights};
 use bw_results::UnixMillis;
 
-/// What is shown of a bandwidth file.
+/// The part of a bandwidth file that is shown.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BandwidthFile {
-    /// How people call it: a file's name.
+    /// Its name among people: a file's name.
     pub name: String,
     /// Bytes.
     pub size: u64,
@@ -71,7 +71,7 @@ impl Change {
     }
 }
 
-/// What changed from one file to the next.
+/// The changes from one file to the next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Changes {
     pub(crate) gained: u64,

@@ -17,7 +17,7 @@ pub(crate) const DATA: &str = "comparison.csv";
 /// Relays on which the files disagree most that are shown.
 const ROWS: usize = 40;
 
-/// How files compare.
+/// The comparison of files.
 #[derive(Debug)]
 pub(crate) struct Comparison {
     names: Vec<String>,

@@ -174,7 +174,7 @@ const fn family_size(declared: usize) -> &'static str {
     }
 }
 
-/// How many relays are where in the plane of both rates.
+/// The number of relays at each place in the plane of both rates.
 fn measured_against_advertised(points: &[Point]) -> Figure {
     /// Cells of a decade: some 25 % wide.
     const CELLS: f64 = 10.0;
@@ -305,7 +305,7 @@ fn quantile_rows(area: &crate::chart::Area<'_>, rows: &[(String, usize, [f64; 5]
     Ok(())
 }
 
-/// How far the next measurement of a relay is from the one before.
+/// The difference of a relay's next measurement from the one before.
 fn repeatability(records: &Records) -> Option<Figure> {
     /// Bins of a decade, and decades to each side.
     const BINS: f64 = 20.0;
@@ -429,7 +429,7 @@ fn transfer(example: &Example) -> Figure {
     }
 }
 
-/// What passed over the link in a round, and how many were measured at a time.
+/// The traffic over the link in a round, and the number of relays measured at a time.
 fn schedule(times: &[Time], scanner: &str) -> Option<Figure> {
     const BINS: usize = 240;
     let begin = times.iter().map(|time| time.started.value()).min()?;

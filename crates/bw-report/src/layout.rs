@@ -1,4 +1,4 @@
-//! What all pages have in common.
+//! The frame that all pages have in common.
 
 use bw_file::Fingerprint;
 use maud::{DOCTYPE, Markup, html};
@@ -23,7 +23,7 @@ pub(crate) enum Depth {
 }
 
 impl Depth {
-    /// What comes before a path from the top.
+    /// The prefix of a path from the top.
     pub(crate) const fn root(self) -> &'static str {
         match self {
             Self::Top => "",

@@ -1,4 +1,4 @@
-//! What the records of a store add up to, taken one by one.
+//! Sums over the records of a store, taken one by one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -27,13 +27,13 @@ pub struct Records {
     /// Failures by stage, blame and whether they are charged to relays.
     pub(crate) failures: BTreeMap<(Stage, Blame, bool), u64>,
     pub(crate) verdicts: BTreeMap<&'static str, u64>,
-    /// Who was measured when.
+    /// Relays, and the times at which they were measured.
     pub(crate) times: Vec<Time>,
     scans: Vec<ScanId>,
     pub(crate) example: Option<Example>,
 }
 
-/// What a destination was used for.
+/// The use of a destination.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Destination {
     pub(crate) measured: u64,
@@ -231,7 +231,7 @@ impl Relay {
     }
 }
 
-/// What became of an outcome.
+/// The use of an outcome.
 fn use_of(
     aggregate: &RelayAggregate,
     outcome: &Outcome,

@@ -234,13 +234,13 @@ fn measurement(site: &Site, attempt: &Attempt, measured: &Measured, several: boo
     }
 }
 
-/// How long it took in all, circuits included.
+/// The time that it took in all, circuits included.
 fn seconds(attempt: &Attempt) -> String {
     let took = attempt.ended.since(attempt.started).as_secs_f64();
     format!("{took:.1}\u{a0}s")
 }
 
-/// What else is worth telling of a measurement.
+/// Remarks on a measurement.
 fn notes(measured: &Measured) -> Markup {
     let mut notes = Vec::new();
     if measured.throttled > 0.0 {
@@ -318,7 +318,7 @@ fn failures(site: &Site, relay: &Relay) -> Markup {
     }
 }
 
-/// Who it is, by the consensus.
+/// Its identity, by the consensus.
 fn identity(site: &Site, relay: &RelayAggregate) -> Markup {
     let network = site.network_facts(&relay.fingerprint);
     let family = site.family(&relay.fingerprint);

@@ -16,11 +16,11 @@ pub struct Round {
     pub ended: Option<UnixMillis>,
     /// When it was given up, if it was.
     pub abandoned: Option<UnixMillis>,
-    /// How many relays it covers.
+    /// The number of relays that it covers.
     pub targets: u64,
-    /// How many were measured.
+    /// The number of relays measured.
     pub measured: u64,
-    /// How many were given up.
+    /// The number of relays given up.
     pub failed: u64,
     /// Outcomes, repeated attempts included.
     pub outcomes: u64,

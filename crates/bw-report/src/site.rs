@@ -18,7 +18,7 @@ use crate::records::Records;
 use crate::round::Round;
 use crate::{comparison, figures, overview, relay, search};
 
-/// What a report is made of, beside the records.
+/// The input of a report, beside the records.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Facts {
@@ -28,11 +28,11 @@ pub struct Facts {
     pub software: String,
     /// The network as the newest snapshot shows it.
     pub network: Arc<NetworkSnapshot>,
-    /// What the records and the network say of each relay.
+    /// The facts of records and network on each relay.
     pub aggregates: Arc<Aggregates>,
     /// The answer for each relay.
     pub scaled: Arc<Scaled>,
-    /// What each scanner contributed.
+    /// The contribution of each scanner.
     pub scanners: Vec<ScannerStatistics>,
     /// The scans, in any order.
     pub rounds: Vec<Round>,
@@ -83,7 +83,7 @@ pub struct Site {
     pub(crate) figures: Figures,
     pub(crate) directory: Directory,
     standings: HashMap<Fingerprint, Standing>,
-    /// Who declares whom family, of relays that do so mutually.
+    /// Families of relays that declare each other.
     families: BTreeMap<Fingerprint, Vec<Fingerprint>>,
 }
 
@@ -185,7 +185,7 @@ impl Site {
         kinds.into_iter().map(Address).collect()
     }
 
-    /// What is at an address.
+    /// The page at an address.
     pub fn render(&self, address: &Address) -> String {
         match &address.0 {
             Kind::Style => STYLE.to_owned(),
@@ -219,7 +219,7 @@ impl Site {
         layout::moving_page(self, title, path, Depth::Top, &main, Some(script))
     }
 
-    /// What it is made of, beside the records.
+    /// Its input, beside the records.
     pub const fn facts(&self) -> &Facts {
         &self.facts
     }

@@ -13,7 +13,7 @@ use bw_report::{BandwidthFile, Facts, Records, Round, Site};
 use bw_results::{NetworkSnapshot, Outcome, OutcomeSummary, ScanId, UnixMillis, Verdict, testing};
 use scraper::{Html, Selector};
 
-/// What a relay would write to get into pages.
+/// Text that a relay would write to get into pages.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&</script><script>alert(2)</script>\u{2028}";
 const RELAYS: u64 = 60;
 const SCAN: ScanId = ScanId::from_bytes([1; 16]);

@@ -1,6 +1,6 @@
-//! How far estimates are from the truth.
+//! The distance of estimates from the truth.
 
-/// How far the estimates of a network's relays are from the truth.
+/// The distance of the estimates of a network's relays from the truth.
 ///
 /// The metrics are those of the literature: σ as in studies of repeatability,
 /// and the network weight error of FlashFlow (Traudt, Jansen and Johnson, 2020).

@@ -1,4 +1,4 @@
-//! What a scan found, relay by relay.
+//! The findings of a scan, relay by relay.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -26,13 +26,13 @@ struct State {
     doubted: BTreeMap<RunId, (Fingerprint, Option<f64>)>,
 }
 
-/// What a scan found of one relay.
+/// The findings of a scan on one relay.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
     /// Its rate in bytes per second, once a record of it was accepted.
     pub rate: Option<f64>,
-    /// What it carries at least, if all that is known is a lower bound.
+    /// The rate that it carries at least, if all that is known is a lower bound.
     pub lower_bound: Option<f64>,
     /// Why the last attempt that failed did so.
     pub cause: Option<(Stage, FailureKind, Blame)>,
@@ -57,12 +57,12 @@ impl Ledger {
         }
     }
 
-    /// What was found until now.
+    /// The findings until now.
     pub fn entries(&self) -> BTreeMap<Fingerprint, Entry> {
         self.lock().entries.clone()
     }
 
-    /// How far the rates of relays with a nature that `counts` says yes to are
+    /// The distance of the rates of relays with a nature that `counts` says yes to
     /// from what their clients leave. `None` without any.
     pub fn accuracy(&self, counts: impl Fn(&Nature) -> bool) -> Option<Accuracy> {
         let state = self.lock();

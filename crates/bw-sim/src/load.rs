@@ -1,9 +1,9 @@
-//! What clients take of a relay.
+//! Clients' load on a relay.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-/// What clients want of a relay's capacity, as it varies with time.
+/// The demand of clients for a relay's capacity, as it varies with time.
 ///
 /// Clients give way like any circuit: when the relay is full, they and the
 /// scanner's circuits share it, each circuit alike.
@@ -12,12 +12,12 @@ use std::time::Duration;
 pub struct Load {
     /// The mean share of the capacity that clients want, 0 to 1.
     pub share: f64,
-    /// How far it goes up and down around the mean, half in a slow wave and
+    /// The swing around the mean, half in a slow wave and
     /// half at random each second.
     pub swing: f64,
     /// The period of the wave.
     pub period: Duration,
-    /// How many client circuits compete with one of the scanner's for the
+    /// The number of client circuits that compete with one of the scanner's for the
     /// capacity.
     pub circuits: f64,
 }

@@ -27,13 +27,13 @@ struct State {
 pub struct JournalRound {
     /// The round.
     pub scan: Scan,
-    /// Whether it was given up.
+    /// True if it was given up.
     pub abandoned: bool,
     /// The relays that it covers.
     pub targets: BTreeSet<Fingerprint>,
     /// Those of them that are not settled.
     pub pending: BTreeSet<Fingerprint>,
-    /// How many networks it was made in.
+    /// The number of networks that it was made in.
     pub networks: usize,
 }
 
@@ -43,11 +43,11 @@ pub struct JournalRound {
 pub struct JournalRecord {
     /// The round that it belongs to.
     pub scan: ScanId,
-    /// What was found.
+    /// The record.
     pub outcome: Outcome,
-    /// What it is worth.
+    /// The verdict on it.
     pub verdict: Verdict,
-    /// Whether it settled its relay.
+    /// True if it settled its relay.
     pub settled: bool,
 }
 

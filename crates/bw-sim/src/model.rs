@@ -82,7 +82,7 @@ impl Builder {
         self
     }
 
-    /// What happens by chance follows from `seed`. Default 0.
+    /// Chance follows from `seed`. Default 0.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
         self.options.seed = seed;
@@ -96,7 +96,7 @@ impl Builder {
         self
     }
 
-    /// How long a packet takes between the scanner and the middle of the
+    /// The time of a packet between the scanner and the middle of the
     /// Internet. Default 5 ms.
     #[must_use]
     pub const fn delay(mut self, delay: Duration) -> Self {
@@ -104,7 +104,7 @@ impl Builder {
         self
     }
 
-    /// How finely time is divided; at least 1 ms. Default 50 ms, as long as
+    /// The length of a tick; at least 1 ms. Default 50 ms, as long as
     /// the measurer's slices, to which ticks should be aligned.
     #[must_use]
     pub fn tick(mut self, tick: Duration) -> Self {
@@ -112,7 +112,7 @@ impl Builder {
         self
     }
 
-    /// How long each consensus is fresh; at least 1 s. Default 1 h.
+    /// The time for which each consensus is fresh; at least 1 s. Default 1 h.
     #[must_use]
     pub fn consensus_interval(mut self, interval: Duration) -> Self {
         self.options.interval = interval.max(Duration::from_secs(1));
@@ -126,7 +126,7 @@ impl Builder {
         self
     }
 
-    /// How long each stage of a circuit may take.
+    /// The longest time for each stage of a circuit.
     #[must_use]
     pub const fn timeouts(mut self, timeouts: StageTimeouts) -> Self {
         self.options.timeouts = timeouts;
@@ -235,7 +235,7 @@ impl Model {
         }
     }
 
-    /// What was taken of everything so far.
+    /// The use of everything so far.
     pub fn usage(&self) -> UsageReport {
         let state = self.inner.lock();
         let traffic = &state.traffic;

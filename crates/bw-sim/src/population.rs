@@ -11,11 +11,11 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 use crate::{Load, Nature, Relay};
 
-/// What a network is like; [`generate`](Self::generate) makes relays of it.
+/// The make-up of a network; [`generate`](Self::generate) makes relays of it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Population {
-    /// How many relays.
+    /// The number of relays.
     pub relays: usize,
     /// Quantiles of their capacity: share of the relays that have less, from 0
     /// to 1 and rising, and bytes per second; log-linear between them.
@@ -30,12 +30,12 @@ pub struct Population {
     /// The share of relays that have a token bucket (an operator's
     /// `RelayBandwidthRate` and burst); others are limited by their line or processor.
     pub limited: f64,
-    /// How much of the bytes that a token bucket counts is payload.
+    /// The share of payload in the bytes that a token bucket counts.
     pub goodput: f64,
     /// The mean share of relays' capacity that clients want; half to one and
     /// a half times that, relay by relay.
     pub load: f64,
-    /// How far each relay's load goes up and down, as a share of its capacity.
+    /// The swing of each relay's load, as a share of its capacity.
     pub swing: f64,
     /// The share of relays that are in families, of two to eight.
     pub families: f64,
@@ -138,7 +138,7 @@ impl Population {
         relay
     }
 
-    /// What the directory says of a relay's bandwidth.
+    /// The directory's word on a relay's bandwidth.
     fn describe(&self, relay: &mut Relay, capacity: f64, rng: &mut impl rand::Rng) {
         /// `MAX_BANDWIDTH` of an operator who sets no limit: tor's default of 1 GiB.
         const UNLIMITED: u64 = 1 << 30;

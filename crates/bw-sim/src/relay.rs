@@ -12,7 +12,7 @@ use crate::Load;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Relay {
-    /// What the directory says. The model never looks at weight or descriptor.
+    /// The directory's word. The model never looks at weight or descriptor.
     pub facts: RelayFacts,
     /// The payload that it can carry for any length of time.
     pub capacity: BytesPerSecond,
@@ -21,12 +21,12 @@ pub struct Relay {
     pub bucket: u64,
     /// The rate at which it sends as long as its bucket is not empty.
     pub line: BytesPerSecond,
-    /// What clients take.
+    /// The load of clients.
     pub load: Load,
-    /// How long a packet takes between it and the middle of the Internet:
+    /// The time of a packet between it and the middle of the Internet:
     /// paths between any two places go through there.
     pub delay: Duration,
-    /// How it behaves.
+    /// Its behaviour.
     pub nature: Nature,
     /// When it joins the network, since the beginning; it is in the next consensus.
     pub joins: Duration,
@@ -72,7 +72,7 @@ impl Relay {
         self
     }
 
-    /// What a flow that could take all that it gets would get of it in the mean,
+    /// The mean rate of a flow that takes all that it gets,
     /// in bytes per second: what clients leave, or its fair share if that is more.
     pub fn available(&self) -> f64 {
         let capacity = self.capacity.value() as f64;
@@ -80,13 +80,13 @@ impl Relay {
         capacity * left.max(1.0 / (1.0 + self.load.circuits.max(0.0)))
     }
 
-    /// Whether it runs at `time` since the beginning.
+    /// Returns true if it runs at `time` since the beginning.
     pub(crate) fn is_there(&self, time: Duration) -> bool {
         self.joins <= time && self.leaves.is_none_or(|leaves| time < leaves)
     }
 }
 
-/// How a relay behaves.
+/// The behaviour of a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Nature {

@@ -11,9 +11,9 @@ use bw_measure::Destination;
 pub struct Server {
     /// Its URL, by which an order finds it.
     pub destination: Destination,
-    /// What it can send or receive.
+    /// The rate that it can send or receive.
     pub capacity: BytesPerSecond,
-    /// How long a packet takes between it and the middle of the Internet.
+    /// The time of a packet between it and the middle of the Internet.
     pub delay: Duration,
     /// When it is not there.
     pub outages: Vec<Outage>,
@@ -48,7 +48,7 @@ pub struct Outage {
     pub from: Duration,
     /// Its end.
     pub until: Duration,
-    /// Whether it does not answer (its host is gone) instead of refusing
+    /// True if it does not answer (its host is gone) instead of refusing
     /// connections (only the server is).
     pub silent: bool,
 }

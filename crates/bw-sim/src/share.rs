@@ -1,11 +1,11 @@
-//! Who gets how much where several want more than there is.
+//! The division of a resource of which several want more than there is.
 
 /// Something that flows through some resources.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
     /// The most that it wants.
     pub(crate) cap: f64,
-    /// How many shares it has of what is contended for.
+    /// The number of its shares in what is contended for.
     pub(crate) weight: f64,
     /// The resources that it takes, by index; `NONE` for fewer.
     pub(crate) takes: [u32; 4],
@@ -14,7 +14,7 @@ pub(crate) struct Demand {
 /// No resource.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// What limits a demand: itself, or the resource of this index.
+/// The limit of a demand: itself, or the resource of this index.
 pub(crate) type Limit = Option<u32>;
 
 /// Weighted max-min fair sharing (Bertsekas and Gallager, Data Networks,
@@ -51,7 +51,7 @@ impl Sharing {
         }
     }
 
-    /// What each resource can give per weight of those that still wait for it.
+    /// The rate that each resource can give per weight of those that still wait for it.
     fn levels(&mut self, demands: &[Demand], resources: usize) {
         for list in [&mut self.waiting, &mut self.bound] {
             list.clear();

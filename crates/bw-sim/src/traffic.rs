@@ -10,13 +10,13 @@ use crate::{Nature, Relay, Server};
 /// tor's initial congestion window, in bytes of payload: 4 × 31 cells
 /// (proposal 324, `cc_cwnd_init`) of 498 bytes.
 const FIRST_WINDOW: f64 = 124.0 * 498.0;
-/// What waits at the client before it asks the exit to stop: 500 cells of 498
+/// The bytes that wait at the client before it asks the exit to stop: 500 cells of 498
 /// bytes (proposal 324, `cc_xoff_client`).
 const XOFF: f64 = 500.0 * 498.0;
 /// The link is the first resource, then come the servers, then relays.
 const LINK: u32 = 0;
 
-/// How a flow ended.
+/// The end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// All that was ordered has come.
@@ -40,11 +40,11 @@ pub(crate) struct Moving {
     /// Bytes per second that the congestion window allows.
     window: f64,
     moved: f64,
-    /// Of `moved`, what was read.
+    /// The part of `moved` that was read.
     read: u64,
-    /// What was read since this tick began: whoever reads goes on reading as much in it.
+    /// The bytes read since this tick began: whoever reads goes on reading as much in it.
     reading: (u64, u64),
-    /// Whether all that had come was read since that was last asked.
+    /// True if all that had come was read since that was last asked.
     ran_dry: bool,
     end: Option<End>,
 }
@@ -97,7 +97,7 @@ impl Moving {
     }
 }
 
-/// What a relay has left beside its capacity.
+/// The tokens that a relay has left beside its capacity.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     tokens: f64,
@@ -108,7 +108,7 @@ struct Bucket {
     slot: u32,
 }
 
-/// What flows, and what has flowed.
+/// The flows, and the bytes that have flowed.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     tick: Duration,
@@ -187,7 +187,7 @@ impl Traffic {
         self.flows.remove(&id);
     }
 
-    /// What has come and was not read, and how the flow ended once nothing is left of it.
+    /// The bytes that have come and were not read, and the end of the flow once nothing is left.
     pub(crate) fn waiting(&self, id: u64) -> (u64, Option<End>) {
         self.flows
             .get(&id)
@@ -210,7 +210,7 @@ impl Traffic {
         fresh
     }
 
-    /// Whether all that had come was read at some moment since this was last asked.
+    /// Returns true if all that had come was read at some moment since this was last asked.
     pub(crate) fn ran_dry(&mut self, id: u64) -> bool {
         let flow = self.flows.get_mut(&id);
         flow.is_none_or(|flow| std::mem::take(&mut flow.ran_dry))
@@ -291,7 +291,7 @@ impl Traffic {
         };
     }
 
-    /// Whether anything moves on a flow.
+    /// Returns true if anything moves on a flow.
     fn moves(&self, flow: &Moving, time: Duration, relays: &[Relay], servers: &[Server]) -> bool {
         let stalled = |relay: usize| match relays[relay].nature {
             Nature::Stalls { after } => flow.moved >= after as f64,
@@ -327,7 +327,7 @@ impl Traffic {
         bucket.slot
     }
 
-    /// What a relay can carry, as it is now used.
+    /// The rate that a relay can carry, as it is now used.
     fn capacity(&self, index: usize, relay: &Relay) -> f64 {
         let capacity = relay.capacity.value() as f64;
         match relay.nature {
@@ -407,7 +407,7 @@ impl Traffic {
         }
     }
 
-    /// What was taken of each relay, in order.
+    /// The use of each relay, in order.
     pub(crate) fn relays(&self) -> impl Iterator<Item = &Usage> {
         self.buckets.iter().map(|bucket| &bucket.usage)
     }

@@ -1,11 +1,11 @@
-//! What was taken of everything: the instruments of the model.
+//! The use of everything: the instruments of the model.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bw_file::Fingerprint;
 
-/// What the scanner's flows took of a link, a relay or a server.
+/// The scanner's use of a link, a relay or a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -20,7 +20,7 @@ pub struct Usage {
     pub hampering: Duration,
 }
 
-/// What was taken of everything so far.
+/// The use of everything so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct UsageReport {

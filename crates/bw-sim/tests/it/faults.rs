@@ -103,7 +103,7 @@ async fn relays_that_come_and_go_are_answered_for() {
     }
 }
 
-/// Whether a relay has a rate, or a lower bound if it is faster than the link.
+/// Returns true if a relay has a rate, or a lower bound if it is faster than the link.
 fn is_answered(entry: &Entry) -> bool {
     entry.rate.is_some() || entry.lower_bound.is_some()
 }

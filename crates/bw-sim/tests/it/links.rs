@@ -13,13 +13,13 @@ use crate::{destination, minutes, round};
 
 const MB: f64 = 1e6;
 
-/// What a network is like.
+/// The make-up of a network.
 #[derive(Clone, Copy, Debug)]
 struct Net {
     relays: usize,
     /// One way between a relay and the middle of the Internet.
     delays: (u64, u64),
-    /// Whether the directory knows what relays carry.
+    /// True if the directory knows what relays carry.
     known: bool,
     seed: u64,
 }
@@ -59,7 +59,7 @@ fn model(net: Net) -> Model {
         .build()
 }
 
-/// What a round took and found.
+/// The cost and the findings of a round.
 #[derive(Debug)]
 struct Figures {
     seconds: f64,

@@ -8,10 +8,10 @@ use bw_sim::{Accuracy, Ledger, Model, Nature, Population, UsageReport};
 
 use crate::{GIGABIT, limits, minutes, network, round};
 
-/// What a stream may bring that nobody reads: 500 cells.
+/// The bytes that a stream may bring while nobody reads: 500 cells.
 const UNREAD: f64 = 500.0 * 498.0;
 
-/// What a scan took and found.
+/// The cost and the findings of a scan.
 fn print(name: &str, model: &Model, ledger: &Ledger, (link, begin): (u64, Instant)) {
     let usage = model.usage();
     let bytes: u64 = ledger.entries().values().map(|entry| entry.bytes).sum();
