@@ -1,5 +1,8 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server browser figures pictures deb alerts clean
+.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server browser figures pictures deb alerts try-deb dist clean
+
+# The profile of packages; dev is quick to build.
+PROFILE = release
 
 # The whole job on a private Tor network; results in ./demo.
 demo:
@@ -87,11 +90,18 @@ figures:
 
 # A Debian package in target/debian; needs cargo-deb.
 deb:
-	cargo build --locked --release -p bw-cli
-	rm -rf target/deb && mkdir -p target/deb
-	target/release/bwscan man target/deb
-	target/release/bwscan completions bash > target/deb/bwscan.bash
-	cargo deb --locked --no-build -p bw-cli
+	cargo build --locked --profile $(PROFILE) -p bw-cli
+	scripts/package.sh deb $(PROFILE)
+
+# That package installed, upgraded, removed and purged in a minimal Debian; needs root,
+# debootstrap and lintian.
+try-deb:
+	scripts/try_package.sh
+
+# A tarball with checksums in target/dist.
+dist:
+	cargo build --locked --profile $(PROFILE) -p bw-cli
+	scripts/package.sh dist $(PROFILE)
 
 # Prometheus's own tool tests the alerts.
 alerts:
