@@ -103,10 +103,9 @@ dist:
 	cargo build --locked --profile $(PROFILE) -p bw-cli
 	scripts/package.sh dist $(PROFILE)
 
-# Prometheus's own tool tests the alerts.
+# Prometheus's own tool tests alerts and dashboard.
 alerts:
-	promtool check rules packaging/monitoring/alerts.yml
-	cd packaging/monitoring && promtool test rules alerts_test.yml
+	scripts/monitoring.py
 
 clean:
 	cargo clean

@@ -25,7 +25,7 @@ pub struct SanityLimits {
     pub relay_change: f64,
     /// The largest share of relays whose weight may have changed; 0.2.
     pub max_changed_share: f64,
-    /// The largest share of relays with results that are dated ahead of the
+    /// The largest share of relays of whose results half or more are dated ahead of the
     /// clock; 0.1. A few are wrong records; many, a wrong clock.
     pub max_ahead_share: f64,
     /// The largest age of the newest measurement; 36 hours. In seconds when serialised.
@@ -62,7 +62,7 @@ pub struct Sanity {
     pub total_against_consensus: Option<f64>,
     /// The share of relays in both files whose weight has changed.
     pub changed_share: Option<f64>,
-    /// The share of relays with results that are dated ahead of the clock.
+    /// The share of relays of whose results half or more are dated ahead of the clock.
     pub ahead_share: f64,
     /// The age of the newest measurement; none without one. In seconds when serialised.
     #[serde(serialize_with = "optional_seconds")]
@@ -126,7 +126,7 @@ pub enum SanityProblem {
     },
     /// The clock is behind that of the scanners.
     #[error(
-        "results of {:.0} % of the relays are dated ahead of now (at most {:.0} % may): \
+        "half of the results of {:.0} % of the relays or more are dated ahead of now (at most {:.0} % may): \
          this machine's clock is behind, or that of a scanner was ahead",
         share * 100.0, limit * 100.0
     )]
@@ -174,7 +174,11 @@ impl Scaled {
                 }
             }
         }
-        let ahead = self.relays.iter().filter(|r| r.aggregate.counts.ahead > 0);
+        // A clock that was ahead for an hour and was set right stops nothing.
+        let ahead = self.relays.iter().filter(|relay| {
+            let counts = &relay.aggregate.counts;
+            counts.ahead > 0 && counts.ahead >= counts.attempts()
+        });
         let ahead = ahead.count();
         let newest = self.relays.iter().filter_map(|r| r.aggregate.last_measured);
         let age = newest.max().map(|newest| now.since(newest));

@@ -159,10 +159,12 @@ fn results_ahead_of_the_clock_count_for_nothing_and_many_stop_the_file() {
     let until = UnixMillis::from_secs(NOW + 3_600);
     let mut options = AggregateOptions::default();
     options.until = Some(until);
-    let with = |late: usize| {
+    let with = |late: usize, others: u64| {
         let mut aggregator = Aggregator::new(options.clone(), &network);
         for (number, relay) in network.relays.iter().enumerate() {
-            aggregator.add(&measured(relay, 1_000_000, 3_600));
+            for other in 1..=others {
+                aggregator.add(&measured(relay, 1_000_000, 3_600 * other));
+            }
             if number < late {
                 let mut outcome = measured(relay, 900_000_000, 0);
                 let Outcome::Measured(measurement) = &mut outcome else {
@@ -174,15 +176,17 @@ fn results_ahead_of_the_clock_count_for_nothing_and_many_stop_the_file() {
         }
         scale(&aggregator.finish(), &ScaleOptions::default())
     };
-    let honest = with(0);
+    let honest = with(0, 1);
     for late in [1, 2] {
-        let scaled = with(late);
+        let scaled = with(late, 1);
         assert_eq!(file(&scaled), file(&honest), "{late}");
         assert_eq!(problems(&scaled, None), [""; 0]);
     }
-    let wrong = problems(&with(3), None);
+    let wrong = problems(&with(3, 1), None);
     assert!(wrong[0].contains("15 % of the relays"), "{wrong:?}");
     assert!(wrong[0].contains("clock"), "{wrong:?}");
+    // A clock that was ahead for a while and was set right stops nothing.
+    assert_eq!(problems(&with(20, 2), None), [""; 0]);
 
     // Nothing else is known of this one.
     let mut aggregator = Aggregator::new(options.clone(), &network);

@@ -68,7 +68,7 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
         Command::Run(_) | Command::Doctor(_) => unreachable!("they were run above"),
         Command::Watch(args) => watch::run(&args, &data()?).await,
         Command::Prune(args) => prune::run(&args, &data()?),
-        Command::Status(args) => status::run(&args, &data()?),
+        Command::Status(args) => status::run(&args, config.as_ref(), &data()?),
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?).await,

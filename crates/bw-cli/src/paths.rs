@@ -12,9 +12,14 @@ fn user_directories() -> Option<directories::ProjectDirs> {
     directories::ProjectDirs::from("", "", "bwscan")
 }
 
-/// The configuration file that is read if none is named.
+/// The configuration file of the machine, for users who have none.
+pub(crate) const SYSTEM_CONFIG: &str = "/etc/bwscan/bwscan.toml";
+
+/// The configuration file that is read if none is named: the user's own, else the machine's.
 pub(crate) fn default_config() -> Option<PathBuf> {
-    user_directories().map(|dirs| dirs.config_dir().join("bwscan.toml"))
+    let own = user_directories().map(|dirs| dirs.config_dir().join("bwscan.toml"));
+    own.filter(|path| path.exists())
+        .or_else(|| Some(SYSTEM_CONFIG.into()))
 }
 
 /// The data directory and what is in it.

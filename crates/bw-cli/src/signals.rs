@@ -3,8 +3,47 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// A request from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// SIGINT: somebody stops it.
+    Interrupt,
+    /// SIGTERM: a service manager ends it.
+    Terminate,
+    /// SIGHUP: the terminal is gone, or a service is to read its configuration again.
+    HangUp,
+}
+
+/// The signals that this process is sent.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> Request {
+        tokio::select! {
+            _ = self.interrupt.recv() => Request::Interrupt,
+            _ = self.terminate.recv() => Request::Terminate,
+            _ = self.hang_up.recv() => Request::HangUp,
+        }
+    }
+}
 
 /// Tells that the process is to stop, and why.
 #[derive(Clone, Debug)]
@@ -30,17 +69,15 @@ impl Stop {
             token: CancellationToken::new(),
             terminate: Arc::default(),
         };
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut signals = Signals::new()?;
         let told = stop.clone();
         tokio::spawn(async move {
             loop {
-                let terminated = tokio::select! {
-                    _ = interrupt.recv() => false,
-                    _ = terminate.recv() => true,
-                    _ = hang_up.recv(), if hang_up_too => false,
-                };
+                let request = signals.next().await;
+                if request == Request::HangUp && !hang_up_too {
+                    continue;
+                }
+                let terminated = request == Request::Terminate;
                 if told.token.is_cancelled() {
                     std::process::exit(crate::Exit::Interrupted.code().into());
                 }

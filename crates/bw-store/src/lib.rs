@@ -2,6 +2,7 @@
 
 mod codec;
 mod columns;
+mod day;
 mod encoded;
 mod error;
 mod fault;
@@ -21,6 +22,7 @@ mod testing;
 mod transaction;
 mod writer;
 
+pub use day::Day;
 pub use encoded::{Encoded, Encoder};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::Filter;

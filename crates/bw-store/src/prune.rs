@@ -85,7 +85,8 @@ impl Store {
 
     /// Removes what is old, some thousand rows at a time: others read and write in between.
     ///
-    /// Aggregation needs attempts, not their raw records. The space is used again, and
+    /// Aggregation needs attempts, not their raw records. The sums of each day stay for
+    /// ever: see [`days`](Self::days). The space is used again, and
     /// given back to the disk as far as the store was made for that.
     ///
     /// # Errors
@@ -93,6 +94,7 @@ impl Store {
     /// before stays removed.
     pub fn prune(&mut self, prune: &Prune) -> Result<Pruned> {
         let pruned = self.would_prune(prune)?;
+        self.keep_days(prune.before)?;
         let (raw, before) = (time(prune.raw_before), time(prune.before));
         self.remove(
             &format!("DELETE FROM outcome_record WHERE id IN ({RAW} LIMIT {AT_ONCE})"),

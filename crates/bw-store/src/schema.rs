@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
         records: Some(copy_helpers),
     },
     Migration::new(include_str!("schema-5.sql")),
+    Migration::new(include_str!("schema-6.sql")),
 ];
 
 type Conversion = fn(&Connection) -> Result<(), Fault>;

@@ -42,8 +42,8 @@ enum Failure {
     None,
     /// With this error, of which nobody was told yet.
     New(Error),
-    /// With an error that was told.
-    Told,
+    /// With an error that was told, in these words.
+    Told(String),
 }
 
 impl StoreWriter {
@@ -90,7 +90,7 @@ impl StoreWriter {
         self.check()?;
         match &self.jobs {
             Some(jobs) if jobs.send(Box::new(change)).is_ok() => Ok(()),
-            _ => Err(self.stopped()),
+            _ => Err(self.stopped("its thread ended")),
         }
     }
 
@@ -112,7 +112,10 @@ impl StoreWriter {
         })?;
         match answer.recv() {
             Ok(done) => done,
-            Err(_) => Err(self.check().err().unwrap_or_else(|| self.stopped())),
+            Err(_) => {
+                let ended = || self.stopped("its thread ended");
+                Err(self.check().err().unwrap_or_else(ended))
+            }
         }
     }
 
@@ -129,19 +132,36 @@ impl StoreWriter {
         match std::mem::take(&mut *failure) {
             Failure::None => Ok(()),
             Failure::New(error) => {
-                *failure = Failure::Told;
+                *failure = Failure::Told(reason(&error));
                 Err(error)
             }
-            Failure::Told => {
-                *failure = Failure::Told;
-                Err(self.stopped())
+            Failure::Told(reason) => {
+                let error = self.stopped(&reason);
+                *failure = Failure::Told(reason);
+                Err(error)
             }
         }
     }
 
-    fn stopped(&self) -> Error {
-        Error::io(&self.path, "writing", "nothing is written after a failure")
+    /// The error of a thread that writes no more, for `reason`.
+    fn stopped(&self, reason: &str) -> Error {
+        let text = format!("nothing is written after a failure ({reason})");
+        Error::io(&self.path, "writing", text)
     }
+}
+
+/// An error with its causes.
+fn reason(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 impl Drop for StoreWriter {
@@ -289,7 +309,11 @@ mod tests {
         let error = writer.flush().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
         let again = writer.submit(move |store| keep(store, &id, &measured(1, 1)).map(drop));
-        assert_eq!(again.unwrap_err().kind(), ErrorKind::Io);
+        let again = again.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::Io);
+        // Whoever is told last is told the reason, too.
+        let text = again.to_string();
+        assert!(text.contains(&error.to_string()), "{text}");
         drop(writer);
         let reader = Store::open_read_only(directory.path().join("store.db")).unwrap();
         assert_eq!(count(&reader), 0);

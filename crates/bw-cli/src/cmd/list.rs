@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bw_results::ScanParameters;
-use bw_store::ScanSummary;
+use bw_store::{Day, ScanSummary};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
@@ -11,12 +11,15 @@ use super::scaling::open_stores;
 use crate::args::{OUTPUT, StoreArgs};
 use crate::exit::Exit;
 use crate::paths::DataDir;
-use crate::text::{print, print_json, printable, size, table, utc};
+use crate::text::{format_utc, print, print_json, printable, size, table, utc};
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
+    /// List days instead of scans, those among them whose records were removed.
+    #[arg(long)]
+    pub(crate) daily: bool,
     /// Print JSON.
     #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
@@ -24,6 +27,9 @@ pub(crate) struct ListArgs {
 
 /// Lists the scans, the newest first.
 pub(super) fn run(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
+    if args.daily {
+        return days(args, data);
+    }
     // A scan that is in several stores is shown for the one that knows most of it.
     let mut known = BTreeMap::<_, ScanSummary>::new();
     for store in &open_stores(&args.stores, &data.store())? {
@@ -100,6 +106,50 @@ fn state(summary: &ScanSummary) -> &'static str {
     } else {
         "unfinished"
     }
+}
+
+/// Lists what was done each day, the newest first.
+fn days(args: &ListArgs, data: &DataDir) -> anyhow::Result<Exit> {
+    let mut days = Vec::new();
+    for store in &open_stores(&args.stores, &data.store())? {
+        days.extend(store.days()?);
+    }
+    days.sort_by_key(|day| std::cmp::Reverse(day.begin));
+    let date = |day: &Day| format_utc(day.begin, "%Y-%m-%d");
+    if args.json {
+        let rows = days.iter().map(|day| {
+            json!({
+                "day": date(day),
+                "attempts": day.attempts,
+                "accepted": day.accepted,
+                "charged": day.charged,
+                "relays": day.relays,
+                "bytes": day.bytes,
+            })
+        });
+        print_json(&rows.collect::<Vec<_>>())?;
+        return Ok(Exit::Success);
+    }
+    let mut table = table([
+        "day (UTC)",
+        "attempts",
+        "accepted",
+        "charged",
+        "relays",
+        "payload",
+    ]);
+    for day in &days {
+        table.add_row([
+            date(day),
+            day.attempts.to_string(),
+            day.accepted.to_string(),
+            day.charged.to_string(),
+            day.relays.to_string(),
+            size(day.bytes),
+        ]);
+    }
+    print(table)?;
+    Ok(Exit::Success)
 }
 
 fn row_json(summary: &ScanSummary) -> serde_json::Value {

@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use bw_measure::{Event, Observer};
 use bw_results::UnixMillis;
+use bw_store::Store;
 use clap::Args as ClapArgs;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Made};
 use super::prune;
-use super::publication::LATEST;
+use super::publication::{InUse, LATEST};
 use super::scan::{Settings, scan_rounds};
 use crate::args::{Args, Command};
 use crate::cmd::{GenerateArgs, PruneArgs, ScanArgs};
@@ -25,6 +26,7 @@ use crate::paths::{DataDir, default_config};
 use crate::progress::{Progress, Style};
 use crate::publish::replace_file;
 use crate::service::{Address, Endpoint, Metrics, Minute, Supervisor};
+use crate::signals::{Request, Signals};
 use crate::text::{print, warn};
 
 /// Options of `bwscan run`. Those of its parts are in the tables `[scan]`, `[generate]` and
@@ -150,11 +152,12 @@ fn options_of(file: &ConfigFile) -> BTreeMap<String, String> {
 /// Runs until it is told to end.
 pub(super) async fn run(line: &CommandLine) -> anyhow::Result<Exit> {
     let supervisor = Supervisor::from_environment();
-    let mut job = Job::new(line)?;
+    let mut job = Arc::new(Job::new(line)?);
     // What is wrong in the configuration stops the start, not a service that runs.
     let settings = Settings::new(&job.scan, &job.data)?;
     let destinations = settings.destinations.iter().map(|one| one.as_str());
     let metrics = Arc::new(Metrics::new(destinations));
+    recall(&job, &metrics);
     let stop = CancellationToken::new();
     // However this ends, what runs ends with it.
     let _stop = stop.clone().drop_guard();
@@ -166,55 +169,35 @@ pub(super) async fn run(line: &CommandLine) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     supervisor.ready();
     loop {
-        let told = work(&job, &metrics, supervisor, &mut signals).await?;
-        match told {
-            Told::End => {
-                supervisor.stopping();
-                return Ok(Exit::Success);
-            }
-            Told::Reload => {
-                supervisor.reloading();
-                job = reload(line, job);
-                supervisor.ready();
-            }
+        if work(&job, &metrics, supervisor, &mut signals).await? != Request::HangUp {
+            supervisor.stopping();
+            return Ok(Exit::Success);
         }
+        supervisor.reloading();
+        job = reload(line, job);
+        supervisor.ready();
+    }
+}
+
+/// Tells monitoring of the last round and file of earlier processes.
+fn recall(job: &Job, metrics: &Metrics) {
+    let latest = generate::output(&job.generate, &job.data).join(LATEST);
+    if let Some(file) = InUse::read(&latest)
+        && let Some(created) = file.created
+    {
+        metrics.published(created, file.relays);
+    }
+    let scans = Store::open_read_only(job.data.store()).and_then(|store| store.scans());
+    let ended = scans.iter().flatten().filter_map(|one| one.scan.ended);
+    if let Some(ended) = ended.max() {
+        metrics.round_completed_at(ended);
     }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The request of a signal.
-enum Told {
-    End,
-    Reload,
-}
-
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.terminate.recv() => Told::End,
-            _ = self.hang_up.recv() => Told::Reload,
-        }
-    }
-}
-
 /// The job as the configuration file has it now, or as it was if that is wrong.
-fn reload(line: &CommandLine, before: Job) -> Job {
+fn reload(line: &CommandLine, before: Arc<Job>) -> Arc<Job> {
     let read = || -> anyhow::Result<Job> {
         let line = CommandLine::parse(line.arguments.clone(), default_config())?;
         let job = Job::new(&line)?;
@@ -238,57 +221,77 @@ fn reload(line: &CommandLine, before: Job) -> Job {
     let fixed = |job: &Job| (job.data.path().to_owned(), job.run.metrics.clone());
     if fixed(&job) != fixed(&before) {
         warn("--data-dir and --metrics change only with a restart");
-        return Job {
-            data: before.data,
+        return Arc::new(Job {
+            data: before.data.clone(),
             ..job
-        };
+        });
     }
-    job
+    Arc::new(job)
 }
 
 /// Does the job until a signal comes.
 async fn work(
-    job: &Job,
+    job: &Arc<Job>,
     metrics: &Arc<Metrics>,
     supervisor: Supervisor,
     signals: &mut Signals,
-) -> anyhow::Result<Told> {
+) -> anyhow::Result<Request> {
     let cancel = CancellationToken::new();
-    let style = if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        Style::Human
-    } else {
-        Style::Rounds
-    };
-    let progress = Progress::new(style);
-    let observer = |event: &Event<'_>| {
-        metrics.observe(event);
-        progress.observe(event);
-    };
-    let scanning = scanning(job, &progress, &observer, metrics, &cancel);
+    let mut scanning = scan_apart(job, metrics, &cancel);
     let generating = generating(job, metrics);
     let pruning = pruning(job);
     let watching = watching(job, metrics, supervisor);
-    tokio::pin!(scanning, generating, pruning, watching);
-    let told = loop {
-        tokio::select! {
-            told = signals.next() => break told,
-            result = &mut scanning => { result?; }
-            () = &mut generating => {}
-            () = &mut pruning => {}
-            () = &mut watching => {}
-        }
+    tokio::pin!(generating, pruning, watching);
+    let mut request = tokio::select! {
+        request = signals.next() => request,
+        ended = &mut scanning => return ended.context("the scan failed")?,
+        () = &mut generating => unreachable!("it has no end"),
+        () = &mut pruning => unreachable!("it has no end"),
+        () = &mut watching => unreachable!("it has no end"),
     };
     // What was recorded is written; transfers under way are dropped.
     cancel.cancel();
-    let patience = Duration::from_secs(4);
-    if tokio::time::timeout(patience, scanning).await.is_err() {
+    // A store that another process keeps locked delays a reload, but never the end.
+    while request == Request::HangUp {
+        request = tokio::select! {
+            _ = &mut scanning => return Ok(request),
+            request = signals.next() => request,
+            () = &mut watching => unreachable!("it has no end"),
+        };
+    }
+    const PATIENCE: Duration = Duration::from_secs(4);
+    if tokio::time::timeout(PATIENCE, scanning).await.is_err() {
         warn("the store takes long; what is not yet written is lost");
     }
-    progress.finish();
-    Ok(told)
+    Ok(request)
 }
 
-/// Scans in rounds, whatever happens.
+/// Scans on a thread of its own: while the store is locked it waits, and nothing else does.
+fn scan_apart(
+    job: &Arc<Job>,
+    metrics: &Arc<Metrics>,
+    cancel: &CancellationToken,
+) -> JoinHandle<anyhow::Result<Request>> {
+    let (job, metrics, cancel) = (Arc::clone(job), Arc::clone(metrics), cancel.clone());
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let style = if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            Style::Human
+        } else {
+            Style::Rounds
+        };
+        let progress = Progress::new(style);
+        let observer = |event: &Event<'_>| {
+            metrics.observe(event);
+            progress.observe(event);
+        };
+        let ended = runtime.block_on(scanning(&job, &progress, &observer, &metrics, &cancel));
+        progress.finish();
+        ended.map(|()| Request::Terminate)
+    })
+}
+
+/// Scans in rounds, whatever happens, until it is cancelled.
 async fn scanning(
     job: &Job,
     progress: &Progress,
@@ -308,7 +311,7 @@ async fn scanning(
             error.downcast_ref::<bw_store::Error>(),
             Some(bw_store::Error::Locked { .. })
         );
-        if error.is::<UsageError>() || (first && is_locked) {
+        if first && is_locked {
             return Err(error);
         }
         first = false;
@@ -322,43 +325,62 @@ async fn scanning(
 
 /// Writes the bandwidth file once an hour, for ever; the first one after the first round, if
 /// there is none of the last hour.
-async fn generating(job: &Job, metrics: &Metrics) {
+async fn generating(job: &Arc<Job>, metrics: &Arc<Metrics>) {
     let latest = generate::output(&job.generate, &job.data).join(LATEST);
     let age = std::fs::metadata(latest).and_then(|file| file.modified());
     let age = age.ok().and_then(|written| written.elapsed().ok());
     let mut is_new = age.is_some_and(|age| age < HOUR);
     loop {
-        let now = UnixMillis::from(SystemTime::now());
-        let due = tokio::time::sleep(job.run.generate_at.next_after(now));
         tokio::select! {
-            () = due => {}
+            () = begins(job.run.generate_at) => {}
             () = metrics.round_completed(), if !is_new => {}
         }
         is_new = true;
-        match generate_once(job).await {
-            Ok(Made::Written(written)) => {
-                let network = &written.scaled.network;
-                metrics.published(SystemTime::now().into(), network.eligible);
-                warn(&format!(
-                    "wrote {}: {} of {} relays have a weight",
-                    written.path.display(),
-                    network.eligible,
-                    network.consensus_relays
-                ));
-            }
-            Ok(Made::Refused(sanity, _)) => {
-                metrics.refused();
-                let problems = sanity.problems.iter().map(ToString::to_string);
-                let problems: Vec<_> = problems.collect();
-                warn(&format!(
-                    "the old bandwidth file stays, the new one is not plausible: {}",
-                    problems.join("; ")
-                ));
-            }
-            Err(error) => {
-                metrics.refused();
-                warn(&format!("no bandwidth file: {error:#}"));
-            }
+        // On a thread of its own: reading a month takes seconds.
+        let (job, metrics) = (Arc::clone(job), Arc::clone(metrics));
+        let runtime = tokio::runtime::Handle::current();
+        let made = move || runtime.block_on(generate_once(&job, &metrics));
+        if let Err(error) = tokio::task::spawn_blocking(made).await {
+            warn(&format!("no bandwidth file: {error}"));
+        }
+    }
+}
+
+/// Waits until `minute` begins, by a clock that may be set meanwhile.
+async fn begins(minute: Minute) {
+    const LOOK: Duration = Duration::from_secs(10);
+    let mut due = None;
+    loop {
+        let now = UnixMillis::from(SystemTime::now());
+        let at = minute.due(now, due);
+        if now >= at {
+            return;
+        }
+        due = Some(at);
+        tokio::time::sleep(at.since(now).min(LOOK)).await;
+    }
+}
+
+async fn generate_once(job: &Job, metrics: &Metrics) {
+    match generate::make(&job.generate, &job.data).await {
+        Ok(Made::Written(written)) => {
+            let network = &written.scaled.network;
+            metrics.published(SystemTime::now().into(), network.eligible);
+            warn(&format!(
+                "wrote {}: {} of {} relays have a weight",
+                written.path.display(),
+                network.eligible,
+                network.consensus_relays
+            ));
+        }
+        Ok(Made::Refused(..)) => {
+            // It has said why.
+            metrics.refused();
+            warn("the old bandwidth file stays");
+        }
+        Err(error) => {
+            metrics.refused();
+            warn(&format!("no bandwidth file: {error:#}"));
         }
     }
 }
@@ -370,22 +392,12 @@ async fn pruning(job: &Job) {
         args.output = args.output.or_else(|| job.generate.output.clone());
         let pruned = tokio::task::spawn_blocking(move || prune::prune(&args, &data)).await;
         match pruned.map_err(anyhow::Error::from).flatten() {
-            Ok((pruned, files)) if pruned.raw + pruned.attempts > 0 || !files.is_empty() => {
-                warn(&prune::describe(false, &pruned, files.len()));
-            }
+            Ok(done) if done.is_something() => warn(&done.describe(false)),
             Ok(_) => {}
             Err(error) => warn(&format!("old records stay: {error:#}")),
         }
         tokio::time::sleep(24 * HOUR).await;
     }
-}
-
-/// Writes the bandwidth file on a thread of its own: reading a month takes seconds.
-async fn generate_once(job: &Job) -> anyhow::Result<Made> {
-    let (args, data) = (job.generate.clone(), job.data.clone());
-    let runtime = tokio::runtime::Handle::current();
-    let made = tokio::task::spawn_blocking(move || runtime.block_on(generate::make(&args, &data)));
-    made.await.context("the bandwidth file cannot be made")?
 }
 
 /// Tells monitoring how it goes, for ever.

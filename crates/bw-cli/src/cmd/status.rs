@@ -5,13 +5,15 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bw_file::Document;
 use bw_results::{NetworkSnapshot, SummaryResult, UnixMillis, Verdict};
-use bw_store::{Error, Filter, ScanLock, ScanSummary, Store};
+use bw_store::{Error, Filter, Prune, ScanLock, ScanSummary, Store};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::publication::{LATEST, directory};
+use super::publication::{InUse, LATEST, directory};
+use crate::args::Command;
+use crate::cmd::PruneArgs;
+use crate::config::ConfigFile;
 use crate::exit::Exit;
 use crate::finding::{Finding, exit_of, print_findings};
 use crate::paths::DataDir;
@@ -39,7 +41,11 @@ const COVERAGE: f64 = 0.8;
 const FREE: u64 = 1 << 30;
 
 /// Prints how file, rounds, failures and disk are; 1 if something is a problem.
-pub(super) fn run(args: &StatusArgs, data: &DataDir) -> anyhow::Result<Exit> {
+pub(super) fn run(
+    args: &StatusArgs,
+    config: Option<&ConfigFile>,
+    data: &DataDir,
+) -> anyhow::Result<Exit> {
     let now = UnixMillis::from(SystemTime::now());
     let store = data.store();
     let opened = Store::open_read_only(&store);
@@ -50,10 +56,14 @@ pub(super) fn run(args: &StatusArgs, data: &DataDir) -> anyhow::Result<Exit> {
     let output = directory(args.output.as_deref(), data);
     let mut findings = vec![process(&store, now)];
     findings.push(file(&output.join(LATEST), network.as_ref(), now));
+    let mut grown = None;
     match opened {
         Ok(opened) => {
             findings.extend(rounds(&opened.scans()?, now));
             findings.push(failures(&opened, now)?);
+            if let Command::Prune(kept) = super::run::part(&["prune"], config, data)?.command {
+                grown = forecast(&opened, &store, &kept, now)?;
+            }
         }
         Err(Error::Missing { .. }) => {
             let advice = "start \"bwscan run\", or \"bwscan scan\" for a single round";
@@ -62,7 +72,7 @@ pub(super) fn run(args: &StatusArgs, data: &DataDir) -> anyhow::Result<Exit> {
         Err(error) => return Err(error.into()),
     }
     findings.extend(clock(network.as_ref(), now));
-    findings.push(disk(&store, data.path()));
+    findings.push(disk(&store, data.path(), grown));
     if args.json {
         let version = env!("CARGO_PKG_VERSION");
         print_json(&json!({ "version": version, "time": now, "findings": findings }))?;
@@ -94,18 +104,15 @@ fn process(store: &Path, now: UnixMillis) -> Finding {
 
 /// The bandwidth file in use.
 fn file(latest: &Path, network: Option<&NetworkSnapshot>, now: UnixMillis) -> Finding {
-    let Ok(bytes) = std::fs::read(latest) else {
+    let Some(InUse { created, relays }) = InUse::read(latest) else {
         let text = format!("{}: there is none", latest.display());
         return Finding::problem("file", text).advise("run \"bwscan generate\"");
     };
-    let document = Document::parse(&bytes);
-    let created = document.created().or(document.timestamp().value());
-    let Some(created) = created.and_then(|time| u64::try_from(time.seconds()).ok()) else {
+    let Some(created) = created else {
         let text = format!("{}: it has no time", latest.display());
         return Finding::problem("file", text).advise("run \"bwscan file check\" on it");
     };
-    let age = now.since(UnixMillis::from_secs(created));
-    let relays = document.relays().filter(|relay| relay.is_voted()).count();
+    let age = now.since(created);
     let of = network.map(|network| {
         let relays = network.relays.iter();
         relays.filter(|relay| !relay.flags.authority).count()
@@ -218,15 +225,48 @@ fn clock(network: Option<&NetworkSnapshot>, now: UnixMillis) -> Option<Finding> 
     })
 }
 
-fn disk(store: &Path, directory: &Path) -> Finding {
+/// The size to which the store comes at the pace of the last day, if what is older than
+/// `kept` says goes; `None` if too little was measured to tell.
+fn forecast(
+    store: &Store,
+    path: &Path,
+    kept: &PruneArgs,
+    now: UnixMillis,
+) -> anyhow::Result<Option<u64>> {
+    const ENOUGH: u64 = 100;
+    let all = store.would_prune(&Prune::new(now, now))?;
+    let yesterday = now.before(DAY);
+    let older = store.would_prune(&Prune::new(yesterday, yesterday))?;
+    if all.attempts < ENOUGH || all.raw == 0 {
+        return Ok(None);
+    }
+    let days = |time: Duration| time.as_secs_f64() / DAY.as_secs_f64();
+    let raw = all.raw_bytes as f64 / all.raw as f64;
+    let rest = store_size(path)?.saturating_sub(all.raw_bytes) as f64 / all.attempts as f64;
+    let a_day = all.attempts.saturating_sub(older.attempts) as f64;
+    let bytes = a_day * (raw * days(kept.raw) + rest * days(kept.records));
+    Ok(Some(bytes as u64))
+}
+
+fn disk(store: &Path, directory: &Path, grown: Option<u64>) -> Finding {
     let used = store_size(store).unwrap_or(0);
+    let grown = grown.filter(|&grown| grown > used);
+    let comes = grown.map_or(String::new(), |grown| {
+        format!(" and comes to {} at this pace", size(grown))
+    });
     let Some(free) = free_space(directory) else {
-        return Finding::fine("disk", format!("the store has {}", size(used)));
+        return Finding::fine("disk", format!("the store has {}{comes}", size(used)));
     };
-    let text = format!("the store has {}, {} are free", size(used), size(free));
+    let text = format!(
+        "the store has {}{comes}; {} are free",
+        size(used),
+        size(free)
+    );
+    let advice = "free some, or keep less: \"bwscan prune\"";
     if free < FREE {
-        let advice = "free some, or keep less: \"bwscan prune\"";
         Finding::problem("disk", text).advise(advice)
+    } else if grown.is_some_and(|grown| grown - used > free) {
+        Finding::warning("disk", text).advise(advice)
     } else {
         Finding::fine("disk", text)
     }

@@ -19,6 +19,13 @@ impl Minute {
         let wait = (wanted + hour - now.value() % hour) % hour;
         Duration::from_millis(if wait == 0 { hour } else { wait })
     }
+
+    /// Returns the time for which one waits who waited for `before` until now. A clock that
+    /// was set forward does not skip an hour, and one that was set back does not add any.
+    pub(crate) fn due(self, now: UnixMillis, before: Option<UnixMillis>) -> UnixMillis {
+        let next = now.after(self.next_after(now));
+        before.map_or(next, |before| before.min(next))
+    }
 }
 
 impl FromStr for Minute {
@@ -55,5 +62,18 @@ mod tests {
         for wrong in ["", ":60", "-1", "1:30", ":"] {
             assert!(wrong.parse::<Minute>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_skips_nothing() {
+        let minute: Minute = ":35".parse().unwrap();
+        let at = |minutes: u64| UnixMillis::from_secs(1_790_035_200 + minutes * 60);
+        let due = minute.due(at(20), None);
+        assert_eq!(due, at(35));
+        // The machine slept.
+        assert_eq!(minute.due(at(50), Some(due)), at(35));
+        // The clock was a day ahead.
+        let far = at(35 + 24 * 60);
+        assert_eq!(minute.due(at(20), Some(far)), at(35));
     }
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use bw_measure::{Change, Completion, Event, Observer, RoundReport};
 use bw_results::{Outcome, UnixMillis};
@@ -44,6 +45,7 @@ pub(crate) struct Metrics {
     file_refusals: Counter,
     store_bytes: Gauge,
     free_bytes: Gauge,
+    started: Number,
     /// The event that the service waits for.
     waits_for: Mutex<Option<String>>,
     /// Told when a round is complete.
@@ -107,11 +109,13 @@ impl Metrics {
             file_refusals: Counter::default(),
             store_bytes: Gauge::default(),
             free_bytes: Gauge::default(),
+            started: Number::default(),
             waits_for: Mutex::new(Some("the Tor network".to_owned())),
             completed: Notify::new(),
         };
         metrics.register();
         metrics.works.set(1);
+        metrics.started.set(seconds(SystemTime::now().into()));
         for destination in destinations {
             metrics.destination(destination).set(1);
         }
@@ -122,6 +126,12 @@ impl Metrics {
         let registry = &mut self.registry;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of bwscan", Info::new(version));
+        registry.register_with_unit(
+            "start_time",
+            "Time at which the service started",
+            Unit::Seconds,
+            self.started.clone(),
+        );
         registry.register("records", "Records made, by verdict", self.records.clone());
         registry.register(
             "failures",
@@ -245,6 +255,11 @@ impl Metrics {
         self.file_relays.set(signed(relays));
     }
 
+    /// The last complete round ended at `time`.
+    pub(crate) fn round_completed_at(&self, time: UnixMillis) {
+        self.round_ended.set(seconds(time));
+    }
+
     /// A bandwidth file was not published.
     pub(crate) fn refused(&self) {
         self.file_refusals.inc();
@@ -328,8 +343,7 @@ impl Metrics {
         }
         if round.left == 0 {
             self.rounds.inc();
-            self.round_ended
-                .set(seconds(std::time::SystemTime::now().into()));
+            self.round_completed_at(SystemTime::now().into());
             self.completed.notify_one();
         }
     }
@@ -399,6 +413,8 @@ fn signed(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -419,5 +435,52 @@ mod tests {
         }
         assert!(text.ends_with("# EOF\n"));
         assert_eq!(metrics.status(), "waiting for the Tor network");
+    }
+
+    /// The names of metrics in a text: `bwscan_` and what belongs to it.
+    fn names(text: &str) -> BTreeSet<&str> {
+        text.split(|one: char| !one.is_ascii_alphanumeric() && one != '_')
+            .filter(|word| word.starts_with("bwscan_") && *word != "bwscan_")
+            .collect()
+    }
+
+    #[test]
+    fn what_is_watched_is_exported() {
+        let metrics = Metrics::new(["https://bw.example/1GiB"]);
+        let result = Settled::left;
+        drop(metrics.settled.get_or_create(&ResultLabels { result }));
+        let of_round = ResultLabels { result };
+        drop(metrics.round_relays.get_or_create(&of_round));
+        let verdict = VerdictLabels {
+            verdict: "accepted",
+        };
+        drop(metrics.records.get_or_create(&verdict));
+        let failure = FailureLabels {
+            stage: "tls",
+            kind: "timeout",
+            blame: "path",
+        };
+        drop(metrics.failures.get_or_create(&failure));
+        let text = metrics.text();
+        let samples: String = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let exported = names(&samples);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for path in [
+            "packaging/monitoring/alerts.yml",
+            "packaging/monitoring/alerts_test.yml",
+            "packaging/monitoring/dashboard.json",
+            "docs/operations.md",
+        ] {
+            let Ok(text) = std::fs::read_to_string(root.join(path)) else {
+                println!("SKIPPED: {path} is not there");
+                continue;
+            };
+            let unknown: Vec<_> = names(&text).difference(&exported).copied().collect();
+            assert_eq!(unknown, Vec::<&str>::new(), "{path}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 use super::page::{list, literal};
 use crate::config::not_in_a_file;
 use crate::examples;
+use crate::paths::SYSTEM_CONFIG;
 
 const DESCRIPTION: [&str; 4] = [
     "bwscan.toml holds options of bwscan in TOML. A table has the options of the command that it \
@@ -20,10 +21,16 @@ const DESCRIPTION: [&str; 4] = [
      with exit code 2 and a message with line and column.",
 ];
 
-const FILES: [(&str, &str); 1] = [(
-    "~/.config/bwscan/bwscan.toml",
-    "Read unless --config or BWSCAN_CONFIG names another file, or --no-config is given.",
-)];
+const FILES: [(&str, &str); 2] = [
+    (
+        "~/.config/bwscan/bwscan.toml",
+        "Read unless --config or BWSCAN_CONFIG names another file, or --no-config is given.",
+    ),
+    (
+        SYSTEM_CONFIG,
+        "Read in its place by users who have none, and by services.",
+    ),
+];
 
 /// The page for the file of `program`, which was built.
 pub(super) fn page(program: &Command) -> std::io::Result<Vec<u8>> {

@@ -10,7 +10,8 @@ use clap_mangen::roff::{Roff, bold, roman};
 const FILES: [(&str, &str); 4] = [
     (
         "~/.config/bwscan/bwscan.toml",
-        "Options, unless --config names another file; see bwscan.toml(5).",
+        "Options, unless --config names another file; see bwscan.toml(5). Users who have none \
+         share /etc/bwscan/bwscan.toml.",
     ),
     (
         "~/.local/share/bwscan/results.sqlite",
