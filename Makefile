@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server browser figures pictures deb alerts try-deb dist clean
+.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server browser figures pictures deb alerts try-deb dist chaos clean
 
 # The profile of packages; dev is quick to build.
 PROFILE = release
@@ -106,6 +106,13 @@ dist:
 # Prometheus's own tool tests alerts and dashboard.
 alerts:
 	scripts/monitoring.py
+
+# `bwscan run` on a private network while things break, some two minutes; with
+# CHAOS="--minutes 300" a soak.
+chaos:
+	scripts/setup.sh chaos
+	cargo build --locked -p bw-cli
+	scripts/chaos.py $(CHAOS)
 
 clean:
 	cargo clean

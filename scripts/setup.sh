@@ -2,7 +2,7 @@
 # Installs what the demo and the tests need and the machine lacks: tor with
 # authority support and tor-gencert (one Debian package), and cargo-nextest
 # for the tests. cargo-deny takes many minutes to build and comes only with `deny`.
-# Usage: scripts/setup.sh [demo|test|ci|bench|browser|deny]
+# Usage: scripts/setup.sh [demo|test|ci|bench|browser|chaos|deny]
 set -eu
 want=${1:-demo}
 
@@ -39,6 +39,11 @@ if [ "$want" = browser ]; then
     have chromium || packages="$packages chromium"
     have npm || packages="$packages npm"
     have tmux || packages="$packages tmux"
+fi
+if [ "$want" = chaos ]; then
+    for package in faketime prometheus; do
+        dpkg -s "$package" >/dev/null 2>&1 || packages="$packages $package"
+    done
 fi
 if [ "$want" = bench ]; then
     for package in lighttpd lighttpd-mod-openssl wrk openssl; do

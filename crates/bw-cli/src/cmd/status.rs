@@ -91,9 +91,9 @@ fn process(store: &Path, now: UnixMillis) -> Finding {
         }) => Finding::fine(
             "scanner",
             format!(
-                "process {} scans since {}",
+                "process {} has scanned for {}",
                 holder.pid,
-                ago(now.since(holder.since))
+                span(now.since(holder.since))
             ),
         ),
         Err(Error::Locked { holder: None, .. }) => Finding::fine("scanner", "a process scans"),
@@ -146,10 +146,10 @@ fn rounds(scans: &[ScanSummary], now: UnixMillis) -> Vec<Finding> {
         findings.push(Finding::fine(
             "round",
             format!(
-                "{done} of {} relays done ({} failed) since {}; {eta} to go; {}",
+                "{done} of {} relays done ({} failed) in {}; {eta} to go; {}",
                 round.targets,
                 round.failed,
-                ago(now.since(round.scan.started)),
+                span(now.since(round.scan.started)),
                 size(round.bytes),
             ),
         ));
