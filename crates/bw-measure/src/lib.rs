@@ -29,6 +29,7 @@ mod sustained;
 mod targets;
 #[cfg(feature = "http")]
 mod tls;
+mod together;
 mod token_bucket;
 #[cfg(feature = "tor")]
 pub mod tor;

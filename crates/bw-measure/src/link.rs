@@ -103,6 +103,8 @@ struct State {
     at: Duration,
     /// Since when there is nothing left for measurements that only begin.
     short_since: Option<Duration>,
+    /// Whether all begin at one time, when none of them opens circuits any more.
+    together: bool,
     /// In the order in which they were assigned.
     members: BTreeMap<RunId, Member>,
 }
@@ -362,6 +364,17 @@ impl Lease {
         link.lease(run, Instant::now())
     }
 
+    /// Places on a link that limits nothing, for measurements that begin together: when
+    /// none of them opens circuits any more.
+    pub(crate) fn together(count: usize) -> Vec<Self> {
+        let (link, epoch) = (Link::new(BytesPerSecond::new(0)), Instant::now());
+        link.lock().together = true;
+        let ids = (0..count as u64).map(RunId);
+        let opened = ids.inspect(|&id| link.open(id, 0.0, 0.0, Duration::ZERO));
+        let ids: Vec<RunId> = opened.collect();
+        ids.into_iter().map(|id| link.lease(id, epoch)).collect()
+    }
+
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -493,6 +506,10 @@ impl State {
         let Some(member) = self.members.get(&id) else {
             return false;
         };
+        let opens = |one: &Member| matches!(one.phase, Phase::Opening(_));
+        if self.together && self.members.values().any(opens) {
+            return false;
+        }
         let others = || self.members.values();
         let demand: f64 = others().map(|one| one.lasting_demand(now)).sum();
         let variance: f64 = others().map(|one| one.variance(now)).sum();

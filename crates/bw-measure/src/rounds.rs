@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{
-    NetworkSnapshot, Outcome, Scan as Round, ScanId, ScanParameters, TargetFacts, UnixMillis,
-    Verdict,
+    Blame, NetworkSnapshot, Outcome, Scan as Round, ScanId, ScanParameters, TargetFacts,
+    UnixMillis, Verdict,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -554,7 +554,17 @@ impl<J: Journal> Records for Rounds<J> {
         let mut state = self.lock();
         let of = |round: &Open| Some(round.report.scan) == outcome.attempt().scan;
         let Some(index) = state.open.iter().position(of) else {
-            return Ok(()); // Every target that the scheduler is given is of a round.
+            // Every target that the scheduler is given is of a round. Machines come after it.
+            if let (Some(scan), Verdict::LowerBound(Blame::Target)) =
+                (outcome.attempt().scan, completion.verdict)
+            {
+                let kept = self
+                    .journal
+                    .record(scan, outcome, completion.verdict, false);
+                kept.map_err(RoundsError::Journal)?;
+                state.totals.bytes += outcome.bytes();
+            }
+            return Ok(());
         };
         let scan = state.open[index].report.scan;
         let id = self

@@ -1,5 +1,8 @@
 //! The scan loop: every target gets a value or a cause.
 
+mod together;
+
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -276,8 +279,10 @@ where
             scheduler: Mutex::new(scheduler),
             freed: Notify::new(),
             report: Mutex::default(),
+            measured: Mutex::default(),
         };
         scanning.run(&self.directory, &self.cancel).await?;
+        scanning.machines(&self.cancel).await?;
         Ok(scanning.finish())
     }
 
@@ -368,6 +373,8 @@ struct Scanning<'a, T, F, P, A, R, O> {
     /// Told when a running measurement takes less than was expected.
     freed: Notify,
     report: Mutex<ScanReport>,
+    /// The relays that it has measured.
+    measured: Mutex<HashSet<Fingerprint>>,
 }
 
 impl<T, F, E, P, A, R, O> Scanning<'_, T, F, P, A, R, O>
@@ -491,7 +498,11 @@ where
         if completion.settled {
             let mut report = lock(&self.report);
             match &completion.outcome {
-                Outcome::Measured(_) => report.measured += 1,
+                Outcome::Measured(_) => {
+                    report.measured += 1;
+                    let target = &completion.outcome.attempt().target;
+                    lock(&self.measured).insert(target.fingerprint);
+                }
                 Outcome::Failed(_) => report.failed += 1,
             }
         }

@@ -13,6 +13,7 @@ mod evidence;
 mod health;
 mod limits;
 mod reservations;
+mod together;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 
 pub use destinations::DestinationReport;
 pub use limits::{Limits, Placement};
+pub(crate) use together::Batch;
 
 use self::capacity::{Expectation, Promise, Scale, burst, low_default};
 use self::destinations::Destinations;
@@ -48,6 +50,8 @@ pub struct Scheduler<P> {
     policy: P,
     limits: Limits,
     link: Link,
+    /// The scan that the newest target is of.
+    scan: Option<ScanId>,
     snapshot: Arc<NetworkSnapshot>,
     reservations: Reservations,
     destinations: Destinations,
@@ -275,6 +279,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let mut scheduler = Self {
             policy,
             link: Link::new(limits.link),
+            scan: None,
             reservations: Reservations::default(),
             destinations: Destinations::new(destinations, per_destination),
             queue: BTreeMap::new(),
@@ -351,6 +356,7 @@ impl<P: HelperPolicy> Scheduler<P> {
     /// Adds a relay to measure. Returns the runs that stand for its earlier records.
     pub fn add(&mut self, target: Target) -> Vec<RunId> {
         let relay = target.relay;
+        self.scan = target.scan;
         let previous = self.known.get(&relay).copied();
         let (mut evidence, mut positions) =
             (Evidence::new(previous), self.limits.placement.positions());

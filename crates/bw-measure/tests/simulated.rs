@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ struct Network {
     relays: HashMap<Fingerprint, (u64, Nature)>,
     /// Whether the web server can be reached.
     server_up: bool,
+    /// Relays that share what each of them carries alone, and how many streams they carry.
+    machine: (Vec<Fingerprint>, Arc<AtomicU64>),
 }
 
 fn id(number: u8) -> Fingerprint {
@@ -73,6 +76,7 @@ fn network(natures: &[(u8, Nature)], count: u8) -> Network {
         snapshot: Arc::new(snapshot),
         relays,
         server_up: true,
+        machine: Default::default(),
     }
 }
 
@@ -86,6 +90,7 @@ struct SimCircuit {
     rate: u64,
     dries: bool,
     server_up: bool,
+    machine: Option<Arc<AtomicU64>>,
 }
 
 impl Circuits for &Network {
@@ -120,6 +125,7 @@ impl Circuits for &Network {
             rate: entry_rate.min(exit_rate),
             dries: [entry, exit].contains(&Nature::Dries),
             server_up: self.server_up && exit != Nature::Spoils,
+            machine: (self.machine.0.contains(&path.entry)).then(|| Arc::clone(&self.machine.1)),
         })
     }
 }
@@ -134,14 +140,30 @@ impl Circuit for SimCircuit {
             return Err(PathError::new(Stage::Begin, kind, Fault::Destination, text));
         }
         let (ours, theirs) = duplex(64 << 10);
-        tokio::spawn(serve(theirs, self.rate, self.dries));
+        let (rate, dries, machine) = (self.rate, self.dries, self.machine.clone());
+        tokio::spawn(async move {
+            let served = serve(theirs, rate, dries, machine.as_deref()).await;
+            if let Some(streams) = machine {
+                streams.fetch_sub(1, Ordering::Relaxed);
+            }
+            served
+        });
         Ok(ours)
     }
 }
 
 /// A web server behind a path that carries `rate` bytes per second, ramping
 /// up in the first half second.
-async fn serve(mut stream: DuplexStream, rate: u64, dries: bool) -> std::io::Result<()> {
+async fn serve(
+    mut stream: DuplexStream,
+    rate: u64,
+    dries: bool,
+    machine: Option<&AtomicU64>,
+) -> std::io::Result<()> {
+    let streams = || machine.map_or(1, |streams| streams.load(Ordering::Relaxed));
+    if let Some(streams) = machine {
+        streams.fetch_add(1, Ordering::Relaxed);
+    }
     let mut request = vec![0; 4096];
     let length = stream.read(&mut request).await?;
     let text = String::from_utf8_lossy(&request[..length]).into_owned();
@@ -154,7 +176,7 @@ async fn serve(mut stream: DuplexStream, rate: u64, dries: bool) -> std::io::Res
     loop {
         sleep(Duration::from_millis(10)).await;
         let ramp = (begin.elapsed().as_secs_f64() / 0.5).min(1.0);
-        let chunk = (rate as f64 * 0.01 * ramp) as usize;
+        let chunk = (rate as f64 * 0.01 * ramp) as usize / streams() as usize;
         stream.write_all(&vec![0; chunk]).await?;
         sent += chunk;
         if dries && sent > 50_000 {
@@ -285,6 +307,37 @@ async fn those_who_watch_see_rates_become_certain() {
     assert!(widths.len() >= 4, "{widths:?}");
     assert!(widths[0].is_infinite(), "{widths:?}");
     assert!(widths.iter().any(|width| *width < 0.05), "{widths:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn relays_at_one_address_are_measured_together_at_the_end() {
+    let mut network = network(&[], 12);
+    let mut snapshot = NetworkSnapshot::clone(&network.snapshot);
+    for relay in &mut snapshot.relays {
+        if [id(4), id(5)].contains(&relay.fingerprint) {
+            relay.address = Some([192, 0, 2, 1].into());
+            network.relays.get_mut(&relay.fingerprint).unwrap().0 = 400_000;
+        }
+    }
+    network.snapshot = Arc::new(snapshot);
+    network.machine.0 = vec![id(4), id(5)];
+    let (report, outcomes) = run(&network, 1..=12, &CancellationToken::new()).await;
+    assert_eq!(report.unwrap().measured, 12);
+    let of_machine = |verdict| verdict == Verdict::LowerBound(Blame::Target);
+    let parts = outcomes.iter().filter(|(.., verdict)| of_machine(*verdict));
+    let parts: Vec<_> = parts
+        .map(|(outcome, settled, _)| match outcome {
+            Outcome::Measured(one) if !settled => one,
+            _ => panic!("{outcome:?}"),
+        })
+        .collect();
+    let [one, other] = parts[..] else {
+        panic!("{parts:?}");
+    };
+    assert!(one.attempt.started <= other.ended && other.attempt.started <= one.ended);
+    assert_ne!(one.attempt.helpers, other.attempt.helpers);
+    let sum: f64 = parts.iter().flat_map(|one| one.rates()).sum();
+    assert!((350e3..440e3).contains(&sum), "{sum}");
 }
 
 #[tokio::test(start_paused = true)]
