@@ -1,6 +1,6 @@
 // Opens every kind of page of a report in a real browser: with and without scripts, in light and
 // dark, on a desk and on a telephone. Looks for errors, for accessibility faults (axe-core) and for
-// relays' names that become HTML; uses the search; sees the live page move during a scan.
+// texts of others that become HTML; uses the search; sees the live page move during a scan.
 //
 // Usage: test.mjs BWSCAN SIMULATED DEMO OUTPUT
 //   BWSCAN     the program
@@ -32,22 +32,30 @@ const problem = (where, what) => {
   console.error(`FAIL ${where}: ${what}`);
 };
 
-// A store in which one relay, and each destination, has a name that tries to be HTML.
+// Copies the store, and adds a scan whose scanner, destination and failure try to be HTML. (A
+// consensus has no such nickname; a test of bw-report makes one up.)
 function hostileStore() {
-  const lines = execFileSync(bwscan, ["export", "--data-dir", path.join(demo, "data")], { maxBuffer: 1 << 30 })
+  fs.cpSync(path.join(demo, "data"), data, {
+    recursive: true, filter: (name) => !name.includes("data/tor"),
+  });
+  const lines = execFileSync(bwscan, ["export", "--data-dir", data], { maxBuffer: 1 << 30 })
     .toString().trim().split("\n").map((line) => JSON.parse(line));
-  const victim = JSON.stringify(lines).match(/"fingerprint":"([0-9A-F]{40})","nickname"/)[1];
-  const visit = (value) => {
-    if (value === null || typeof value !== "object") { return; }
-    if (value.fingerprint === victim && "nickname" in value) { value.nickname = HOSTILE; }
-    if ("detail" in value) { value.detail = HOSTILE; }
-    Object.values(value).forEach(visit);
-  };
-  lines.forEach(visit);
+  const id = "f".repeat(32);
+  const { scan } = lines.find((line) => line.scan);
+  const { outcome } = lines.find((line) => line.outcome?.outcome.measured).outcome;
+  const { attempt, ended, timings } = outcome.measured;
+  const before = 3_600_000;
+  Object.assign(attempt, { scan: id, destination: HOSTILE, started: attempt.started - before });
+  const failed = { attempt, ended: ended - before, timings, stage: "create", kind: "timeout",
+    blame: "target", detail: HOSTILE, bytes: 0 };
+  const added = [
+    { scan: { ...scan, id, scanner: HOSTILE, started: scan.started - before, ended: null } },
+    { outcome: { scan: id, verdict: { kind: "charged" }, outcome: { failed } } },
+  ];
   const file = path.join(output, "hostile.jsonl");
-  fs.writeFileSync(file, lines.map((line) => JSON.stringify(line)).join("\n") + "\n");
+  fs.writeFileSync(file, added.map((line) => JSON.stringify(line)).join("\n") + "\n");
   execFileSync(bwscan, ["import", "--data-dir", data, "jsonl", file], { stdio: "inherit" });
-  return victim;
+  return attempt.target;
 }
 
 // Starts a program, and waits for the first line that `pattern` fits.
@@ -86,12 +94,14 @@ async function open(context, url, where) {
 
 async function check(page, where) {
   if ((await page.locator("main h1").count()) !== 1) { problem(where, "not one heading"); }
-  if ((await page.locator("img[src=x]").count()) !== 0) { problem(where, "a name became HTML"); }
+  if ((await page.locator("img[src=x]").count()) !== 0) { problem(where, "a text became HTML"); }
   const wider = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth + 1);
   if (wider) { problem(where, "the page is wider than the screen"); }
 }
 
 async function accessible(page, where) {
+  // From a disk axe may not read the style sheet; the server's pages are the same.
+  if (page.url().startsWith("file:")) { return; }
   const { violations } = await new AxeBuilder({ page }).analyze();
   for (const { id, impact, nodes } of violations) {
     const text = `axe: ${id} (${impact}): ${nodes.map((node) => node.html.slice(0, 120)).join(" | ")}`;
@@ -134,20 +144,19 @@ async function withoutScripts(browser, base, pages) {
   await context.close();
 }
 
-async function search(browser, base, victim) {
+async function search(browser, base, { fingerprint, nickname }) {
   const context = await browser.newContext({ viewport: DESK });
   const page = await open(context, base + "index.html", "search");
   const field = page.getByRole("combobox");
   await field.click();
-  await field.fill(victim.slice(0, 10));
+  await field.fill(fingerprint.slice(0, 10));
   const found = page.getByRole("option");
   await found.first().waitFor();
-  if (!(await found.first().innerText()).includes("<img src=x")) { problem("search", "the name is not text"); }
+  if (!(await found.first().innerText()).includes(nickname)) { problem("search", "another relay is found"); }
   await shot(page, "search");
   await field.press("Enter");
-  await page.waitForURL(`**/relay/${victim}.html`);
-  const heading = await page.locator("main h1").innerText();
-  if (heading !== HOSTILE) { problem("search", `the heading is ${heading}`); }
+  await page.waitForURL(`**/relay/${fingerprint}.html`);
+  if (!(await page.locator("main").innerText()).includes(HOSTILE)) { problem("search", "a detail is not shown"); }
   await field.click();
   await field.fill("no such relay at all");
   await page.getByText("No relay fits.").waitFor();
@@ -191,7 +200,7 @@ try {
   const pages = [
     ["overview", "index.html"], ["relays", "relays.html"], ["figures", "figures.html"],
     ...kinds.map((kind) => [`list-${kind}`, `list/${list.find((name) => name.startsWith(kind))}`]),
-    ["relay-hostile", `relay/${victim}.html`],
+    ["relay-hostile", `relay/${victim.fingerprint}.html`],
     ...relays.map((relay, index) => [`relay-${index + 1}`, `relay/${relay}`]),
     ["comparison", "comparison.html"],
   ];

@@ -78,6 +78,8 @@ impl Web {
     pub fn router(&self) -> Router {
         Router::new()
             .route("/", get(overview))
+            // Browsers ask for it, whatever a page says.
+            .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
             .route("/live.html", get(live_page))
             .route("/live.js", get(live_script))
             .route("/api/openapi.json", get(openapi))
