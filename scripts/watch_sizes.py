@@ -84,6 +84,9 @@ def svg(coloured, width, height):
 
 def restyle(style, codes):
     style = dict(style)
+    if codes[:2] == [38, 5] and codes[2] < 16:
+        style["fill"] = COLOURS[codes[2] % 8]
+        return style
     for code in codes:
         if code == 0:
             style = {}

@@ -110,8 +110,14 @@ async function accessible(page, where) {
   }
 }
 
-const shot = (page, name) =>
-  page.screenshot({ path: path.join(output, "shots", `${name}.png`), fullPage: true });
+async function shot(page, name) {
+  // Pictures below the first screen are loaded only when somebody scrolls there.
+  await page.evaluate(() => Promise.all([...document.images].map((image) => {
+    image.loading = "eager";
+    return image.decode();
+  })));
+  await page.screenshot({ path: path.join(output, "shots", `${name}.png`), fullPage: true });
+}
 
 async function everyPage(browser, base, pages) {
   for (const [look, viewport, colorScheme] of [["desk", DESK, "light"], ["telephone", TELEPHONE, "dark"]]) {
