@@ -707,12 +707,11 @@ mod tests {
         for part in [
             "bwscan · east",
             "8,000 relays in the consensus",
-            "1/100 relays, 1 %, 1 failed, 96 queued, left 4m",
+            "1/100 relays, 1 %, 1 failed, 96 queued, left 5m26s",
             "of 12.5 MB/s",
             "measuring 3, by rate",
             "3.00 MB/s   10 %",
             "create (target)",
-            "files.example",
             "helping",
             "failed at create (target): no answer in 30 s",
             "q quit",
