@@ -66,14 +66,16 @@ def lighttpd(place, port, tls):
         f'server.document-root = "{root}"',
         f"server.port = {port}",
         'server.bind = "127.0.0.1"',
-        "server.max-keep-alive-requests = 0",
+        "server.max-keep-alive-requests = 1000000",
         f"server.max-worker = {os.cpu_count()}",
     ]
     if tls:
         lines += ['server.modules = ("mod_openssl")', 'ssl.engine = "enable"', f'ssl.pemfile = "{place}/both.pem"']
     config = place / f"lighttpd-{port}.conf"
     config.write_text("\n".join(lines) + "\n")
-    return subprocess.Popen([program("lighttpd"), "-D", "-f", str(config)])
+    # With workers it ends its whole process group.
+    command = [program("lighttpd"), "-D", "-f", str(config)]
+    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
 
 
 def bwscan(path, place, port, tls):
