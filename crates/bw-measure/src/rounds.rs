@@ -149,6 +149,8 @@ struct State<I> {
     totals: Totals,
     /// What an observer is to be told when the scan began.
     resumed: Option<RoundReport>,
+    /// Whether the latest try ended because nothing worked.
+    doubtful: bool,
     /// Rounds that ended and that the observer was not told of.
     ended: Vec<RoundReport>,
     rng: StdRng,
@@ -184,6 +186,7 @@ impl<J: Journal> Rounds<J> {
             recalled: HashMap::new(),
             totals: Totals::default(),
             resumed: None,
+            doubtful: false,
             ended: Vec::new(),
             rng: options
                 .seed
@@ -225,7 +228,9 @@ impl<J: Journal> Rounds<J> {
                 self.scan(scan, observer, cancel).await
             };
             // A scan that is cancelled returns by itself, with everything kept.
-            let wait = match tried.await {
+            let tried = tried.await;
+            self.lock().doubtful = tried.is_err();
+            let wait = match tried {
                 Ok(()) => {
                     let wait = self.next_in();
                     observer.observe(&Event::NextRound(wait));
@@ -305,6 +310,7 @@ impl<J: Journal> Rounds<J> {
         let scan = scan.known(known).spent(spent).cancel(cancel.clone());
         let scan = scan.clock(self.options.clock);
         let scan = scan.seed(self.lock().rng.random());
+        let scan = scan.doubtful(self.lock().doubtful);
         let told = |event: &Event<'_>| {
             self.tell(observer);
             observer.observe(event);

@@ -70,6 +70,7 @@ struct Planning<P> {
     direction: Option<Direction>,
     known: Vec<(Fingerprint, BytesPerSecond)>,
     spent: u64,
+    doubtful: bool,
     rng: StdRng,
 }
 
@@ -82,6 +83,7 @@ impl<P> Planning<P> {
             direction: self.direction,
             known: self.known,
             spent: self.spent,
+            doubtful: self.doubtful,
             rng: self.rng,
         }
     }
@@ -98,6 +100,9 @@ impl<P: HelperPolicy> Planning<P> {
             scheduler.remember(relay, rate.value() as f64);
         }
         scheduler.remember_spent(self.spent);
+        if self.doubtful {
+            scheduler.doubt();
+        }
         scheduler
     }
 }
@@ -115,6 +120,7 @@ impl<D: Directory, T: Transport> Scan<D, T> {
                 direction: None,
                 known: Vec::new(),
                 spent: 0,
+                doubtful: false,
                 rng: StdRng::from_rng(&mut rand::rng()),
             },
             estimator: |target| Sustained::default().for_target(target),
@@ -128,6 +134,12 @@ impl<D: Directory, T: Transport> Scan<D, T> {
 }
 
 impl<D, T, P, F, O> Scan<D, T, P, F, O> {
+    /// Sets whether it has to be found out first whether anything works: nothing did before.
+    pub(crate) const fn doubtful(mut self, doubtful: bool) -> Self {
+        self.planning.doubtful = doubtful;
+        self
+    }
+
     /// Adds a web server to download from, or to upload to. One is needed.
     pub fn destination(mut self, destination: Destination) -> Self {
         self.planning.destinations.push(destination);

@@ -10,12 +10,14 @@ mod configuration;
 mod consensus;
 mod descriptors;
 mod directory;
+mod lanes;
 mod words;
 
 pub use circuits::{TorCircuit, TorCircuits, TorStream};
 pub use client::{Bootstrap, TorClient, TorSettings};
 pub use directory::TorDirectory;
 
+use self::lanes::{Lane, Lanes};
 use bw_file::Fingerprint;
 use tor_llcrypto::pk::rsa::RsaIdentity;
 

@@ -19,9 +19,6 @@ use crate::{Change, HelperPolicy, TokenBucket};
 const BACK_OFF: Duration = Duration::from_secs(2);
 /// How long at most.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
-/// How much of what its helpers are expected to carry a target may take before
-/// it seems that they, not it, bound the rate.
-const CEILING: f64 = 0.92;
 /// What a relay is expected to carry whose measurement the link had to stop, as a multiple of
 /// the rate that it had: it may still have grown.
 const GREW: f64 = 1.25;
@@ -60,14 +57,20 @@ impl<P: HelperPolicy> Scheduler<P> {
             self.reservations.help(helper, false);
             self.reservations.reserve(helper, -share.reserved);
             match outcome {
-                Outcome::Measured(_) => self.reservations.opened(helper, true),
+                Outcome::Measured(one) if one.attempt.helpers.contains(helper) => {
+                    self.reservations.opened(helper, true);
+                }
+                // Others opened, or it came too late.
+                Outcome::Measured(_) if !share.joined => self.reservations.opened(helper, false),
+                // Where several fail together, the target is the likelier cause.
                 Outcome::Failed(failure)
                     if failure.stage >= Stage::Extend
+                        && running.shares.len() == 1
                         && matches!(failure.blame, Blame::Helper | Blame::Path) =>
                 {
                     self.reservations.opened(helper, false);
                 }
-                Outcome::Failed(_) => {}
+                _ => {}
             }
         }
         let Outcome::Measured(measurement) = outcome else {
@@ -92,15 +95,28 @@ impl<P: HelperPolicy> Scheduler<P> {
         descriptor.is_some_and(|descriptor| TokenBucket::from(&descriptor).explains(rate))
     }
 
-    /// Who bounded the rate of a measurement, if not its target.
-    fn bound(&self, measurement: &Measurement, rate: f64) -> Option<Blame> {
+    /// Who bounded the rate of a measurement, if not its target: its helpers, above `ceiling`
+    /// of what they offered.
+    fn bound(&self, measurement: &Measurement, rate: f64, ceiling: f64) -> Option<Blame> {
         let fact = measurement.transfers.iter().find_map(|one| one.bound);
         let target = &measurement.attempt.target.fingerprint;
         let offered = measurement
             .offered
             .map_or(f64::INFINITY, |rate| rate.value() as f64);
-        let crowded = rate >= CEILING * offered && !self.is_own_limit(target, rate);
+        let crowded = rate >= ceiling * offered && !self.is_own_limit(target, rate);
         fact.or(crowded.then_some(Blame::Helper))
+    }
+
+    /// The rate below which a first measurement, of `rate`, is doubted: what is promised says
+    /// more, or so few circuits may carry no more.
+    fn least(&self, measurement: &Measurement, promise: Option<Promise>, rate: f64) -> f64 {
+        let target = &measurement.attempt.target.fingerprint;
+        let circuits = measurement.attempt.helpers.len();
+        if self.circuits_for(rate) > circuits && !self.is_own_limit(target, rate) {
+            return f64::INFINITY;
+        }
+        let share = self.scale.ratio() * self.scale.poor();
+        promise.map_or(0.0, |promise| promise.low * share)
     }
 
     fn measured(
@@ -119,15 +135,14 @@ impl<P: HelperPolicy> Scheduler<P> {
         let Some((priority, mut pending)) = running.pending else {
             return control(Outcome::Measured(measurement));
         };
-        let least = self.scale.ratio() * self.scale.poor();
-        let least = promise.map_or(0.0, |promise| promise.low * least);
         let judgement = match rate {
             Some(rate) => {
+                let least = self.least(&measurement, promise, rate);
                 let record = Record {
                     run: id,
                     rate,
                     helpers: measurement.attempt.helpers.clone(),
-                    bound: self.bound(&measurement, rate),
+                    bound: self.bound(&measurement, rate, pending.evidence.ceiling(rate)),
                 };
                 pending.evidence.judge(record, least)
             }

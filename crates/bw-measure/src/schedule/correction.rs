@@ -6,7 +6,7 @@ use bw_file::Fingerprint;
 use bw_results::Slice;
 
 use super::reservations::{Reservations, Use};
-use super::{Adjustment, RunId, Running, Scheduler, Share};
+use super::{Adjustment, PER_CIRCUIT, RunId, Running, Scheduler, Share};
 use crate::{HelperPolicy, HelperRequest};
 
 /// How much of what helpers offer may be taken before further ones are asked to join.
@@ -108,9 +108,14 @@ impl<P: HelperPolicy> Scheduler<P> {
         running.offered.push((elapsed, offered));
         // While the path fills, a burst may pass that the target cannot sustain.
         let target = running.assignment.target.fingerprint;
-        let crowded = total > CROWDED * offered && !self.is_own_limit(&target, total);
-        if elapsed > RECENT * 2 && crowded {
-            adjustment.join = self.extend(id, total, offered, now);
+        let lacking = if total > CROWDED * offered {
+            total * self.limits.headroom - offered
+        } else {
+            let circuits = running.shares.len();
+            self.circuits_for(total).saturating_sub(circuits) as f64 * PER_CIRCUIT
+        };
+        if elapsed > RECENT * 2 && lacking > 0.0 && !self.is_own_limit(&target, total) {
+            adjustment.join = self.extend(id, total, lacking, now);
         }
         adjustment
     }
@@ -133,9 +138,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    /// Further helpers for a running measurement of `rate` whose helpers offer
-    /// `offered`.
-    fn extend(&mut self, id: RunId, rate: f64, offered: f64, now: Duration) -> Vec<Fingerprint> {
+    /// Further helpers that offer `need` to a running measurement of `rate`.
+    fn extend(&mut self, id: RunId, rate: f64, need: f64, now: Duration) -> Vec<Fingerprint> {
         self.forget_begun(now);
         let Some(running) = self.running.get(&id) else {
             return Vec::new();
@@ -157,7 +161,6 @@ impl<P: HelperPolicy> Scheduler<P> {
             }
             _ => 0.0,
         };
-        let need = rate * self.limits.headroom - offered;
         let request = HelperRequest {
             snapshot: &self.snapshot,
             target,

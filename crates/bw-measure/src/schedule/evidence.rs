@@ -14,6 +14,14 @@ const FELL: f64 = 4.0 / 3.0;
 const AGREE: f64 = 1.25;
 /// How many measurements there are at most before the middle one is taken.
 const ENOUGH: usize = 3;
+/// The same with those that helpers bounded: each tells what the next one must offer.
+const ENOUGH_WITH_BOUND: usize = 6;
+/// How much of what its helpers are expected to carry a target may take before
+/// it seems that they, not it, bound the rate.
+const CEILING: f64 = 0.92;
+/// The same for a rate at which helpers bounded it before: what they offer is a guess, which
+/// has been wrong.
+const CEILING_AGAIN: f64 = 0.5;
 
 /// The records of one relay in one round, as long as none of them settles it.
 #[derive(Clone, Debug, Default)]
@@ -95,9 +103,21 @@ impl Evidence {
         }
     }
 
-    /// Whether something contradicts what was known: other helpers, and more of them, decide.
-    pub(super) fn is_disputed(&self) -> bool {
-        self.records.iter().any(|one| one.bound.is_none())
+    /// The share of what helpers offer above which they seem to bound a `rate`.
+    pub(super) fn ceiling(&self, rate: f64) -> f64 {
+        let bounded = |one: &Record| one.bound == Some(Blame::Helper) && rate <= one.rate * AGREE;
+        if self.records.iter().any(bounded) {
+            CEILING_AGAIN
+        } else {
+            CEILING
+        }
+    }
+
+    /// Whether a further measurement would tell no more.
+    fn is_enough(&self) -> bool {
+        let bounded = |one: &&Record| one.bound == Some(Blame::Helper);
+        let free = self.records.iter().filter(|one| !bounded(one)).count();
+        free >= ENOUGH || self.records.len() >= ENOUGH_WITH_BOUND
     }
 
     /// Judges a further record; a first one below `least` is doubted.
@@ -110,7 +130,7 @@ impl Evidence {
             // It is faster than the link, and will be as long as the link is what it is.
             _ if is_links => (newest, Verdict::LowerBound(Blame::Scanner)),
             None => (newest, Verdict::Accepted),
-            Some(reason) if self.records.len() < ENOUGH => return Judgement::again(reason),
+            Some(reason) if !self.is_enough() => return Judgement::again(reason),
             Some(_) => self.decide(),
         };
         let value = self.records[chosen].rate;
@@ -250,11 +270,24 @@ mod tests {
             (verdicts, value),
             (vec![HELPERS, Verdict::Accepted], Some(400.0))
         );
-        let (verdicts, value, _) = judge(None, &[500.0, 600.0, 550.0], 450.0);
-        let bound = Verdict::LowerBound(Blame::Helper);
+        let rates = [500.0, 600.0, 550.0, 580.0, 590.0, 500.0];
+        let (verdicts, value, _) = judge(None, &rates, 450.0);
+        let mut expected = vec![HELPERS; 6];
+        expected[1] = Verdict::LowerBound(Blame::Helper);
+        assert_eq!((verdicts, value), (expected, Some(600.0)));
+    }
+
+    #[test]
+    fn where_helpers_bounded_a_rate_they_have_to_offer_more() {
+        let mut evidence = Evidence::new(None);
+        assert_eq!(evidence.ceiling(500.0), CEILING);
+        evidence.judge(record(1, 500.0, Some(Blame::Helper)), 0.0);
+        assert_eq!(evidence.ceiling(450.0), CEILING_AGAIN);
+        assert_eq!(evidence.ceiling(620.0), CEILING_AGAIN);
         assert_eq!(
-            (verdicts, value),
-            (vec![HELPERS, bound, HELPERS], Some(600.0))
+            evidence.ceiling(630.0),
+            CEILING,
+            "other helpers carried more"
         );
     }
 

@@ -16,10 +16,13 @@ use tor_proto::client::circuit::{CircParameters, TimeoutEstimator};
 use tor_proto::client::stream::DataStream;
 use tor_rtcompat::tokio::TokioRustlsRuntime;
 
-use super::rsa_identity;
 use super::words::describe;
+use super::{Lane, Lanes, rsa_identity};
 use crate::error::chain;
 use crate::{Circuit, Circuits, Fault, PathError, StageTimeouts, TwoHops};
+
+/// The manager of one lane's channels.
+pub(super) type Channels = Arc<ChanMgr<TokioRustlsRuntime>>;
 
 /// A stream through a Tor circuit.
 pub type TorStream = DataStream;
@@ -27,7 +30,7 @@ pub type TorStream = DataStream;
 /// Builds circuits through a real network, over channels of its own.
 pub struct TorCircuits {
     provider: Arc<dyn DirProvider>,
-    channels: Arc<ChanMgr<TokioRustlsRuntime>>,
+    channels: Arc<Lanes<Channels>>,
 }
 
 impl std::fmt::Debug for TorCircuits {
@@ -39,6 +42,7 @@ impl std::fmt::Debug for TorCircuits {
 /// An open circuit of two hops; dropping it closes it.
 pub struct TorCircuit {
     tunnel: Arc<ClientTunnel>,
+    _lane: Lane<Channels>,
 }
 
 impl std::fmt::Debug for TorCircuit {
@@ -64,10 +68,7 @@ impl TimeoutEstimator for HalfStreamTimeout {
 }
 
 impl TorCircuits {
-    pub(super) fn new(
-        provider: Arc<dyn DirProvider>,
-        channels: Arc<ChanMgr<TokioRustlsRuntime>>,
-    ) -> Self {
+    pub(super) fn new(provider: Arc<dyn DirProvider>, channels: Arc<Lanes<Channels>>) -> Self {
         Self { provider, channels }
     }
 }
@@ -94,8 +95,9 @@ impl Circuits for TorCircuits {
         let opening = Instant::now();
         let limit = timeouts.left(opening).channel;
         let begin = Instant::now();
-        let channel = self
-            .channels
+        let lane = self.channels.take(path.entry);
+        let channel = lane
+            .manager()
             .get_or_launch(&entry, ChannelUsage::UserTraffic);
         let (channel, _) = within(Stage::Channel, limit, Fault::Entry, channel).await?;
         timings.channel = Some(begin.elapsed());
@@ -107,6 +109,7 @@ impl Circuits for TorCircuits {
         timings.create = Some(begin.elapsed());
         let circuit = TorCircuit {
             tunnel: Arc::new(tunnel),
+            _lane: lane,
         };
 
         let limit = timeouts.left(opening).extend;

@@ -13,9 +13,10 @@ use tor_proto::memquota::ToplevelAccount;
 use tor_rtcompat::Runtime;
 use tor_rtcompat::tokio::TokioRustlsRuntime;
 
+use super::circuits::Channels;
 use super::configuration::configuration;
 use super::words::describe;
-use super::{TorCircuits, TorDirectory};
+use super::{Lanes, TorCircuits, TorDirectory};
 use crate::error::chain;
 use crate::{Error, ErrorKind};
 
@@ -59,10 +60,13 @@ pub struct Bootstrap {
     pub status: String,
 }
 
+/// Channels to the same relay at most: as many as a measurement usually has circuits.
+const LANES: usize = 4;
+
 /// A client of a Tor network that has a directory and can build circuits.
 pub struct TorClient {
     client: Arc<arti_client::TorClient<TokioRustlsRuntime>>,
-    channels: Arc<ChanMgr<TokioRustlsRuntime>>,
+    channels: Arc<Lanes<Channels>>,
     /// The authorities that sign the consensus.
     authorities: Vec<RsaIdentity>,
     /// The channel manager's own tasks, which end with this.
@@ -146,23 +150,25 @@ impl TorClient {
             .padding(tor_config::PaddingLevel::None)
             .build()
             .map_err(|error| unusable(&error))?;
-        // Channels of our own, apart from those of arti's directory circuits.
-        let channels = ChanMgr::new(
-            runtime.clone(),
-            ChanMgrConfig::new(channel_config),
-            Dormancy::Active,
-            netdir.params(),
-            memory,
-        )
-        .map_err(|error| unusable(&error))?;
-        let channels = Arc::new(channels);
         let provider: Arc<dyn NetDirProvider> = provider;
-        let tasks = channels
-            .launch_background_tasks(&runtime, provider)
-            .map_err(|error| unusable(&error))?;
+        let mut tasks = Vec::new();
+        let mut lane = || {
+            // Channels of our own, apart from those of arti's directory circuits.
+            let manager = Arc::new(ChanMgr::new(
+                runtime.clone(),
+                ChanMgrConfig::new(channel_config.clone()),
+                Dormancy::Active,
+                netdir.params(),
+                memory.clone(),
+            )?);
+            tasks.extend(manager.launch_background_tasks(&runtime, Arc::clone(&provider))?);
+            Ok::<_, tor_chanmgr::Error>(manager)
+        };
+        let lanes = (0..LANES).map(|_| lane()).collect::<Result<_, _>>();
+        let lanes = lanes.map_err(|error| unusable(&error))?;
         Ok(Self {
             client,
-            channels,
+            channels: Arc::new(Lanes::new(lanes)),
             authorities,
             _tasks: tasks,
         })
