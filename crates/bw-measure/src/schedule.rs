@@ -202,6 +202,8 @@ struct Share {
     flows_since: Option<Duration>,
     /// Whether it joined while the measurement ran.
     joined: bool,
+    /// Whether its circuit broke.
+    gone: bool,
     /// What it had brought, to this measurement and to all, when that was last looked at.
     seen: (u64, u64),
 }
@@ -805,6 +807,7 @@ impl<P: HelperPolicy> Scheduler<P> {
                 brought: 0,
                 flows_since: None,
                 joined: false,
+                gone: false,
                 seen: (0, self.reservations.total(helper)),
             };
             self.reservations.help(helper, true);

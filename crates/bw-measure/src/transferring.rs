@@ -362,18 +362,29 @@ where
         Ok(None)
     }
 
-    /// A flow failed: the measurement too, unless others go on that never missed it.
+    /// A flow failed: the others go on. What they bring counts anew, since they find their rates
+    /// again without it. The measurement fails with the last of them.
     fn fail(&mut self, index: usize, error: PathError) -> Result<(), Problem> {
         let left = self.flows.iter().filter(|flow| !flow.dropped).count();
-        let flow = &mut self.flows[index];
-        if flow.begun || left < 2 {
+        if left < 2 {
             return Err(Problem::new(error, self.attempt, self.received()));
         }
+        let flow = &mut self.flows[index];
         flow.dropped = true;
-        let helper = flow.helper;
+        let (helper, begun) = (flow.helper, flow.begun);
         tracing::debug!(%helper, %error, "goes on without");
         self.attempt.helpers.retain(|other| *other != helper);
+        if begun {
+            self.begin_run(self.meter.slices().len() + SETTLING);
+        }
         Ok(())
+    }
+
+    /// Only slices from this one on count.
+    fn begin_run(&mut self, from: usize) {
+        self.run = self.run.max(from);
+        self.estimator = (self.measurer.estimator)(&self.attempt.target);
+        self.suffices = false;
     }
 
     const fn complete(&self) -> Ending {
@@ -383,7 +394,7 @@ where
     /// Looks at the slices that were finished since the last time.
     fn look(&mut self) -> Option<Ending> {
         let slices = self.meter.slices();
-        let mut interrupted = false;
+        let (mut interrupted, mut begin) = (false, None);
         for (index, slice) in slices.iter().enumerate().skip(self.looked) {
             if slice.is_throttled() {
                 if self.denied {
@@ -391,14 +402,16 @@ where
                 }
                 interrupted |= self.suffices;
                 if !interrupted {
-                    self.run = index + 1 + SETTLING;
-                    self.estimator = (self.measurer.estimator)(&self.attempt.target);
+                    begin = Some(index + 1 + SETTLING);
                 }
             }
         }
-        self.denied = self.meter.is_throttled();
         let fresh = slices.len() - self.looked;
         self.looked = slices.len();
+        self.denied = self.meter.is_throttled();
+        if let Some(from) = begin {
+            self.begin_run(from);
+        }
         if self.flows.iter().all(|flow| flow.bytes == 0) {
             // Time before the first byte is the path's.
             self.run = self.run.max(self.looked);
@@ -409,7 +422,7 @@ where
                 ..Ending::of(StopReason::Throttled, self.run)
             });
         }
-        let run = slices.get(self.run..).unwrap_or(&[]);
+        let run = self.meter.slices().get(self.run..).unwrap_or(&[]);
         let stop = (!run.is_empty()).then(|| self.estimator.observe(run));
         let progress = if run.is_empty() {
             0.0

@@ -62,10 +62,10 @@ impl<P: HelperPolicy> Scheduler<P> {
                 }
                 // Others opened, or it came too late.
                 Outcome::Measured(_) if !share.joined => self.reservations.opened(helper, false),
-                // Where several fail together, the target is the likelier cause.
+                // Where none of several opens, the target is the likelier cause.
                 Outcome::Failed(failure)
                     if failure.stage >= Stage::Extend
-                        && running.shares.len() == 1
+                        && (failure.stage == Stage::Transfer || running.shares.len() == 1)
                         && matches!(failure.blame, Blame::Helper | Blame::Path) =>
                 {
                     self.reservations.opened(helper, false);

@@ -28,7 +28,8 @@ impl Running {
     ) {
         for share in &mut self.shares {
             let of = bytes.iter().find(|(id, _)| *id == share.helper);
-            let all = of.map_or(0, |&(_, sum)| sum);
+            share.gone |= of.is_none() && share.brought > 0;
+            let all = of.map_or(share.brought, |&(_, sum)| sum);
             reservations.passed(&share.helper, all.saturating_sub(share.brought));
             share.brought = all;
             if share.flows_since.is_none() && all > 0 {
@@ -86,7 +87,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         for share in &mut running.shares {
             let (rate, others) = share.rates(since.as_secs_f64(), &self.reservations);
             total += rate;
-            offered += if share.is_joining(elapsed) {
+            offered += if share.is_joining(elapsed) || share.gone {
                 rate
             } else {
                 self.reservations.offered(&share.helper, rate, others)
