@@ -432,7 +432,7 @@ mod tests {
                 error,
                 Error::Older {
                     found: 2,
-                    known: 5,
+                    known: 6,
                     ..
                 }
             ),
