@@ -276,7 +276,7 @@ mod tests {
                 assert!(lookup(keys, key.name.as_bytes()).is_some());
             }
         }
-        assert_eq!((HEADER_KEYS.len(), RELAY_KEYS.len()), (32, 46));
+        assert_eq!((HEADER_KEYS.len(), RELAY_KEYS.len()), (32, 47));
         assert!(KeyInfo::header(b"bw").is_none());
         let none = RELAY_KEYS.iter().filter(|key| key.may_be_none());
         assert_eq!(none.count(), WRITTEN_NONE.len());

@@ -14,6 +14,6 @@ mod world;
 pub use attack::{Attack, AttackError, Policy};
 pub use plot::{PlotError, plot};
 pub use positions::{PositionShares, PositionWeights};
-pub use probe::{SPREAD, left};
+pub use probe::{CIRCUITS, SPREAD, left};
 pub use run::{Day, Run, run, run_all};
 pub use setting::Setting;

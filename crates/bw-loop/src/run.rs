@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
 use crate::authority::{Authority, median, result};
-use crate::probe::{Helpers, accepted, shown};
+use crate::probe::{accepted, shown};
 use crate::setting::Setting;
 use crate::world::World;
 
@@ -137,8 +137,8 @@ fn advance(setting: &Setting, world: &mut World, authorities: &mut [Authority], 
                 continue;
             }
             let available = world.available(index, part);
-            let helpers = helpers(setting, world, index);
-            let mut rate = accepted(available, helpers, authority.last(&relay), &mut world.rng);
+            let hostile = hostile(setting, world, index);
+            let mut rate = accepted(available, hostile, authority.last(&relay), &mut world.rng);
             most[index] = most[index].max(rate);
             rates.push((relay, rate));
             if world.nodes[index].attacks && world.rng.random_bool(setting.attack.floods()) {
@@ -170,11 +170,12 @@ fn advance(setting: &Setting, world: &mut World, authorities: &mut [Authority], 
     world.publish(&weights);
 }
 
-/// The helpers of a relay: who is hostile slows all but the attackers.
-fn helpers(setting: &Setting, world: &World, index: usize) -> Helpers {
-    let node = &world.nodes[index];
-    let hostile = setting.attack.hostile_helpers();
-    Helpers::of(node.capacity, if node.attacks { 0.0 } else { hostile })
+/// The share of helpers that slow a relay: they spare the attackers.
+fn hostile(setting: &Setting, world: &World, index: usize) -> f64 {
+    if world.nodes[index].attacks {
+        return 0.0;
+    }
+    setting.attack.hostile_helpers()
 }
 
 /// The record of the relay at this place of the network, through some helper.
@@ -210,7 +211,7 @@ fn together(
             };
             let index = present[place];
             let available = world.part(index, at.1);
-            let rate = shown(available, helpers(setting, world, index), &mut world.rng);
+            let rate = shown(available, hostile(setting, world, index), &mut world.rng);
             let verdict = Verdict::LowerBound(Blame::Target);
             results.push(record(world, network, place, at, rate, verdict));
         }

@@ -234,7 +234,7 @@ impl World {
         let fluctuation = FLUCTUATION * normal(&mut self.rng) - FLUCTUATION.powi(2) / 2.0;
         let node = &self.nodes[index];
         let load = node.load * daily(part) * fluctuation.exp();
-        node.shows * probe::left(node.shows, load)
+        node.shows * probe::left(probe::CIRCUITS, load)
     }
 
     /// Returns true if a relay lets its measurement fail at this part of the day.
@@ -308,7 +308,7 @@ impl World {
                     .min(hop.len() - 1);
                 let node = &self.nodes[hop[chosen].1];
                 // One circuit beside the others.
-                rate = rate.min(node.capacity * probe::left(0.0, node.load));
+                rate = rate.min(node.capacity * probe::left(1.0, node.load));
             }
             rates.push(rate);
         }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bw_file::BytesPerSecond;
-use bw_loop::{SPREAD, left};
+use bw_loop::{CIRCUITS, SPREAD, left};
 use bw_measure::{EachOnce, Limits, Scan};
 use bw_sim::{Accuracy, Ledger, Load, Model, Population, Server};
 use rand::SeedableRng;
@@ -43,14 +43,14 @@ async fn found(load: f64, seed: u64) -> Accuracy {
     let entries = ledger.entries();
     let pairs = entries.iter().filter_map(|(fingerprint, entry)| {
         let capacity = model.relay(fingerprint)?.capacity.value() as f64;
-        Some((entry.rate?, capacity * left(capacity, load)))
+        Some((entry.rate?, capacity * left(CIRCUITS, load)))
     });
     Accuracy::of(pairs.collect::<Vec<_>>()).unwrap()
 }
 
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn the_scan_loop_finds_what_the_model_says() {
-    for load in [0.0, 0.3, 0.5, 0.7] {
+    for load in [0.0, 0.3, 0.5] {
         let found = found(load, 7).await;
         println!("load {load}: {found:?}");
         assert!(found.relays >= 50, "{found:?}");
@@ -64,7 +64,9 @@ async fn the_scan_loop_finds_what_the_model_says() {
 /// scheduler uses, which is not modelled for each relay.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn on_a_full_network_it_finds_about_as_much() {
-    let found = found(0.9, 7).await;
-    println!("load 0.9: {found:?}");
-    assert!((0.6..=1.6).contains(&found.ratio), "{found:?}");
+    for load in [0.7, 0.9] {
+        let found = found(load, 7).await;
+        println!("load {load}: {found:?}");
+        assert!((0.8..=1.6).contains(&found.ratio), "{found:?}");
+    }
 }
