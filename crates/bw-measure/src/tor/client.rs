@@ -151,21 +151,21 @@ impl TorClient {
             .build()
             .map_err(|error| unusable(&error))?;
         let provider: Arc<dyn NetDirProvider> = provider;
-        let mut tasks = Vec::new();
-        let mut lane = || {
+        let (mut lanes, mut tasks) = (Vec::with_capacity(LANES), Vec::new());
+        for _ in 0..LANES {
             // Channels of our own, apart from those of arti's directory circuits.
-            let manager = Arc::new(ChanMgr::new(
+            let manager = ChanMgr::new(
                 runtime.clone(),
                 ChanMgrConfig::new(channel_config.clone()),
                 Dormancy::Active,
                 netdir.params(),
                 memory.clone(),
-            )?);
-            tasks.extend(manager.launch_background_tasks(&runtime, Arc::clone(&provider))?);
-            Ok::<_, tor_chanmgr::Error>(manager)
-        };
-        let lanes = (0..LANES).map(|_| lane()).collect::<Result<_, _>>();
-        let lanes = lanes.map_err(|error| unusable(&error))?;
+            );
+            let manager = Arc::new(manager.map_err(|error| unusable(&error))?);
+            let started = manager.launch_background_tasks(&runtime, Arc::clone(&provider));
+            tasks.extend(started.map_err(|error| unusable(&error))?);
+            lanes.push(manager);
+        }
         Ok(Self {
             client,
             channels: Arc::new(Lanes::new(lanes)),
