@@ -21,7 +21,7 @@ use anyhow::{Context, bail};
 use bw_file::BytesPerSecond;
 use bw_measure::tor::{TorClient, TorSettings};
 use bw_measure::{
-    Destination, Directory, EachOnce, Event, HttpTransport, Observer, Scan, Tls, Transport,
+    Destination, Directory, EachOnce, Event, HttpTransport, Limits, Observer, Scan, Tls, Transport,
     WallClock,
 };
 use bw_sim::{Accuracy, Model, Population, Server};
@@ -143,8 +143,13 @@ async fn scan<D: Directory, T: Transport>(
     clock: WallClock,
     observer: impl Observer,
 ) -> anyhow::Result<()> {
+    let mut limits = Limits::default();
+    // As many as this policy chooses: more would be asked for in vain.
+    limits.helpers = 1;
+    limits.link = BytesPerSecond::new(125_000_000);
     let report = Scan::builder(directory, transport)
         .destination(destination)
+        .limits(limits)
         .helper_policy(RoomiestHelper)
         .estimator(|_: &_| SecondHalf)
         .clock(clock)
@@ -163,7 +168,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stranger_measures_a_simulated_network() {
         let found = simulation(60).await.unwrap();
-        assert!(found.relays > 50, "{} relays", found.relays);
+        // What one helper bounds is no rate.
+        assert!(found.relays > 40, "{} relays", found.relays);
         assert!(found.accuracy.nwe < 0.2, "{:?}", found.accuracy);
     }
 }
