@@ -257,7 +257,7 @@ const EVEN: f64 = 0.7;
 /// tor's congestion window let one alone carry 1.5 MB/s after two seconds, 3 MB/s after six.
 const PER_CIRCUIT: f64 = 1_500_000.0;
 /// Over how many circuits a measurement is spread where helpers allow it. A busy relay gives
-/// each connection a share: at a third of load the weight error was 0.107 through one, 0.072
+/// each connection a share: at a third of load the weight error was 0.107 through one, 0.080
 /// through four, 0.076 through eight (docs/estimator.md).
 const SIDE_BY_SIDE: usize = 4;
 
