@@ -458,9 +458,9 @@ where
         }
     }
 
-    /// What each helper's circuit has brought.
+    /// What each helper's circuit has brought, without those that broke.
     fn brought(&self) -> Vec<(Fingerprint, u64)> {
-        let flows = self.flows.iter();
+        let flows = self.flows.iter().filter(|flow| !flow.dropped);
         flows.map(|flow| (flow.helper, flow.bytes)).collect()
     }
 
