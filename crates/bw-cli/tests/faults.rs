@@ -38,7 +38,7 @@ const KILLS: usize = 50;
 const SHORT: [&str; 6] = ["--circuits", "1", "--min-time", "500ms", "--max-time", "2s"];
 /// Faults are noticed within seconds.
 const IMPATIENT: [&str; 4] = ["--step-timeout", "5s", "--stall-timeout", "2s"];
-/// The number of times that a part may meet a machine too busy for a step's time-out.
+/// The number of times that a part may meet a machine too busy to build a circuit.
 const HICCUPS: usize = 2;
 
 /// The event of a line: "failed" only if something went wrong. A measurement that did
@@ -50,11 +50,12 @@ fn sort(event: &Value) -> &str {
     }
 }
 
-/// Returns true if a circuit between honest relays was not built in time, as happens on a
-/// busy machine. The scan tries again and gives nothing up for it.
+/// Returns true if honest relays did not build a circuit, as happens on a busy machine: it
+/// takes too long, or tor refuses it because too many handshakes wait (`MaxOnionQueueDelay`).
+/// The scan tries again and gives nothing up for it.
 fn is_hiccup(event: &Value) -> bool {
     let stage = event["stage"].as_str().unwrap();
-    event["kind"] == "timeout"
+    (event["kind"] == "timeout" || event["kind"] == "refused")
         && ["channel", "create", "extend"].contains(&stage)
         && event["settled"] == false
 }
