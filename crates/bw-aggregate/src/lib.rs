@@ -45,7 +45,6 @@ pub use scale::{
     Answer, Explanation, Method, NetworkFigures, ScaleOptions, Scaled, ScaledRelay, scale,
 };
 pub use scanners::{Basis, Comparison, ScannerStatistics, Scanners};
-pub use sentence::grouped;
 pub use statistics::{Statistics, exact_mean, median_of_sorted};
 pub use steps::Step;
 pub use torflow::{

@@ -1,5 +1,7 @@
 //! The verdict on a relay in one sentence.
 
+use bw_results::text::grouped;
+
 use crate::aggregate::RelayAggregate;
 use crate::explain::Standing;
 use crate::scale::{Answer, Method, Scaled};
@@ -105,19 +107,6 @@ impl Verdict {
             _ => rate,
         }
     }
-}
-
-/// Returns a whole number with commas, as in [sentences](crate::Scaled::sentence): `7,371`.
-pub fn grouped(number: impl std::fmt::Display) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn failures(failed: usize, attempts: usize) -> String {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bw_file::Fingerprint;
 use bw_measure::{Change, Completion, Error, Event, Observer, RoundReport};
 use bw_results::{Attempt, Measurement, Outcome, Verdict};
+use bw_watch::text::time;
 use bw_watch::{Hub, ScanEvent};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -77,23 +78,15 @@ impl State {
     /// The text beside the bar, at most 47 columns for less than 1000 circuits
     /// and failures.
     fn status(&self, now: Instant, bytes_per_second: f64) -> String {
-        let left = self.left(now).map_or("unknown".to_owned(), short);
+        let left = self
+            .left(now)
+            .map_or("unknown".to_owned(), |left| time(left.as_secs()));
         format!(
             "left: {left}, {} open, {}/s, {} failed",
             self.running.len(),
             size(bytes_per_second as u64),
             self.failed,
         )
-    }
-}
-
-/// `12s`, `3m20s` or `2h05m`.
-fn short(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
-        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
     }
 }
 
@@ -158,7 +151,7 @@ impl Progress {
 
     /// Tells that rounds wait for `reason` to pass.
     fn waiting(&self, reason: &Error, retry: Duration) {
-        self.notice(&format!("{reason}; next try in {}", short(retry)));
+        self.notice(&format!("{reason}; next try in {}", time(retry.as_secs())));
     }
 
     /// Tells that something that all measurements need was lost or came back.
@@ -430,11 +423,5 @@ mod tests {
         state.done += 30;
         state.add(100);
         assert_eq!((state.done, state.targets), (0, 100));
-    }
-
-    #[test]
-    fn times_are_short() {
-        let text = |seconds| short(Duration::from_secs(seconds));
-        assert_eq!([text(12), text(200), text(7500)], ["12s", "3m20s", "2h05m"]);
     }
 }

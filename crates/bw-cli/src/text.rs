@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-pub(crate) use bw_aggregate::grouped;
 use bw_results::UnixMillis;
+pub(crate) use bw_results::text::{grouped, printable};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -64,17 +64,6 @@ pub(crate) fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
     table
 }
 
-/// Text from elsewhere, escaped so that it cannot move the cursor of a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escaped = character.is_control().then(|| character.escape_default());
-            let plain = escaped.is_none().then_some(character);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
-}
-
 /// Prints `text` and a line end on standard output.
 pub(crate) fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
@@ -107,13 +96,6 @@ mod tests {
         assert_eq!(utc(UnixMillis::new(u64::MAX)), "18446744073709551.615");
         assert_eq!(size(12_345_678), "12.3 MB");
         assert_eq!(kilobytes(1_234_567.0), "1235");
-        assert_eq!(printable("a\u{1b}[2Jb"), r"a\u{1b}[2Jb");
-    }
-
-    #[test]
-    fn thousands() {
-        let shown = [0, 999, 1000, 12_345, 1_234_567].map(grouped);
-        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Numbers and times as people read them.
 
-pub(crate) use bw_aggregate::grouped;
 use bw_file::{DateTime, Fingerprint, UnixTime};
 use bw_results::UnixMillis;
+pub(crate) use bw_results::text::grouped;
 
 /// `2026-11-20 12:30:00`, in UTC.
 pub(crate) fn utc(time: UnixMillis) -> String {

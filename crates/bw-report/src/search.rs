@@ -35,6 +35,6 @@ pub(crate) fn index(site: &Site) -> String {
         lines.push('\n');
     }
     // A string of JSON is one of JavaScript.
-    let text = serde_json::Value::from(lines.trim_end()).to_string();
+    let text = serde_json::Value::from(lines.trim_end_matches('\n')).to_string();
     format!("bwscanIndex({text});\n")
 }

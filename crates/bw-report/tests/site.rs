@@ -220,14 +220,13 @@ fn what_others_choose_stays_text() {
     let page = parse(&path, &pages[&path]);
     let title = page.select(&Selector::parse("h1").unwrap()).next().unwrap();
     assert_eq!(title.text().collect::<String>(), HOSTILE);
-    // One string of JSON, which is one of JavaScript.
-    let index = &pages["search-index.js"];
-    let text = index
-        .strip_prefix("bwscanIndex(")
-        .unwrap()
-        .strip_suffix(");\n");
-    let lines: String = serde_json::from_str(text.unwrap()).unwrap();
-    assert_eq!(lines.lines().count(), 13);
+    assert_eq!(index(&pages).lines().count(), 13);
+}
+
+/// The lines that the search gets: one string of JSON, which is one of JavaScript.
+fn index(pages: &BTreeMap<String, String>) -> String {
+    let script = pages["search-index.js"].strip_prefix("bwscanIndex(");
+    serde_json::from_str(script.unwrap().strip_suffix(");\n").unwrap()).unwrap()
 }
 
 #[test]
@@ -283,6 +282,13 @@ fn an_empty_store_gives_a_site_too() {
     let world = World::new(testing::snapshot(3, 0), Vec::new());
     let pages = world.pages();
     assert!(pages["index.html"].contains("Nothing was measured."));
+    // Relays without weight and country have empty fields, the last one too.
+    let fields = index(&pages);
+    let fields: Vec<_> = fields
+        .lines()
+        .map(|line| line.split('\t').count())
+        .collect();
+    assert_eq!(fields, [6, 6, 6]);
     let relay = world.network.relays[0].fingerprint;
     assert!(pages.contains_key(&format!("relay/{relay}.html")));
 }

@@ -378,6 +378,7 @@ fn describe(relay: &mut RelayFacts, item: &Item<'_>) {
                 }
             }
         }
+        "v" => relay.set_version(item.rest),
         "pr" => {
             relay.flow_control_2 = item
                 .words()
@@ -443,7 +444,7 @@ mod tests {
         valid-after 2026-11-20 12:00:00\nfresh-until 2026-11-20 13:00:00\n\
         valid-until 2026-11-20 15:00:00\nparams bwauthpid=1 bwscanner_cc=2 odd\n\
         r one AQEBAQEBAQEBAQEBAQEBAQEBAQE AQEBAQEBAQEBAQEBAQEBAQEBAQE 2026-11-20 01:02:03 192.0.2.1 9001 0\n\
-        s Exit Fast Guard Running Valid\npr FlowCtrl=1-2 Link=1-5\nw Bandwidth=30 Unmeasured=1\np reject 25,100-200,65535\n\
+        s Exit Fast Guard Running Valid\nv Tor 0.4.9.11\npr FlowCtrl=1-2 Link=1-5\nw Bandwidth=30 Unmeasured=1\np reject 25,100-200,65535\n\
         r two AgICAgICAgICAgICAgICAgICAgI 2026-11-20 01:02:03 192.0.2.2 9001 0\n\
         id ed25519 AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\n\
         s Authority Running\npr FlowCtrl=1\nw Bandwidth=7\np accept 80,443\n\
@@ -465,6 +466,7 @@ mod tests {
         assert_eq!(one.fingerprint, Fingerprint::from_bytes([1; 20]));
         assert_eq!(one.consensus_weight, KilobytesPerSecond::new(30));
         assert!(one.unmeasured && one.flow_control_2 && one.flags.guard);
+        assert_eq!(one.version.as_deref(), Some("Tor 0.4.9.11"));
         assert_eq!(one.address, Some("192.0.2.1".parse().unwrap()));
         for (port, exits) in [
             (24, true),

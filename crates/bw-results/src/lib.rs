@@ -10,6 +10,7 @@ mod snapshot;
 mod summary;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 mod time;
 mod verdict;
 

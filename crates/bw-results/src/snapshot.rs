@@ -102,6 +102,9 @@ pub struct RelayFacts {
     pub unmeasured: bool,
     /// Ports to which exiting is allowed for most addresses (the policy summary).
     pub exit_ports: PortRanges,
+    /// The program that it runs, in its own words (`v Tor 0.4.9.11`), if they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// `true` if it speaks congestion-control flow control (`FlowCtrl=2`).
     pub flow_control_2: bool,
     /// The relays that it declares its family, itself excluded.
@@ -111,6 +114,10 @@ pub struct RelayFacts {
 }
 
 impl RelayFacts {
+    /// The most bytes of a version: authorities copy what relays say, and `Tor 0.4.9.1-alpha-dev`
+    /// has 21.
+    pub const LONGEST_VERSION: usize = 64;
+
     /// A relay of which only these three facts are known: no flags, no exit
     /// ports, no descriptor.
     pub fn new(fingerprint: Fingerprint, nickname: &str, weight: KilobytesPerSecond) -> Self {
@@ -124,10 +131,17 @@ impl RelayFacts {
             consensus_weight: weight,
             unmeasured: false,
             exit_ports: PortRanges::default(),
+            version: None,
             flow_control_2: false,
             family: Vec::new(),
             descriptor: None,
         }
+    }
+
+    /// Sets its version, of which [`LONGEST_VERSION`](Self::LONGEST_VERSION) bytes are kept.
+    pub fn set_version(&mut self, version: &str) {
+        let end = version.floor_char_boundary(Self::LONGEST_VERSION);
+        self.version = Some(version[..end].to_owned());
     }
 
     /// Returns whether it may carry exit traffic to `port`: the Exit flag, no BadExit,

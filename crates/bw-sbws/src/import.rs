@@ -524,7 +524,7 @@ mod tests {
         let text = line(serde_json::json!({"scanner": name, "dest_url": name}));
         let (_home, store, _) = import(&[("2026-11-18.txt", text)]);
         let scan = &store.scans().unwrap()[0].scan;
-        assert_eq!(scan.scanner, "a\u{fffd}]0;x\u{fffd}b");
+        assert_eq!(scan.scanner, r"a\u{1b}]0;x\u{7}b");
         assert!(!results(&store)[0].destination.contains('\u{1b}'));
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bw_aggregate::ErrorClass;
 use bw_file::{BytesPerSecond, Ed25519Identity, Fingerprint, KilobytesPerSecond};
+use bw_results::text::printable;
 use bw_results::{
     Attempt, Blame, DescriptorFacts, Failure, FailureKind, Measurement, Outcome, Position, Slice,
     Stage, StopReason, TargetFacts, Timings, Transfer, UnixMillis,
@@ -306,13 +307,14 @@ impl ResultLine {
         if !letters || nickname.len() > NICKNAME_LIMIT {
             return bad(format!("impossible nickname {nickname:?}"));
         }
-        let text = |text: Option<Cow<'_, str>>| text.map(printable).unwrap_or_default();
+        let text =
+            |text: Option<Cow<'_, str>>| text.map(|text| printable(&text)).unwrap_or_default();
         let key = line.master_key_ed25519.as_deref();
         let key = key.and_then(|text| Ed25519Identity::parse(text.as_bytes()).ok());
         Ok(Self {
             fingerprint: line.fingerprint,
             scanner: match line.scanner {
-                Some(name) if !name.is_empty() => printable(name),
+                Some(name) if !name.is_empty() => printable(&name),
                 _ => UNNAMED.to_owned(),
             },
             circuit: line.circ.unwrap_or_default(),
@@ -530,15 +532,6 @@ impl Facts {
             xoff_received: Times::default(),
             xoff_sent: Times::default(),
         }
-    }
-}
-
-/// The text without what could steer the terminal of whoever looks at it.
-fn printable(text: Cow<'_, str>) -> String {
-    if text.contains(char::is_control) {
-        text.replace(char::is_control, "\u{fffd}")
-    } else {
-        text.into_owned()
     }
 }
 

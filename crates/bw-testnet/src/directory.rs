@@ -1,7 +1,8 @@
 //! Consensuses and votes, as far as checks need them.
 //!
 //! A small reader of the format in dir-spec, "Vote and consensus status
-//! document formats": it checks no signature and keeps only the items below.
+//! document formats": it checks no signature and keeps only the items below. The
+//! lines that a vote has for a bandwidth file are read by [`bw_file::VoteLines`].
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -30,11 +31,6 @@ pub struct StatusDocument {
     pub signature_delay: Duration,
     /// The network parameters.
     pub params: BTreeMap<String, i32>,
-    /// A vote's `bandwidth-file-headers`: the first line of the bandwidth file
-    /// as `timestamp`, and its headers.
-    pub bandwidth_file_headers: Option<Vec<(String, String)>>,
-    /// A vote's `bandwidth-file-digest`: the SHA-256 of the bandwidth file.
-    pub bandwidth_file_digest: Option<[u8; 32]>,
     /// The relays, by fingerprint.
     pub relays: BTreeMap<Fingerprint, StatusEntry>,
 }
@@ -103,8 +99,6 @@ struct Reader {
     times: BTreeMap<String, SystemTime>,
     delays: Option<(Duration, Duration)>,
     params: BTreeMap<String, i32>,
-    headers: Option<Vec<(String, String)>>,
-    digest: Option<[u8; 32]>,
     relays: BTreeMap<Fingerprint, StatusEntry>,
     current: Option<Fingerprint>,
     /// Within "-----BEGIN" and "-----END".
@@ -145,19 +139,6 @@ impl Reader {
                 for (name, value) in pairs(rest) {
                     self.params.insert(name.to_owned(), value?.parse().ok()?);
                 }
-            }
-            ("bandwidth-file-headers", None) => {
-                let own = |(name, value): (&str, Option<&str>)| {
-                    (name.to_owned(), value.unwrap_or_default().to_owned())
-                };
-                self.headers = Some(pairs(rest).map(own).collect());
-            }
-            ("bandwidth-file-digest", None) => {
-                let digest = rest
-                    .split(' ')
-                    .find_map(|word| word.strip_prefix("sha256="))?;
-                let digest = BASE64_NOPAD.decode(digest.trim_end_matches('=').as_bytes());
-                self.digest = Some(digest.ok()?.try_into().ok()?);
             }
             ("r", _) => {
                 let (id, entry) = router(rest)?;
@@ -200,8 +181,6 @@ impl Reader {
             vote_delay,
             signature_delay,
             params: self.params,
-            bandwidth_file_headers: self.headers,
-            bandwidth_file_digest: self.digest,
             relays: self.relays,
         })
     }
@@ -319,25 +298,13 @@ w Bandwidth=x
     }
 
     #[test]
-    fn a_vote_shows_what_the_bandwidth_file_did() {
+    fn a_vote_shows_what_was_measured() {
         let vote = CONSENSUS
             .replace("vote-status consensus", "vote-status vote")
-            .replace(
-                "params Auth",
-                "bandwidth-file-headers timestamp=1795209475 version=1.4.0\n\
-                 bandwidth-file-digest sha256=zM3fXcJxXny6o7DvUzvP7gtVOzkR73r5hC5UqKsmZgM\n\
-                 params Auth",
-            )
             .replace("Bandwidth=4070", "Bandwidth=4070 Measured=4000")
             .replace("Unmeasured=1", "MeasuredButAuthority=1000");
         let document = StatusDocument::parse(&vote).unwrap();
         assert!(document.is_vote);
-        let headers = document.bandwidth_file_headers.unwrap();
-        assert_eq!(
-            headers[0],
-            ("timestamp".to_owned(), "1795209475".to_owned())
-        );
-        assert_eq!(document.bandwidth_file_digest.unwrap()[..2], [0xcc, 0xcd]);
         let measured = document.relays[&out()].measured;
         assert_eq!(measured, Some(KilobytesPerSecond::new(4000)));
     }

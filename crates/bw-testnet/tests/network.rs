@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bw_file::BytesPerSecond;
+use bw_file::{BytesPerSecond, FileDigest, VoteLines};
 use bw_testnet::{
     ErrorKind, Event, Lifetime, Network, Plan, PlanBuilder, Prior, ProcessState, RelaySpec, Role,
 };
-use sha2::{Digest, Sha256};
 
 const RATE: BytesPerSecond = BytesPerSecond::new(2_000_000);
 
@@ -192,10 +191,11 @@ async fn a_bandwidth_file_becomes_weights(network: &Network) {
         let vote = authority.vote().await.unwrap();
         assert!(vote.is_vote);
         assert_eq!(vote.relays[&exit].measured, weight(&after));
-        let headers = vote.bandwidth_file_headers.unwrap();
-        assert!(headers.contains(&("software".into(), "check".into())));
-        let digest: [u8; 32] = Sha256::digest(&file).into();
-        assert_eq!(vote.bandwidth_file_digest, Some(digest));
+        let path = "/tor/status-vote/current/authority";
+        let lines = VoteLines::parse(&authority.get(path).await.unwrap());
+        let headers = String::from_utf8(lines.headers.unwrap()).unwrap();
+        assert!(headers.contains(" software=check"), "{headers}");
+        assert_eq!(lines.digest, Some(FileDigest::of(file.as_bytes())));
         assert_eq!(
             std::fs::read(authority.bandwidth_file()).unwrap(),
             file.as_bytes()

@@ -1,6 +1,7 @@
 //! A state on a terminal: keys and states in, lines out.
 
 use bw_file::Fingerprint;
+use bw_results::text::{grouped, printable};
 use ratatui::Frame;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -9,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Sparkline, Table};
 
 use crate::state::{Running, State};
-use crate::text::{clock, grouped, host, printable, rate, size, time};
+use crate::text::{clock, host, rate, size, time};
 
 const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);

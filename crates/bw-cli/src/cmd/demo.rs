@@ -5,25 +5,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bw_aggregate::Scaled;
 use bw_file::{Fingerprint, KilobytesPerSecond, TorJudge, UnixTime, VoteLines};
 use bw_measure::{Destination, Tls};
 use bw_server::FileServer;
 use bw_testnet::{Network, Role, StatusDocument};
-use clap::{Args as ClapArgs, Parser};
+use clap::Args as ClapArgs;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Generated};
 use super::publication::LATEST;
-use super::report;
+use super::report::{self, Sources};
 use super::scan::{Settings, scan_rounds};
 use super::serve::self_signed;
 use super::testnet::{bring_up, plan};
-use crate::args::{Args, Command, OUTPUT};
-use crate::cmd::{NetworkArgs, Scale};
+use crate::args::OUTPUT;
+use crate::cmd::{NetworkArgs, Scale, ScalingArgs};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::progress::{Progress, Style};
@@ -174,7 +174,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
         output.join("report.json"),
         serde_json::to_string_pretty(&report)?,
     )?;
-    let pages = write_pages(&data, &output)?;
+    let pages = write_pages(args.scale, &data, &output)?;
     show(&report, &output, args.json)?;
     if !args.json {
         print(format!("open {} in a browser to see them", pages.display()))?;
@@ -253,38 +253,31 @@ async fn scan(
     )
 }
 
+/// The making of weights, for the bandwidth file and for the report.
+fn scaling(scale: Scale) -> ScalingArgs {
+    ScalingArgs {
+        scale: Some(scale),
+        // No relay of a network of a dozen can be held below a twentieth of it.
+        max_share: Some(1.0),
+        ..ScalingArgs::default()
+    }
+}
+
 /// Writes the bandwidth file, as `bwscan generate` does.
 fn write_file(scale: Scale, data: &DataDir, output: &Path) -> anyhow::Result<Generated> {
-    // No relay of a network of a dozen can be held below a twentieth of it.
-    let line = ["bwscan", "generate", "--max-share", "100%"];
-    let Command::Generate(mut args) = Args::try_parse_from(line)?.command else {
-        bail!("the command line of generate has changed");
-    };
-    args.scaling.scale = Some(scale);
-    let facts = generate::facts(&args);
-    generate::write(&data.store(), &args, facts, &output.join("v3bw"))
+    let facts = generate::own_facts();
+    generate::write(&data.store(), &scaling(scale), facts, &output.join("v3bw"))
 }
 
 /// Writes the pages, as `bwscan report` does; returns the first one's path.
-fn write_pages(data: &DataDir, output: &Path) -> anyhow::Result<PathBuf> {
-    let (pages, files) = (output.join("report"), output.join("v3bw"));
-    let truth = output.join("capacities.json");
-    let line: [&std::ffi::OsStr; 10] = [
-        "bwscan".as_ref(),
-        "report".as_ref(),
-        "--output".as_ref(),
-        pages.as_ref(),
-        "--v3bw".as_ref(),
-        files.as_ref(),
-        "--truth".as_ref(),
-        truth.as_ref(),
-        "--max-share".as_ref(),
-        "100%".as_ref(),
-    ];
-    let Command::Report(args) = Args::try_parse_from(line)?.command else {
-        bail!("the command line of report has changed");
+fn write_pages(scale: Scale, data: &DataDir, output: &Path) -> anyhow::Result<PathBuf> {
+    let sources = Sources {
+        files: Vec::new(),
+        v3bw: Some(output.join("v3bw")),
+        truth: Some(output.join("capacities.json")),
+        scaling: scaling(scale),
     };
-    Ok(report::write(&args, data)?.first_page)
+    Ok(report::write(&sources, &output.join("report"), data)?.first_page)
 }
 
 /// The first consensus that comes of votes made after `installed`.
@@ -335,10 +328,9 @@ async fn votes(network: &Network, file: &[u8], scaled: &Scaled) -> anyhow::Resul
             format!("{name}: the vote has our file's digest and headers"),
             wrong,
         ));
-        let vote = StatusDocument::parse(std::str::from_utf8(&vote)?)?;
         let wrong = weights.iter().filter_map(|(relay, weight)| {
-            let measured = vote.relays.get(relay).and_then(|entry| entry.measured);
-            (measured != Some(*weight)).then(|| {
+            let measured = lines.measured.get(relay);
+            (measured != Some(weight)).then(|| {
                 let voted = measured.map_or("nothing".to_owned(), |value| value.to_string());
                 format!("{relay}: voted {voted}, our file has {weight}")
             })

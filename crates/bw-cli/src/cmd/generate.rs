@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::compat;
 use super::publication::{LATEST, directory, make_directory, not_written};
-use super::scaling::{Scaling, warn_of_disagreement};
+use super::scaling::{Scaling, ScalingArgs, warn_of_disagreement};
 use super::scan::{Settings, bootstrap};
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
@@ -136,8 +136,8 @@ fn limits(args: &SanityArgs) -> anyhow::Result<SanityLimits> {
 }
 
 /// The facts of the file as a whole, from the options.
-pub(super) fn facts(args: &GenerateArgs) -> FileFacts {
-    let mut facts = FileFacts::new("bwscan", env!("CARGO_PKG_VERSION"));
+fn facts(args: &GenerateArgs) -> FileFacts {
+    let mut facts = own_facts();
     facts.dirauth_nickname.clone_from(&args.dirauth_nickname);
     facts.scanner_country = args.scanner_country;
     facts
@@ -146,15 +146,20 @@ pub(super) fn facts(args: &GenerateArgs) -> FileFacts {
     facts
 }
 
+/// The facts of a file about which the options say nothing.
+pub(super) fn own_facts() -> FileFacts {
+    FileFacts::new("bwscan", env!("CARGO_PKG_VERSION"))
+}
+
 /// Aggregates and scales what is in `store`, and publishes the file in
 /// `output` whatever is wrong with it.
 pub(super) fn write(
     store: &Path,
-    args: &GenerateArgs,
+    args: &ScalingArgs,
     facts: FileFacts,
     output: &Path,
 ) -> anyhow::Result<Generated> {
-    let scaling = Scaling::new(store, &args.scaling, &output.join(LATEST), None)?;
+    let scaling = Scaling::new(store, args, &output.join(LATEST), None)?;
     publish(scaling, facts, output)
 }
 

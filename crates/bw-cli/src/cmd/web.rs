@@ -1,8 +1,7 @@
 //! `bwscan web`: the report and the running round, served over HTTP.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bw_report::Site;
@@ -11,9 +10,7 @@ use bw_web::Web;
 use clap::Args as ClapArgs;
 use tokio::net::TcpListener;
 
-use super::publication::directory;
 use super::report::Sources;
-use super::scaling::ScalingArgs;
 use crate::exit::Exit;
 use crate::paths::DataDir;
 use crate::signals::cancel_on_signal;
@@ -30,18 +27,8 @@ pub(crate) struct WebArgs {
     /// Read the store again this often, if it has changed.
     #[arg(long, default_value = "1m", value_parser = values::time, value_name = "TIME")]
     pub(crate) refresh: Duration,
-    /// Compare these bandwidth files, each with its own --file.
-    #[arg(long = "file", value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Show the history of the dated files in this directory [default: v3bw in the
-    /// data directory].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) v3bw: Option<PathBuf>,
-    /// Compare rates with the true capacities in this file, as "bwscan testnet up" writes it.
-    #[arg(long, hide_short_help = true, value_name = "FILE")]
-    pub(crate) truth: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) scaling: ScalingArgs,
+    pub(crate) sources: Sources,
 }
 
 /// Pages tell ages: they are made again after this time in any case.
@@ -55,7 +42,7 @@ pub(super) async fn run(args: &WebArgs, data: &DataDir) -> anyhow::Result<Exit> 
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("--listen {}: cannot listen there", args.listen))?;
-    let Some(site) = stop.run_until_cancelled(read(args, data)).await else {
+    let Some(site) = stop.run_until_cancelled(read(&args.sources, data)).await else {
         return Ok(Exit::Interrupted);
     };
     let live = Shared::default();
@@ -71,15 +58,9 @@ pub(super) async fn run(args: &WebArgs, data: &DataDir) -> anyhow::Result<Exit> 
 }
 
 /// Reads store and files, on a thread of its own: a month takes seconds.
-async fn read(args: &WebArgs, data: &DataDir) -> anyhow::Result<Site> {
-    let (args, data) = (args.clone(), data.clone());
+async fn read(sources: &Sources, data: &DataDir) -> anyhow::Result<Site> {
+    let (sources, data) = (sources.clone(), data.clone());
     let read = tokio::task::spawn_blocking(move || {
-        let sources = Sources {
-            scaling: &args.scaling,
-            v3bw: args.v3bw.as_deref(),
-            compared: &args.files,
-            truth: args.truth.as_deref(),
-        };
         let mut site = sources.site(&data)?;
         site.add_live_page();
         Ok(site)
@@ -89,15 +70,15 @@ async fn read(args: &WebArgs, data: &DataDir) -> anyhow::Result<Site> {
 
 /// Publishes what is new, for ever.
 async fn refreshing(args: &WebArgs, data: &DataDir, web: &Web) {
-    let mut before = sources_state(args, data);
+    let mut before = args.sources.state(data);
     let mut made = Instant::now();
     loop {
         tokio::time::sleep(args.refresh.max(SHORTEST)).await;
-        let now = sources_state(args, data);
+        let now = args.sources.state(data);
         if now == before && made.elapsed() < OLDEST {
             continue;
         }
-        match read(args, data).await {
+        match read(&args.sources, data).await {
             Ok(site) => {
                 web.publish(site);
                 (before, made) = (now, Instant::now());
@@ -105,30 +86,4 @@ async fn refreshing(args: &WebArgs, data: &DataDir, web: &Web) {
             Err(error) => warn(&format!("the old pages stay: {error:#}")),
         }
     }
-}
-
-/// When stores and files changed last.
-fn sources_state(args: &WebArgs, data: &DataDir) -> Vec<Option<(u64, SystemTime)>> {
-    let stores = &args.scaling.stores.stores;
-    let stores = if stores.is_empty() {
-        vec![data.store()]
-    } else {
-        stores.clone()
-    };
-    let logs: Vec<PathBuf> = stores
-        .iter()
-        .map(|store| {
-            let mut path = store.clone().into_os_string();
-            path.push("-wal");
-            path.into()
-        })
-        .collect();
-    let files = [directory(args.v3bw.as_deref(), data)];
-    let paths = stores.iter().chain(&logs).chain(&args.files).chain(&files);
-    paths
-        .map(|path| {
-            let facts = std::fs::metadata(path).ok()?;
-            Some((facts.len(), facts.modified().ok()?))
-        })
-        .collect()
 }

@@ -183,6 +183,9 @@ fn relay_facts(relay: &tor_netdir::Relay<'_>, descriptors: &Descriptors) -> Opti
     facts.ed25519 = Some(Ed25519Identity::from_bytes((*relay.id()).into()));
     facts.address = status.addrs().next().map(|address| address.ip());
     facts.country = facts.address.and_then(country);
+    if let Some(version) = status.version() {
+        facts.set_version(&version.to_string());
+    }
     facts.flags.authority = flags.contains(RelayFlag::Authority);
     facts.flags.bad_exit = flags.contains(RelayFlag::BadExit);
     facts.flags.exit = flags.contains(RelayFlag::Exit);

@@ -19,7 +19,7 @@ pub(crate) struct ScalingArgs {
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
     /// Use the results of this many days.
-    #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=365),
+    #[arg(long, default_value_t = Self::default().days, value_parser = clap::value_parser!(u32).range(1..=365),
           value_name = "DAYS")]
     pub(crate) days: u32,
     /// Use only measurements of these days that are not older than this.
@@ -31,8 +31,8 @@ pub(crate) struct ScalingArgs {
           value_name = "TIME")]
     pub(crate) apart: Option<Duration>,
     /// Exclude relays with fewer measurements than this.
-    #[arg(long, default_value_t = 1, help_heading = LIMITS, hide_short_help = true,
-          value_name = "N")]
+    #[arg(long, default_value_t = Self::default().min_measurements, help_heading = LIMITS,
+          hide_short_help = true, value_name = "N")]
     pub(crate) min_measurements: u64,
     /// Compute weights with this formula [default: capacity; with --compat: torflow].
     #[arg(long, value_enum, value_name = "METHOD")]
@@ -96,6 +96,34 @@ pub(crate) struct ScalingArgs {
     /// Work as of this time (UTC, 2026-11-20T12:30:00) instead of now.
     #[arg(long, value_parser = parse_time, hide_short_help = true, value_name = "TIME")]
     pub(crate) now: Option<UnixMillis>,
+}
+
+impl Default for ScalingArgs {
+    /// The values of a command line without any of these options.
+    fn default() -> Self {
+        Self {
+            stores: StoreArgs { stores: Vec::new() },
+            days: 28,
+            recent: None,
+            apart: None,
+            min_measurements: 1,
+            scale: None,
+            max_share: None,
+            bound: None,
+            smoothing: None,
+            normalise: None,
+            round_digits: None,
+            min_share: 0.6,
+            scale_constant: None,
+            quota: None,
+            params: Vec::new(),
+            previous: None,
+            consensus: None,
+            descriptors: Vec::new(),
+            max_facts_age: Duration::from_secs(86_400),
+            now: None,
+        }
+    }
 }
 
 impl ScalingArgs {
@@ -181,6 +209,20 @@ fn parse_time(text: &str) -> Result<UnixMillis, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_command_line_is_the_default() {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            scaling: ScalingArgs,
+        }
+        let line = <Line as clap::Parser>::parse_from(["bwscan"]);
+        assert_eq!(
+            format!("{:?}", line.scaling),
+            format!("{:?}", ScalingArgs::default())
+        );
+    }
 
     #[test]
     fn parameters_are_known_by_name() {
