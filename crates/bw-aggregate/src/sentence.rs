@@ -89,7 +89,7 @@ impl std::fmt::Display for Verdict {
 
 impl Verdict {
     fn cause(&self, level: &str) -> String {
-        let rate = format!("its rate was {:.2} of the mean", self.ratio);
+        let rate = format!("its rate was {:.2} times the mean", self.ratio);
         if self.is_limited {
             return format!("{rate}; it was cut to the largest share");
         }
@@ -141,7 +141,7 @@ mod tests {
         let text = VERDICT.to_string();
         assert_eq!(
             text,
-            "Low because its rate was 0.25 of the mean; place 6,367 of 7,371; \
+            "Low because its rate was 0.25 times the mean; place 6,367 of 7,371; \
              nothing failed recently."
         );
         let slow = Verdict {

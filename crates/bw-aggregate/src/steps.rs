@@ -1,6 +1,7 @@
 //! The steps from a relay's measurements to its weight, in words and numbers.
 
 use bw_results::UnixMillis;
+use bw_results::text::counted;
 
 use crate::aggregate::{LowerBound, RelayAggregate};
 use crate::capacity::CapacitySteps;
@@ -130,7 +131,10 @@ impl Steps {
         self.add("estimate", format!("{:.0} B/s", steps.estimate));
         if let Some(previous) = steps.previous {
             self.add(
-                &format!("smoothed over {} measurements", steps.new_measurements),
+                &format!(
+                    "smoothed over {}",
+                    counted(steps.new_measurements, "measurement")
+                ),
                 format!("{:.0} B/s, from {:.0}", steps.smoothed, previous.capacity),
             );
         }
@@ -142,8 +146,8 @@ impl Steps {
         match &steps.lower_bound {
             Some(bound) => self.lower_bound(&bound.bound),
             None => {
-                let count = statistics.rates;
-                self.add(&format!("mean of {count} rates"), statistics.mean);
+                let rates = counted(statistics.rates, "rate");
+                self.add(&format!("mean of {rates}"), statistics.mean);
                 self.add("median", statistics.median);
                 self.add("mean of those not below the mean", statistics.filtered);
                 if aggregate.counts.implausible_rates > 0 {

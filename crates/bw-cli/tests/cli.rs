@@ -767,7 +767,7 @@ fn a_relay_is_explained_by_whatever_name() {
     let verdict = text.lines().nth(1).unwrap();
     assert_eq!(
         verdict,
-        "Low because its rate was 0.40 of the mean; place 32 of 39; nothing failed recently."
+        "Low because its rate was 0.40 times the mean; place 32 of 39; nothing failed recently."
     );
     // The arithmetic can be followed with the digits that are shown.
     let scaled = text.lines().find(|line| line.starts_with("scaled"));

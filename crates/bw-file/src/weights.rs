@@ -48,14 +48,10 @@ pub struct Standing {
 impl Weights {
     /// The weights of a file.
     pub fn of(document: &Document<'_>) -> Self {
-        let relays: BTreeMap<_, _> = document
-            .relays()
-            .filter(|relay| relay.is_voted())
+        let voted = document.relays().filter(|relay| relay.is_voted());
+        voted
             .filter_map(|relay| Some((relay.fingerprint()?, relay.bandwidth()?)))
-            .collect();
-        let mut sorted: Vec<_> = relays.values().copied().collect();
-        sorted.sort_unstable();
-        Self { relays, sorted }
+            .collect()
     }
 
     /// The number of relays.
@@ -134,6 +130,17 @@ impl Weights {
             }
         };
         relays.into_iter().map(across).collect()
+    }
+}
+
+/// Weights from elsewhere, such as `Measured=` of a vote
+/// ([`VoteLines::measured`](crate::VoteLines)); of a relay's the last counts.
+impl FromIterator<(Fingerprint, KilobytesPerSecond)> for Weights {
+    fn from_iter<I: IntoIterator<Item = (Fingerprint, KilobytesPerSecond)>>(weights: I) -> Self {
+        let relays: BTreeMap<_, _> = weights.into_iter().collect();
+        let mut sorted: Vec<_> = relays.values().copied().collect();
+        sorted.sort_unstable();
+        Self { relays, sorted }
     }
 }
 

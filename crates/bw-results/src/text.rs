@@ -15,6 +15,13 @@ pub fn grouped(number: impl Display) -> String {
     text
 }
 
+/// A number of things: `1 relay`, `1,200 relays`.
+pub fn counted(number: impl Display, thing: &str) -> String {
+    let number = grouped(number);
+    let plural = if number == "1" { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 /// Text from elsewhere, with escapes in place of what could steer a terminal or turn the order of
 /// letters around: `\u{1b}[2J`.
 pub fn printable(text: &str) -> String {
@@ -45,6 +52,8 @@ mod tests {
     fn large_numbers_have_commas() {
         let shown = [0, 999, 1000, 12_345, 1_234_567].map(grouped);
         assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
+        let shown = [0, 1, 1200].map(|number| counted(number, "relay"));
+        assert_eq!(shown, ["0 relays", "1 relay", "1,200 relays"]);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(super) fn of_relay(line: RelayLineRef<'_>, weights: &Weights) -> String {
 fn has_weight(standing: Standing, fields: &RelayFields<'_>) -> String {
     let why = ratio(fields).map_or_else(String::new, |ratio| {
         let direction = if ratio < 1.0 { "lowered" } else { "raised" };
-        format!(", {direction} by a rate of {ratio:.2} of the mean")
+        format!(", {direction} by a rate of {ratio:.2} times the mean")
     });
     format!(
         "has {}: place {} of {}, {:.3} % of all{why}",
@@ -148,12 +148,12 @@ mod tests {
         for (line, sentence) in [
             (
                 "bw=250 nick=None r_strm=0.55 error_circ=0 success=3",
-                "None has 250 kB/s: place 2 of 2, 20.000 % of all, lowered by a rate of 0.55 of the \
-                 mean; nothing failed recently.",
+                "None has 250 kB/s: place 2 of 2, 20.000 % of all, lowered by a rate of 0.55 times \
+                 the mean; nothing failed recently.",
             ),
             (
                 "bw=3000 nick=a pid_error=0.5",
-                "a has 3000 kB/s: place 1 of 2, 75.000 % of all, raised by a rate of 1.50 of the mean.",
+                "a has 3000 kB/s: place 1 of 2, 75.000 % of all, raised by a rate of 1.50 times the mean.",
             ),
             (
                 "bw=1 unmeasured=1 vote=0 error_stream=2 success=0",
