@@ -34,7 +34,11 @@ async fn main() -> anyhow::Result<()> {
         .into_iter()
         .map(str::parse)
         .collect::<Result<_, _>>()?;
-    let mut builder = Model::builder().relays(population.generate(&mut StdRng::seed_from_u64(1)));
+    let mut relays = population.generate(&mut StdRng::seed_from_u64(1));
+    for (number, relay) in (1..).zip(&mut relays) {
+        relay.facts.nickname = format!("relay{number}");
+    }
+    let mut builder = Model::builder().relays(relays);
     for destination in &destinations {
         builder = builder.server(Server::new(destination.clone()));
     }

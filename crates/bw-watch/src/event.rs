@@ -151,6 +151,9 @@ pub struct AttemptFacts {
     pub position: Position,
     /// The relays that help.
     pub helpers: Vec<Fingerprint>,
+    /// Their nicknames, in the same order, where these are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub helper_names: Vec<String>,
     /// The web server.
     pub destination: String,
     /// When it began.
@@ -203,6 +206,7 @@ impl From<&Attempt> for AttemptFacts {
             nickname: attempt.target.nickname.clone(),
             position: attempt.position,
             helpers: attempt.helpers.clone(),
+            helper_names: Vec::new(),
             destination: attempt.destination.clone(),
             started: attempt.started,
         }

@@ -209,13 +209,18 @@ impl Hub {
 
     /// Adds the names of helpers.
     fn name(&self, event: &mut ScanEvent) {
-        if let ScanEvent::Estimate { helpers, .. } = event {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            for helper in helpers {
-                if let Some(name) = known.nicknames.get(&helper.fingerprint) {
-                    helper.nickname.clone_from(name);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = |relay: &Fingerprint| known.nicknames.get(relay).cloned().unwrap_or_default();
+        match event {
+            ScanEvent::Attempt(facts) => {
+                facts.helper_names = facts.helpers.iter().map(name).collect();
+            }
+            ScanEvent::Estimate { helpers, .. } => {
+                for helper in helpers {
+                    helper.nickname = name(&helper.fingerprint);
                 }
             }
+            _ => {}
         }
     }
 }

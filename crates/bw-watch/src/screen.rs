@@ -457,7 +457,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let round = &state.round;
     let scan = round.scan.as_deref().unwrap_or_default();
     let scan: String = scan.chars().take(8).collect();
-    let at = format!("{} UTC ", clock(state.now));
+    let at = format!(" {} UTC ", clock(state.now));
     let left = format!(
         " bwscan · {}{}{scan} · {} relays in the consensus",
         printable(&state.scanner),
@@ -472,18 +472,18 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, state: &State) {
     frame.render_widget(Paragraph::new(Line::styled(at, FAINT)), now);
 
     let share = round.done as f64 / round.targets.max(1) as f64;
-    let text = format!(
-        " {}/{} relays, {:.0} %, {} failed, {} queued, left {}",
-        grouped(round.done),
-        grouped(round.targets),
-        (share * 100.0).floor(),
-        grouped(round.failed),
-        grouped(state.queued()),
-        state.left().map_or("unknown".to_owned(), time),
+    let (done, targets) = (grouped(round.done), grouped(round.targets));
+    let (failed, queued) = (grouped(round.failed), grouped(state.queued()));
+    let left = state.left().map_or("unknown".to_owned(), time);
+    let percent = (share * 100.0).floor();
+    let mut text = format!(
+        " {done}/{targets} relays, {percent} %, {failed} failed, {queued} queued, left {left}"
     );
-    let bar = area
-        .width
-        .saturating_sub(u16::try_from(text.chars().count()).unwrap_or(u16::MAX));
+    let width = |text: &str| u16::try_from(text.chars().count()).unwrap_or(u16::MAX);
+    if width(&text) > area.width {
+        text = format!(" {done}/{targets}, {failed} failed, left {left}");
+    }
+    let bar = area.width.saturating_sub(width(&text));
     let bar = usize::from(bar.min(30)).saturating_sub(2);
     let full = (share.min(1.0) * bar as f64) as usize;
     let mut spans = Vec::new();
@@ -699,6 +699,18 @@ mod tests {
             };
             let asked = screen.key(KeyEvent::from(code), state);
             assert_eq!(asked, Asked::Nothing, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_narrow_screen_has_less_and_all_of_it_fits() {
+        let text = shown(&Screen::default(), &state(), 44, 16);
+        for part in [
+            " 14:13:24 UTC",
+            " 1/100, 1 failed, left 5m26s\n",
+            "measuring 3",
+        ] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
         }
     }
 

@@ -169,7 +169,12 @@ impl Running {
     }
 
     fn new(facts: AttemptFacts) -> Self {
-        let helper = |fingerprint: Fingerprint| Helper::new(HelperBytes::new(fingerprint, 0));
+        let mut names = facts.helper_names.into_iter();
+        let helper = |fingerprint: Fingerprint| {
+            let mut helper = Helper::new(HelperBytes::new(fingerprint, 0));
+            helper.nickname = names.next().unwrap_or_default();
+            helper
+        };
         Self {
             nickname: facts.nickname,
             position: facts.position,
@@ -534,6 +539,7 @@ mod tests {
             nickname: format!("relay{number}"),
             position: Position::Entry,
             helpers: vec![Fingerprint::from_bytes([99; 20])],
+            helper_names: vec!["helping".to_owned()],
             destination: "https://a.example/1GiB".to_owned(),
             started: UnixMillis::new(1_000),
         }
@@ -595,6 +601,7 @@ mod tests {
         let fingerprint = Fingerprint::from_bytes([1; 20]);
         let helper = Fingerprint::from_bytes([99; 20]);
         let bytes = |bytes| ScanEvent::Progress { fingerprint, bytes };
+        assert_eq!(state.running[&fingerprint].helpers[0].nickname, "helping");
         let estimate = |bytes| ScanEvent::Estimate {
             fingerprint,
             bandwidth: Some(1e6),
