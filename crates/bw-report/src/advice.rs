@@ -193,7 +193,7 @@ fn of_ratio(steps: &Explanation) -> Advice {
     let ratio = steps.ratio;
     if ratio < 0.8 {
         Advice::new(
-            format!("It was measured at {ratio:.2} of the mean of all relays."),
+            format!("It was measured at {ratio:.2} times the mean of all relays."),
             "Less spare capacity than others have: the processor is busy (tor uses one core for most of its \
              work), the link is full or lossy, or too many clients come for its size. The weight falls until \
              it fits.",

@@ -1,9 +1,12 @@
 //! A bandwidth file as the report needs it.
 
-use bw_file::{Document, Fingerprint, UnixTime, Weights};
+use bw_file::{Document, Fingerprint, UnixTime, VoteLines, Weights};
 use bw_results::UnixMillis;
 
-/// The part of a bandwidth file that is shown.
+/// The first line of an authority's vote.
+const VOTE: &[u8] = b"network-status-version ";
+
+/// The part of a bandwidth file, or of a vote with one, that is shown.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BandwidthFile {
@@ -24,9 +27,11 @@ pub struct BandwidthFile {
 }
 
 impl BandwidthFile {
-    /// The file with this name and content.
+    /// The file with this name and content; or what an authority's vote has of its file.
     pub fn new(name: impl Into<String>, content: &[u8]) -> Self {
-        let document = Document::parse(content);
+        let vote = content.starts_with(VOTE).then(|| VoteLines::parse(content));
+        let header = vote.as_ref().map(header_of);
+        let document = Document::parse(header.as_deref().unwrap_or(content));
         let millis = |time: UnixTime| {
             u64::try_from(time.seconds())
                 .ok()
@@ -46,8 +51,14 @@ impl BandwidthFile {
             timestamp: document.timestamp().value().and_then(millis),
             created: document.created().and_then(millis),
             software,
-            lines: document.relays().count() as u64,
-            weights: Weights::of(&document),
+            lines: vote.as_ref().map_or_else(
+                || document.relays().count() as u64,
+                |vote| vote.measured.len() as u64,
+            ),
+            weights: vote.map_or_else(
+                || Weights::of(&document),
+                |vote| vote.measured.into_iter().collect(),
+            ),
         }
     }
 
@@ -55,6 +66,16 @@ impl BandwidthFile {
     pub(crate) fn time(&self) -> Option<UnixMillis> {
         self.created.or(self.timestamp)
     }
+}
+
+/// The header of the file that an authority voted with, as a file has it: a vote has the time and
+/// `key=value` in one line.
+fn header_of(vote: &VoteLines) -> Vec<u8> {
+    let line = String::from_utf8_lossy(vote.headers.as_deref().unwrap_or_default());
+    let items = line.split(' ').skip(1);
+    let lines = items.map(|item| item.strip_prefix("timestamp=").unwrap_or(item));
+    let lines: Vec<&str> = lines.collect();
+    (lines.join("\n") + "\n=====\n").into_bytes()
 }
 
 /// A relay's weight in two files.
@@ -110,5 +131,29 @@ impl Changes {
             .sorted
             .sort_by_key(|change| (change.difference(), change.relay));
         changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_has_the_weights_of_a_file() {
+        let vote = b"network-status-version 3\nvote-status vote\n\
+            bandwidth-file-headers timestamp=1700000000 version=1.4.0 software=sbws software_version=2.2.0\n\
+            r nick AAAAAAAAAAAAAAAAAAAAAAAAAAA x\nw Bandwidth=3 Measured=7\n\
+            r other AQEBAQEBAQEBAQEBAQEBAQEBAQE x\nw Bandwidth=3\n";
+        let file = BandwidthFile::new("vote", vote);
+        assert_eq!(
+            (
+                file.weights.relays(),
+                file.weights.total().value(),
+                file.lines
+            ),
+            (1, 7, 1)
+        );
+        assert_eq!(file.software.as_deref(), Some("sbws 2.2.0"));
+        assert_eq!(file.time(), Some(UnixMillis::from_secs(1_700_000_000)));
     }
 }

@@ -1,16 +1,22 @@
 //! Pictures: axes and marks by plotters, colours that follow the reader's light
 //! or dark screen.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use plotters::coord::Shift;
+use plotters::coord::combinators::WithKeyPoints;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
-use crate::format::rate;
+use crate::format::{grouped, rate};
 
-/// Size of a picture, in units of the drawing.
-const SIZE: (u32, u32) = (760, 440);
+/// Size of a picture, in units of the drawing: two lie side by side on a desk, and letters can
+/// be read on a telephone.
+pub(crate) const WIDTH: u32 = 640;
+pub(crate) const HEIGHT: u32 = 380;
+/// Size of letters; in a picture they are four fifths of it.
+const LETTERS: i32 = 17;
 
 pub(crate) const INK: RGBColor = RGBColor(0x22, 0x22, 0x24);
 pub(crate) const FAINT: RGBColor = RGBColor(0xDD, 0xDD, 0xE0);
@@ -28,11 +34,11 @@ const DARK: &str = "<style>@media (prefers-color-scheme: dark){\
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(crate) type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// A picture that `draw` draws; drawing into memory does not fail.
-pub(crate) fn picture(draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
+/// A picture of [`WIDTH`] and `height` that `draw` draws; drawing into memory does not fail.
+pub(crate) fn picture(height: u32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
         let _ = draw(&area);
         let _ = area.present();
     }
@@ -43,16 +49,16 @@ pub(crate) fn picture(draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
 }
 
 /// The style of text.
-pub(crate) fn letters(size: i32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&INK)
+pub(crate) fn letters() -> TextStyle<'static> {
+    ("sans-serif", LETTERS).into_font().color(&INK)
 }
 
 /// One axis: its range, its name, and how its numbers are written. A vertical axis
-/// without a name is not drawn.
+/// without a name is not drawn: there is room for the names of rows.
 pub(crate) struct Axis<'a, R> {
-    pub(crate) range: R,
-    pub(crate) name: &'a str,
-    pub(crate) label: &'a dyn Fn(&f64) -> String,
+    range: R,
+    name: &'a str,
+    label: &'a dyn Fn(&f64) -> String,
 }
 
 impl<'a, R> Axis<'a, R> {
@@ -61,11 +67,44 @@ impl<'a, R> Axis<'a, R> {
     }
 }
 
+/// The range of a logarithmic axis.
+type LogAxis = WithKeyPoints<LogCoord<f64>>;
+
+impl<'a> Axis<'a, LogAxis> {
+    /// A logarithmic one, with numbers at powers of ten or, where these are few, at [steps].
+    pub(crate) fn log(range: Range<f64>, name: &'a str, label: &'a dyn Fn(&f64) -> String) -> Self {
+        let digits: &[f64] = if range.end / range.start > 900.0 {
+            &[1.0]
+        } else {
+            &STEPS
+        };
+        let points =
+            steps(digits, -6..12).filter(|step| range.contains(step) || *step == range.end);
+        let points = points.collect();
+        Self::new(range.log_scale().with_key_points(points), name, label)
+    }
+}
+
+/// The digits of round numbers.
+const STEPS: [f64; 3] = [1.0, 2.0, 5.0];
+
+/// Round numbers in rising order: `digits` times each power of ten.
+fn steps(digits: &[f64], powers: Range<i32>) -> impl Iterator<Item = f64> {
+    // By their text, so that 0.2 is 0.2.
+    powers.flat_map(|power| {
+        let number = move |digit: &f64| format!("{digit}e{power}").parse().unwrap_or(1.0);
+        digits.iter().map(number)
+    })
+}
+
 type Chart<'b, 'a, X, Y> = ChartContext<
     'b,
     SVGBackend<'a>,
     Cartesian2d<<X as AsRangedCoord>::CoordDescType, <Y as AsRangedCoord>::CoordDescType>,
 >;
+
+/// Room for the names of rows, at the left.
+const ROW_NAME: u32 = 215;
 
 /// A frame with axes that are named, and faint lines.
 pub(crate) fn frame<'a, 'b, X, Y>(
@@ -83,16 +122,16 @@ where
     let has_names = !y.name.is_empty();
     let mut chart = ChartBuilder::on(area)
         .margin(12)
-        .margin_right(24)
-        .x_label_area_size(44)
-        .y_label_area_size(if has_names { 84 } else { 12 })
+        .margin_right(32)
+        .x_label_area_size(50)
+        .y_label_area_size(if has_names { 92 } else { ROW_NAME })
         .build_cartesian_2d(x.range, y.range)?;
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT)
         .bold_line_style(FAINT)
         .axis_style(INK)
-        .label_style(letters(13))
-        .axis_desc_style(letters(13))
+        .label_style(letters())
+        .axis_desc_style(letters())
         .x_desc(x.name)
         .x_labels(8)
         .y_labels(8)
@@ -106,18 +145,71 @@ where
     Ok(chart)
 }
 
+/// Up to so many points are drawn one by one.
+const FEW: usize = 300;
+
+/// Points in a plane of logarithms: a mark each, or for many a cell that is stronger where there
+/// are more.
+pub(crate) fn cloud(chart: &mut Chart<'_, '_, LogAxis, LogAxis>, points: &[(f64, f64)]) -> Drawn {
+    /// Cells of a decade: some 25 % wide.
+    const CELLS: f64 = 10.0;
+    if points.len() <= FEW {
+        let mark = |point: &(f64, f64)| Circle::new(*point, 4, ACCENT.mix(0.6).filled());
+        chart.draw_series(points.iter().map(mark))?;
+        return Ok(());
+    }
+    let cell = |value: f64| (value.log10() * CELLS).floor() as i64;
+    let mut cells: BTreeMap<(i64, i64), u64> = BTreeMap::new();
+    for (x, y) in points {
+        *cells.entry((cell(*x), cell(*y))).or_default() += 1;
+    }
+    let most = cells.values().copied().max().unwrap_or(1) as f64;
+    let from = |cell: i64| 10_f64.powf(cell as f64 / CELLS);
+    chart.draw_series(cells.iter().map(|(&(column, row), &count)| {
+        let shade = 0.2 + 0.8 * (count as f64).ln_1p() / most.ln_1p();
+        let corners = [(from(column), from(row)), (from(column + 1), from(row + 1))];
+        Rectangle::new(corners, ACCENT.mix(shade).filled())
+    }))?;
+    Ok(())
+}
+
+/// The way in which [`cloud`] draws so many points, in words.
+pub(crate) const fn marks(points: usize) -> &'static str {
+    if points <= FEW {
+        ", one mark each"
+    } else {
+        "; colour is stronger where there are more"
+    }
+}
+
 /// Bytes per second at an axis.
 pub(crate) fn rate_label(value: &f64) -> String {
-    rate(*value).replace(".00", "").replace(".0", "")
+    let text = rate(*value);
+    match text.split_once('\u{a0}') {
+        Some((number, unit)) => format!("{}\u{a0}{unit}", short(number)),
+        None => text,
+    }
 }
 
 /// A number at an axis.
 pub(crate) fn number_label(value: &f64) -> String {
-    format!("{value}")
+    if *value >= 1000.0 {
+        return grouped(value.round());
+    }
+    short(&format!("{value:.4}")).to_owned()
 }
 
-/// The powers of ten around positive values; at least one decade.
-pub(crate) fn decades(values: impl Iterator<Item = f64>, most: Range<i32>) -> Range<f64> {
+/// A number without zeros at its end that say nothing.
+fn short(number: &str) -> &str {
+    if number.contains('.') {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        number
+    }
+}
+
+/// The round numbers around positive values, from one power of ten up to another.
+pub(crate) fn around(values: impl Iterator<Item = f64>, powers: Range<i32>) -> Range<f64> {
     let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
     for value in values.filter(|value| *value > 0.0 && value.is_finite()) {
         (low, high) = (low.min(value), high.max(value));
@@ -125,9 +217,11 @@ pub(crate) fn decades(values: impl Iterator<Item = f64>, most: Range<i32>) -> Ra
     if low > high {
         return 1.0..10.0;
     }
-    let first = (low.log10().floor() as i32).clamp(most.start, most.end - 1);
-    let last = (high.log10().ceil() as i32).clamp(first + 1, most.end);
-    10_f64.powi(first)..10_f64.powi(last)
+    let steps: Vec<f64> = steps(&STEPS, powers).collect();
+    let first = steps.partition_point(|step| *step <= low).saturating_sub(1);
+    let first = first.min(steps.len() - 2);
+    let last = steps.partition_point(|step| *step < high);
+    steps[first]..steps[last.clamp(first + 1, steps.len() - 1)]
 }
 
 #[cfg(test)]
@@ -135,19 +229,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axes_are_powers_of_ten() {
+    fn axes_end_at_round_numbers() {
+        let range = |values: &[f64]| around(values.iter().copied(), -2..11);
+        assert_eq!(range(&[0.0, 1500.0, 41_000.0]), 1e3..5e4);
+        assert_eq!(range(&[100.0]), 100.0..200.0);
+        assert_eq!(range(&[0.3, 0.7]), 0.2..1.0);
+        assert_eq!(range(&[1e-9, 1e20]), 0.01..5e10);
+        assert_eq!(range(&[1e20]), 2e10..5e10);
+        assert_eq!(range(&[]), 1.0..10.0);
+    }
+
+    #[test]
+    fn numbers_at_an_axis_are_short() {
+        let shown = [0.1 + 0.05, 12.0, 0.0, 1.5, 200.0, 150_000.0];
         assert_eq!(
-            decades([0.0, 1500.0, 99_000.0].into_iter(), 0..12),
-            1e3..1e5
+            shown.map(|value| number_label(&value)),
+            ["0.15", "12", "0", "1.5", "200", "150,000"]
         );
-        assert_eq!(decades([100.0].into_iter(), 0..12), 100.0..1000.0);
-        assert_eq!(decades([1e-9, 1e20].into_iter(), 0..10), 1.0..1e10);
-        assert_eq!(decades(std::iter::empty(), 0..10), 1.0..10.0);
+        let shown =
+            [2.5e6, 3e6, 1e7, 2e5, 0.0].map(|value| rate_label(&value).replace('\u{a0}', " "));
+        assert_eq!(
+            shown,
+            ["2.5 MB/s", "3 MB/s", "10 MB/s", "200 kB/s", "0 B/s"]
+        );
     }
 
     #[test]
     fn pictures_follow_the_screen() {
-        let text = picture(|area| {
+        let text = picture(HEIGHT, |area| {
             area.draw(&Rectangle::new([(0, 0), (5, 5)], ACCENT.filled()))?;
             Ok(())
         });

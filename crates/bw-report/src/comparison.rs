@@ -6,7 +6,7 @@ use bw_file::{RelayAcross, Weights};
 use maud::html;
 
 use crate::bandwidth_file::BandwidthFile;
-use crate::format::{factor, grouped, minute, percent, quantile, rate, share};
+use crate::format::{counted, factor, grouped, minute, percent, quantile, rate, share};
 use crate::layout::Column::{self, Number, Text};
 use crate::layout::{self, COMPARISON, Depth, relay_link, table};
 use crate::site::Site;
@@ -119,14 +119,19 @@ pub(crate) fn page(site: &Site) -> String {
     let Some(comparison) = &site.comparison else {
         return String::new();
     };
-    let files = &site.facts.compared;
+    let files = site.compared();
+    let what = if site.facts.compared.is_empty() {
+        "of our own bandwidth files, of different days,"
+    } else {
+        "bandwidth files and votes"
+    };
     let total = comparison.relays.len() as u64;
     let main = html! {
         h1 { "Comparison" }
-        p.lead { (files.len()) " bandwidth files vote for " (grouped(total)) " relays together." }
+        p.lead { (files.len()) " " (what) " have weights for " (counted(comparison.relays.len(), "relay")) " together." }
         (table(
             "Files",
-            "The files; the factor is the median of their weights over the median of all files",
+            "The files; the factor is the median over relays of its weight over that in all files",
             &[
                 Text("File"),
                 Text("Made (UTC)"),
@@ -142,7 +147,7 @@ pub(crate) fn page(site: &Site) -> String {
                 @for (file, figures) in files.iter().zip(&comparison.files) {
                     tr {
                         th scope="row" { (file.name) }
-                        td { @if let Some(time) = file.time() { (minute(time)) } }
+                        td.time { @if let Some(time) = file.time() { (minute(time)) } }
                         td { @if let Some(software) = &file.software { (software) } }
                         td.number { (grouped(file.weights.relays() as u64)) }
                         td.number { (percent(share(file.weights.relays() as u64, total))) }

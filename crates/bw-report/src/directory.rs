@@ -1,4 +1,4 @@
-//! Relays in lists: by name, fingerprint, address, key and country, so that a
+//! Relays in lists: by name, fingerprint, address, key, country and family, so that a
 //! relay is found without a script.
 
 use std::collections::BTreeMap;
@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use bw_file::Fingerprint;
 use maud::{Markup, html};
 
-use crate::format::{grouped, short};
+use crate::family::Families;
+use crate::format::{counted, grouped, percent, short};
 use crate::layout::{self, Depth, RELAYS, relay_link, scrolling};
 use crate::site::{Facts, Site};
 
 /// From how many relays on fingerprints and addresses are split finer.
 const MANY: usize = 1000;
+
+/// Families that the page of all lists leads to, the largest.
+const FAMILIES: usize = 60;
 
 /// Relays with the largest weights on the first page of relays.
 const TOP: usize = 50;
@@ -24,6 +28,7 @@ pub(crate) enum Order {
     Address,
     Key,
     Country,
+    Family,
 }
 
 impl Order {
@@ -34,6 +39,7 @@ impl Order {
             Self::Address => "address",
             Self::Key => "key",
             Self::Country => "country",
+            Self::Family => "family",
         }
     }
 
@@ -44,6 +50,7 @@ impl Order {
             Self::Address => "By address",
             Self::Key => "By Ed25519 key",
             Self::Country => "By country",
+            Self::Family => "By family",
         }
     }
 }
@@ -56,6 +63,29 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// The relays of a family, by its first member.
+    pub(crate) fn family(first: &Fingerprint) -> Self {
+        Self {
+            order: Order::Family,
+            prefix: first.to_string(),
+        }
+    }
+
+    /// Its name among those of its order.
+    fn name(&self, site: &Site, relays: usize) -> String {
+        match (self.order, self.prefix.as_str()) {
+            (_, "") => "none".to_owned(),
+            (Order::Family, first) => {
+                let name = first.parse().map_or("", |first| site.nickname(&first));
+                format!(
+                    "{} ({relays})",
+                    if name.is_empty() { &first[..8] } else { name }
+                )
+            }
+            (_, prefix) => prefix.to_owned(),
+        }
+    }
+
     /// Letters of any case may differ only by it, and some file systems take
     /// these for the same: a letter of a key is its code.
     pub(crate) fn path(&self) -> String {
@@ -74,8 +104,15 @@ impl Group {
         format!("list/{}-{prefix}.html", self.order.name())
     }
 
-    fn title(&self) -> String {
+    fn title(&self, site: &Site) -> String {
         match (self.order, self.prefix.as_str()) {
+            (Order::Family, first) => {
+                let name = first.parse().map_or("", |first| site.nickname(&first));
+                format!(
+                    "The family of {}",
+                    if name.is_empty() { first } else { name }
+                )
+            }
             (Order::Nickname, "") => "Relays without a nickname".to_owned(),
             (Order::Country, country) => format!("Relays in {country}"),
             (order, prefix) => format!("Relays whose {} begins with {prefix}", order.name()),
@@ -92,7 +129,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(facts: &Facts) -> Self {
+    pub(crate) fn new(facts: &Facts, families: &Families) -> Self {
         let many = facts.aggregates.relays.len() > MANY;
         let mut groups: BTreeMap<Group, Vec<(String, Fingerprint)>> = BTreeMap::new();
         for relay in &facts.aggregates.relays {
@@ -120,7 +157,18 @@ impl Directory {
                 add(Order::Key, text[..1].to_owned(), text);
             }
             if let Some(country) = network.and_then(|network| network.country) {
-                add(Order::Country, country.to_string(), fingerprint_key(relay));
+                add(
+                    Order::Country,
+                    country.to_string(),
+                    relay.nickname.to_uppercase(),
+                );
+            }
+            if let Some(first) = families.group(&relay.fingerprint) {
+                add(
+                    Order::Family,
+                    first.to_string(),
+                    relay.nickname.to_uppercase(),
+                );
             }
         }
         for list in groups.values_mut() {
@@ -136,6 +184,17 @@ impl Directory {
         self.groups.keys().cloned()
     }
 
+    /// The groups of an order that the page of all lists leads to: of families the largest.
+    fn linked(&self, order: Order) -> Vec<(&Group, &Vec<(String, Fingerprint)>)> {
+        let groups = self.groups.iter().filter(|(group, _)| group.order == order);
+        let mut groups: Vec<_> = groups.collect();
+        if order == Order::Family {
+            groups.sort_by_key(|(_, relays)| std::cmp::Reverse(relays.len()));
+            groups.truncate(FAMILIES);
+        }
+        groups
+    }
+
     /// The page that leads to all lists.
     pub(crate) fn page(&self, site: &Site) -> String {
         let orders = [
@@ -144,23 +203,24 @@ impl Directory {
             Order::Address,
             Order::Key,
             Order::Country,
+            Order::Family,
         ];
         let main = html! {
             h1 { "Relays" }
             p.lead {
-                (grouped(site.facts.aggregates.relays.len() as u64)) " relays: those of the consensus, and others "
+                (counted(site.facts.aggregates.relays.len(), "relay")) ": those of the consensus, and others "
                 "that were tried in the days of this report."
             }
             @for order in orders {
-                @let groups: Vec<_> = self.groups.iter().filter(|(group, _)| group.order == order).collect();
+                @let groups = self.linked(order);
                 @if !groups.is_empty() {
                     section {
                         h2 { (order.title()) }
                         ul.letters {
                             @for (group, relays) in groups {
                                 li {
-                                    a href=(group.path()) title=(format!("{} relays", relays.len())) {
-                                        @if group.prefix.is_empty() { "none" } @else { (group.prefix) }
+                                    a href=(group.path()) title=(counted(relays.len(), "relay")) {
+                                        (group.name(site, relays.len()))
                                     }
                                 }
                             }
@@ -185,19 +245,21 @@ impl Directory {
             .flatten()
             .map(|entry| entry.1)
             .collect();
-        let title = group.title();
+        let title = group.title(site);
+        let share: f64 = relays
+            .iter()
+            .filter_map(|relay| Some(site.standing(relay)?.share))
+            .sum();
         let main = html! {
             h1 { (title) }
-            p { (grouped(relays.len() as u64)) " relays. " a href="../relays.html" { "All lists" } }
+            p {
+                (counted(relays.len(), "relay")) ", with " (percent(share)) " of all weights. "
+                a href="../relays.html" { "All lists" }
+            }
             (table(site, &relays, &title, Depth::Folder))
         };
         layout::page(site, &title, RELAYS, Depth::Folder, &main)
     }
-}
-
-/// Relays of a country come by name.
-fn fingerprint_key(relay: &bw_aggregate::RelayAggregate) -> String {
-    relay.nickname.to_uppercase()
 }
 
 fn top(facts: &Facts) -> Vec<Fingerprint> {

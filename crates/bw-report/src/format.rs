@@ -2,7 +2,7 @@
 
 use bw_file::{DateTime, Fingerprint, UnixTime};
 use bw_results::UnixMillis;
-pub(crate) use bw_results::text::grouped;
+pub(crate) use bw_results::text::{counted, grouped};
 
 /// `2026-11-20 12:30:00`, in UTC.
 pub(crate) fn utc(time: UnixMillis) -> String {
@@ -132,7 +132,6 @@ mod tests {
         ] {
             assert_eq!(rate(value).replace('\u{a0}', " "), text);
         }
-        assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(percent(0.1234).replace('\u{a0}', " "), "12 %");
         assert_eq!(percent(0.000_012).replace('\u{a0}', " "), "0.0012 %");
         assert_eq!(factor(0.0123).replace('\u{a0}', " "), "× 0.0123");

@@ -54,7 +54,7 @@ pub(crate) fn section(site: &Site, relay: &Fingerprint) -> Markup {
                     @for (file, time, weight) in known.iter().rev().take(ROWS) {
                         tr {
                             th scope="row" { (file.name) }
-                            td { (minute(*time)) }
+                            td.time { (minute(*time)) }
                             td.number { (grouped(*weight)) }
                             td.number {
                                 @if let Some(standing) = file.weights.standing(relay) {

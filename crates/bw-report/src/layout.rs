@@ -9,7 +9,9 @@ use crate::site::Site;
 /// The style sheet.
 pub(crate) const STYLE: &str = include_str!("style.css");
 /// The search; pages are complete without it.
-pub(crate) const SCRIPT: &str = include_str!("search.js");
+pub(crate) const SEARCH: &str = include_str!("search.js");
+/// The sorting of tables, without which they are as they were written.
+pub(crate) const SORT: &str = include_str!("sort.js");
 
 /// Nothing but this site's own files; no inline script or style.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -73,6 +75,7 @@ pub(crate) fn moving_page(
                 title { (title) " – bwscan" }
                 link rel="stylesheet" href=(format!("{root}style.css"));
                 script src=(format!("{root}search.js")) defer {}
+                script src=(format!("{root}sort.js")) defer {}
                 @if let Some(script) = script {
                     script src=(format!("{root}{script}")) defer {}
                     noscript { meta http-equiv="refresh" content="5"; }

@@ -6,6 +6,7 @@ mod bandwidth_file;
 mod chart;
 mod comparison;
 mod directory;
+mod family;
 mod figures;
 mod format;
 mod graph;

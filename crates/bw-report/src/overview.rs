@@ -218,7 +218,7 @@ fn key_figures(site: &Site) -> Markup {
         list.push(("Its size", html! { (size(file.size)) }));
     }
     list.push((
-        "Relays with a weight now",
+        "With a weight now",
         html! {
             (grouped(network.eligible)) small { " of " (grouped(network.consensus_relays)) }
         },
@@ -281,7 +281,7 @@ fn round_row(round: &Round) -> Markup {
     let seconds = round.seconds();
     html! {
         tr {
-            th scope="row" { (minute(round.started)) }
+            th.time scope="row" { (minute(round.started)) }
             td { (round.scanner) }
             td { (round.state()) }
             td.number { (grouped(round.targets)) }
@@ -429,7 +429,7 @@ fn destinations(site: &Site) -> Markup {
                                 td.number { (grouped(destination.failed)) }
                                 td.number { (grouped(destination.blamed)) }
                                 td.number { (size(destination.bytes)) }
-                                td { (minute(destination.last)) }
+                                td.time { (minute(destination.last)) }
                             }
                         }
                     },

@@ -56,9 +56,11 @@ pub(crate) struct Relay {
     pub(crate) charged: usize,
 }
 
-/// When an attempt was made, and what it took.
+/// When an attempt was made, at whom, and what it took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Time {
+    /// The relay's place among the aggregates.
+    pub(crate) relay: u32,
     pub(crate) started: UnixMillis,
     pub(crate) ended: UnixMillis,
     pub(crate) bytes: u64,
@@ -124,7 +126,11 @@ impl Records {
             self.scans.push(scan);
             self.scans.len() - 1
         });
+        let relays = &self.aggregates.relays;
+        let target = &outcome.attempt().target.fingerprint;
+        let relay = relays.binary_search_by_key(target, |relay| relay.fingerprint);
         self.times.push(Time {
+            relay: relay.map_or(u32::MAX, |index| u32::try_from(index).unwrap_or(u32::MAX)),
             started: outcome.attempt().started,
             ended: outcome.ended(),
             bytes: outcome.bytes(),

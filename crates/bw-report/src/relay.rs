@@ -7,8 +7,8 @@ use maud::{Markup, html};
 
 use crate::advice::advice;
 use crate::attempt::{Attempt, Measured};
-use crate::directory::flags;
-use crate::format::{grouped, minute, percent, rate, size, span, utc};
+use crate::directory::{Group, flags};
+use crate::format::{counted, grouped, minute, percent, rate, size, span, utc};
 use crate::layout::Column::Text;
 use crate::layout::{self, Depth, RELAYS, facts, relay_link, scrolling, table};
 use crate::records::{Records, Relay};
@@ -193,8 +193,8 @@ fn measurements(site: &Site, relay: &Relay) -> Markup {
             (scrolling("Measurements", &html! {
                 table.measurements {
                     caption {
-                        "The newest " (relay.measured.len()) " measurements, of "
-                        (grouped(relay.attempts as u64)) " attempts"
+                        "The newest " (counted(relay.measured.len(), "measurement")) ", of "
+                        (counted(relay.attempts, "attempt"))
                     }
                     thead { tr {
                         th scope="col" { "Ended (UTC)" }
@@ -222,13 +222,13 @@ fn measurements(site: &Site, relay: &Relay) -> Markup {
 fn measurement(site: &Site, attempt: &Attempt, measured: &Measured, several: bool) -> Markup {
     html! {
         tr {
-            td { (minute(attempt.ended)) }
+            td.time { (minute(attempt.ended)) }
             td.number { @if let Some(found) = measured.rate { (rate(found)) } @else { "–" } }
             td { (graph::bars(&measured.graph)) }
             td { (position(attempt.position)) }
-            td { (helpers(site, attempt, measured.offered)) }
+            td.words { (helpers(site, attempt, measured.offered)) }
             td.number { (size(attempt.bytes)) small { " in " (seconds(attempt)) } }
-            td { (attempt.r#use.in_words(&attempt.verdict)) (notes(measured)) }
+            td.words { (attempt.r#use.in_words(&attempt.verdict)) (notes(measured)) }
             @if several { td { (site.records.scanner(attempt.scanner)) } }
         }
     }
@@ -286,7 +286,7 @@ fn failures(site: &Site, relay: &Relay) -> Markup {
             h2 { "Failures" }
             (table(
                 "Failures",
-                &format!("The newest {} failed attempts", relay.failed.len()),
+                &format!("The newest {}", counted(relay.failed.len(), "failed attempt")),
                 &[
                     Text("Ended (UTC)"),
                     Text("Stage"),
@@ -301,9 +301,9 @@ fn failures(site: &Site, relay: &Relay) -> Markup {
                     @for attempt in relay.failed.iter().rev() {
                         @if let Err(failed) = &attempt.result {
                             tr {
-                                td { (minute(attempt.ended)) }
+                                td.time { (minute(attempt.ended)) }
                                 td { (failed.stage) }
-                                td { (failed.kind.as_str().replace('_', " ")) ": " (failed.detail) }
+                                td.words { (failed.kind.as_str().replace('_', " ")) ": " (failed.detail) }
                                 td { (failed.blame) }
                                 td { (position(attempt.position)) }
                                 td { (helpers(site, attempt, None)) }
@@ -321,7 +321,8 @@ fn failures(site: &Site, relay: &Relay) -> Markup {
 /// Its identity, by the consensus.
 fn identity(site: &Site, relay: &RelayAggregate) -> Markup {
     let network = site.network_facts(&relay.fingerprint);
-    let family = site.family(&relay.fingerprint);
+    let family = site.families.members(&relay.fingerprint);
+    let group = site.families.group(&relay.fingerprint);
     html! {
         section {
             h2 { "Identity" }
@@ -331,6 +332,7 @@ fn identity(site: &Site, relay: &RelayAggregate) -> Markup {
                 @if let Some(network) = network {
                     @if let Some(address) = network.address { dt { "Address" } dd { (address) } }
                     @if let Some(country) = network.country { dt { "Country, by GeoIP" } dd { (country) } }
+                    @if let Some(version) = &network.version { dt { "Version" } dd { (version) } }
                     dt { "Flags" } dd { (flags(network.flags)) }
                     dt { "Class" } dd { (class_name(RelayClass::from(network.flags))) }
                 } @else {
@@ -353,6 +355,9 @@ fn identity(site: &Site, relay: &RelayAggregate) -> Markup {
                             (relay_link(site, member, Depth::Folder))
                         }
                         @if family.len() > FAMILY { " and " (family.len() - FAMILY) " more" }
+                        @if let Some(group) = group {
+                            " – " a href=(format!("../{}", Group::family(&group).path())) { "all of the family" }
+                        }
                     }
                 }
             }

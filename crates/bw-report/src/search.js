@@ -20,6 +20,7 @@
   input.autocomplete = "off";
   input.spellcheck = false;
   input.placeholder = "nickname, fingerprint, address, key, country";
+  input.title = "family:NAME finds the family of a relay";
   input.setAttribute("role", "combobox");
   input.setAttribute("aria-autocomplete", "list");
   input.setAttribute("aria-controls", "found");
@@ -40,7 +41,8 @@
       var fields = line.split("\t");
       return {
         fingerprint: fields[0], nickname: fields[1], address: fields[2], key: fields[3],
-        country: fields[4], weight: Number(fields[5] || 0), lower: fields[1].toLowerCase()
+        country: fields[4], weight: Number(fields[5] || 0), family: fields[6],
+        lower: fields[1].toLowerCase()
       };
     });
     show();
@@ -68,8 +70,17 @@
     return -1;
   }
 
+  // The relays of all families that a relay of this name or fingerprint is in.
+  function familyOf(name) {
+    var of = name === "" ? [] : search(name).filter(function (relay) { return relay.family !== ""; });
+    var families = new Set(of.map(function (relay) { return relay.family; }));
+    var found = relays.filter(function (relay) { return families.has(relay.family); });
+    return found.sort(function (a, b) { return b.weight - a.weight; });
+  }
+
   function search(query) {
     var lower = query.toLowerCase();
+    if (lower.startsWith("family:")) { return familyOf(query.slice(7).trim()); }
     var hex = query.replace(/[\s$]/g, "").toUpperCase();
     hex = /^[0-9A-F]+$/.test(hex) ? hex : "";
     var found = [];

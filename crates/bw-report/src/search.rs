@@ -8,6 +8,9 @@ pub(crate) const PATH: &str = "search-index.js";
 /// Characters of an Ed25519 key that are kept: 72 bits tell relays apart.
 const KEY: usize = 12;
 
+/// Digits that tell families apart.
+const FAMILY: usize = 16;
+
 /// A script that hands the index over as one string, as pages opened from a
 /// disk cannot fetch. Fields are separated by tabs, relays by line ends.
 pub(crate) fn index(site: &Site) -> String {
@@ -22,6 +25,8 @@ pub(crate) fn index(site: &Site) -> String {
             .and_then(|facts| facts.country)
             .map(|country| country.to_string());
         let key = relay.ed25519.map(|key| key.to_string()).unwrap_or_default();
+        let family = site.families.group(&fingerprint);
+        let family = family.map(|first| first.to_string()[..FAMILY].to_owned());
         let weight = site.weight(&fingerprint).map(|weight| weight.to_string());
         let fields = [
             fingerprint.to_string(),
@@ -30,6 +35,7 @@ pub(crate) fn index(site: &Site) -> String {
             key.chars().take(KEY).collect(),
             country.unwrap_or_default(),
             weight.unwrap_or_default(),
+            family.unwrap_or_default(),
         ];
         lines.push_str(&fields.join("\t"));
         lines.push('\n');

@@ -11,12 +11,16 @@ use maud::PreEscaped;
 use crate::bandwidth_file::{BandwidthFile, Changes};
 use crate::comparison::Comparison;
 use crate::directory::{Directory, Group};
+use crate::family::Families;
 use crate::figures::Figures;
 use crate::format::utc;
-use crate::layout::{self, COMPARISON, Depth, FIGURES, OVERVIEW, RELAYS, SCRIPT, STYLE};
+use crate::layout::{self, COMPARISON, Depth, FIGURES, OVERVIEW, RELAYS, SEARCH, SORT, STYLE};
 use crate::records::Records;
 use crate::round::Round;
 use crate::{comparison, figures, overview, relay, search};
+
+/// Our own files that are compared over time: as many columns fit on a desk.
+const OWN_FILES: usize = 7;
 
 /// The input of a report, beside the records.
 #[derive(Clone, Debug)]
@@ -38,7 +42,7 @@ pub struct Facts {
     pub rounds: Vec<Round>,
     /// Our own files in order of time; the last one is in use.
     pub files: Vec<BandwidthFile>,
-    /// Files that are compared, in the order in which they are shown.
+    /// Files that are compared, in the order in which they are shown; without any, our own are.
     pub compared: Vec<BandwidthFile>,
     /// The capacities of relays, where they are known for certain: in a private network or a
     /// simulation.
@@ -70,6 +74,15 @@ impl Facts {
             live: false,
         }
     }
+
+    /// The files that are compared: without others, our own over time.
+    fn compared(&self) -> &[BandwidthFile] {
+        let first = self.files.len().saturating_sub(OWN_FILES);
+        match self.compared.as_slice() {
+            [] => &self.files[first..],
+            compared => compared,
+        }
+    }
 }
 
 /// A report: the [addresses](Self::addresses) of its pages, each of which can be
@@ -82,9 +95,8 @@ pub struct Site {
     pub(crate) comparison: Option<Comparison>,
     pub(crate) figures: Figures,
     pub(crate) directory: Directory,
+    pub(crate) families: Families,
     standings: HashMap<Fingerprint, Standing>,
-    /// Families of relays that declare each other.
-    families: BTreeMap<Fingerprint, Vec<Fingerprint>>,
 }
 
 /// Where a page or file of the report is.
@@ -94,7 +106,8 @@ pub struct Address(Kind);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Style,
-    Script,
+    Search,
+    Sort,
     Index,
     Overview,
     Relays,
@@ -115,7 +128,8 @@ impl Address {
     pub fn path(&self) -> String {
         match &self.0 {
             Kind::Style => "style.css".to_owned(),
-            Kind::Script => "search.js".to_owned(),
+            Kind::Search => "search.js".to_owned(),
+            Kind::Sort => "sort.js".to_owned(),
             Kind::Index => search::PATH.to_owned(),
             Kind::Overview => OVERVIEW.to_owned(),
             Kind::Relays => RELAYS.to_owned(),
@@ -133,7 +147,7 @@ impl Address {
     pub const fn media_type(&self) -> &'static str {
         match &self.0 {
             Kind::Style => "text/css; charset=utf-8",
-            Kind::Script | Kind::Index => "text/javascript; charset=utf-8",
+            Kind::Search | Kind::Sort | Kind::Index => "text/javascript; charset=utf-8",
             Kind::Picture(_) => "image/svg+xml",
             Kind::Data(_) | Kind::ComparisonData => "text/csv; charset=utf-8",
             _ => "text/html; charset=utf-8",
@@ -151,13 +165,14 @@ impl Site {
             [.., before, after] => Some(Changes::between(before, after)),
             _ => None,
         };
+        let families = Families::of(&facts.network);
         Self {
             changes,
-            comparison: Comparison::of(&facts.compared),
+            comparison: Comparison::of(facts.compared()),
             figures: Figures::new(&facts, &records),
-            directory: Directory::new(&facts),
+            directory: Directory::new(&facts, &families),
+            families,
             standings: facts.scaled.standings(),
-            families: families(&facts.network),
             facts,
             records,
         }
@@ -167,7 +182,8 @@ impl Site {
     pub fn addresses(&self) -> Vec<Address> {
         let mut kinds = vec![
             Kind::Style,
-            Kind::Script,
+            Kind::Search,
+            Kind::Sort,
             Kind::Index,
             Kind::Overview,
             Kind::Relays,
@@ -189,7 +205,8 @@ impl Site {
     pub fn render(&self, address: &Address) -> String {
         match &address.0 {
             Kind::Style => STYLE.to_owned(),
-            Kind::Script => SCRIPT.to_owned(),
+            Kind::Search => SEARCH.to_owned(),
+            Kind::Sort => SORT.to_owned(),
             Kind::Index => search::index(self),
             Kind::Overview => overview::page(self),
             Kind::Relays => self.directory.page(self),
@@ -222,6 +239,11 @@ impl Site {
     /// Its input, beside the records.
     pub const fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// The files that are compared.
+    pub(crate) fn compared(&self) -> &[BandwidthFile] {
+        self.facts.compared()
     }
 
     pub(crate) fn has_comparison(&self) -> bool {
@@ -263,32 +285,8 @@ impl Site {
         self.standings.get(relay).copied()
     }
 
-    pub(crate) fn family(&self, relay: &Fingerprint) -> &[Fingerprint] {
-        self.families.get(relay).map_or(&[], Vec::as_slice)
-    }
-
     /// The file in use.
     pub(crate) fn file(&self) -> Option<&BandwidthFile> {
         self.facts.files.last()
     }
-}
-
-fn families(network: &NetworkSnapshot) -> BTreeMap<Fingerprint, Vec<Fingerprint>> {
-    let with_family = network
-        .relays
-        .iter()
-        .filter(|relay| !relay.family.is_empty());
-    with_family
-        .map(|relay| {
-            let members = relay
-                .family
-                .iter()
-                .filter_map(|member| network.relay(member));
-            let mutual = members.filter(|member| member.family.contains(&relay.fingerprint));
-            (
-                relay.fingerprint,
-                mutual.map(|member| member.fingerprint).collect(),
-            )
-        })
-        .collect()
 }

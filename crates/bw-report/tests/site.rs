@@ -85,6 +85,11 @@ impl World {
 
     /// All pages by path.
     fn pages(&self) -> BTreeMap<String, String> {
+        self.pages_of(|_| ())
+    }
+
+    /// All pages by path, of facts that `change` changed.
+    fn pages_of(&self, change: impl FnOnce(&mut Facts)) -> BTreeMap<String, String> {
         let mut records = Records::new(Arc::clone(&self.aggregates), self.options.clone());
         for outcome in &self.outcomes {
             records.add(HOSTILE, SCAN, outcome, Verdict::default_of(outcome));
@@ -104,6 +109,7 @@ impl World {
         facts.truth = relays
             .map(|relay| (relay.fingerprint, BytesPerSecond::new(500_000)))
             .collect();
+        change(&mut facts);
         let site = Site::new(facts, records);
         let addresses = site.addresses();
         let pages = addresses
@@ -198,6 +204,7 @@ fn what_others_choose_stays_text() {
     let mut world = World::of(12, 2);
     let mut network = NetworkSnapshot::clone(&world.network);
     network.relays[3].nickname = HOSTILE.to_owned();
+    network.relays[3].set_version(HOSTILE);
     let victim = network.relays[3].fingerprint;
     for outcome in &mut world.outcomes {
         let attempt = match outcome {
@@ -212,7 +219,7 @@ fn what_others_choose_stays_text() {
     let pages = World::new(network, world.outcomes).pages();
     for (path, text) in pages.iter().filter(|(path, _)| path.ends_with(".html")) {
         let page = parse(path, text);
-        assert_eq!(count(&page, "script"), 1, "{path}");
+        assert_eq!(count(&page, "script:not([src$='.js'])"), 0, "{path}");
         assert_eq!(count(&page, "[onerror], img[src=x]"), 0, "{path}");
         assert!(!text.contains("<img src=x"), "{path}");
     }
@@ -220,6 +227,10 @@ fn what_others_choose_stays_text() {
     let page = parse(&path, &pages[&path]);
     let title = page.select(&Selector::parse("h1").unwrap()).next().unwrap();
     assert_eq!(title.text().collect::<String>(), HOSTILE);
+    assert!(
+        page.html().contains("<dd>&lt;img src=x onerror"),
+        "the version"
+    );
     assert_eq!(index(&pages).lines().count(), 13);
 }
 
@@ -278,6 +289,46 @@ fn pages_stay_small_however_much_was_measured() {
 }
 
 #[test]
+fn without_others_our_own_files_are_compared() {
+    let world = World::of(12, 2);
+    let pages = world.pages_of(|facts| facts.compared.clear());
+    for text in ["2 of our own bandwidth files", "old.v3bw", "new.v3bw"] {
+        assert!(pages["comparison.html"].contains(text), "{text}");
+    }
+    let pages = world.pages_of(|facts| {
+        facts.compared.clear();
+        facts.files.truncate(1);
+    });
+    assert!(!pages.contains_key("comparison.html"));
+}
+
+#[test]
+fn families_have_lists_and_are_found() {
+    let mut world = World::of(12, 2);
+    let mut network = NetworkSnapshot::clone(&world.network);
+    let ids: Vec<_> = network
+        .relays
+        .iter()
+        .map(|relay| relay.fingerprint)
+        .collect();
+    for relay in &mut network.relays {
+        relay.family.clear();
+    }
+    network.relays[2].family = vec![ids[5]];
+    network.relays[5].family = vec![ids[2]];
+    world.network = Arc::new(network);
+    let pages = world.pages();
+    let list = &pages[&format!("list/family-{}.html", ids[2])];
+    assert!(list.contains("2 relays, with "), "{list}");
+    let page = &pages[&format!("relay/{}.html", ids[5])];
+    assert!(page.contains("all of the family"));
+    let index = index(&pages);
+    let families = index.lines().filter_map(|line| line.rsplit('\t').next());
+    let family = &ids[2].to_string()[..16];
+    assert_eq!(families.filter(|found| *found == family).count(), 2);
+}
+
+#[test]
 fn an_empty_store_gives_a_site_too() {
     let world = World::new(testing::snapshot(3, 0), Vec::new());
     let pages = world.pages();
@@ -288,7 +339,7 @@ fn an_empty_store_gives_a_site_too() {
         .lines()
         .map(|line| line.split('\t').count())
         .collect();
-    assert_eq!(fields, [6, 6, 6]);
+    assert_eq!(fields, [7, 7, 7]);
     let relay = world.network.relays[0].fingerprint;
     assert!(pages.contains_key(&format!("relay/{relay}.html")));
 }
@@ -324,9 +375,12 @@ fn figures_have_data_and_follow_the_screen() {
     let names: Vec<String> = pages.keys().filter_map(|path| name(path)).collect();
     for name in [
         "measured-against-advertised",
+        "files",
         "ratio-by-class",
+        "ratio-by-version",
         "repeatability",
         "schedule",
+        "timetable",
         "transfer",
         "truth",
         "helpers",

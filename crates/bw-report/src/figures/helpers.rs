@@ -7,7 +7,9 @@ use bw_file::Fingerprint;
 use plotters::prelude::*;
 
 use super::{FEWEST, Figure};
-use crate::chart::{ACCENT, Axis, Drawn, INK, decades, frame, number_label, picture, rate_label};
+use crate::chart::{
+    Area, Axis, Drawn, HEIGHT, INK, around, cloud, frame, marks, number_label, picture, rate_label,
+};
 use crate::format::{grouped, quantile};
 use crate::records::Records;
 use crate::site::Facts;
@@ -32,27 +34,22 @@ pub(super) fn effect(facts: &Facts, records: &Records) -> Option<Figure> {
     if helpers.len() < FEWEST {
         return None;
     }
-    let x = decades(helpers.iter().map(|helper| helper.own), 0..11);
-    let draw = |area: &crate::chart::Area<'_>| -> Drawn {
+    let x = around(helpers.iter().map(|helper| helper.own), 0..11);
+    let draw = |area: &Area<'_>| -> Drawn {
         let mut chart = frame(
             area,
-            Axis::new(
-                x.clone().log_scale(),
-                "the helper, measured itself",
-                &rate_label,
-            ),
-            Axis::new((0.2..5.0).log_scale(), "rates through it", &number_label),
+            Axis::log(x.clone(), "the helper, measured itself", &rate_label),
+            Axis::log(0.2..5.0, "rates through it", &number_label),
         )?;
         chart.draw_series(LineSeries::new(
             [(x.start, 1.0), (x.end, 1.0)],
             INK.mix(0.6),
         ))?;
-        chart.draw_series(helpers.iter().map(|helper| {
-            let size = 2 + (helper.uses as f64).log10().ceil() as i32;
-            let at = (helper.own, helper.effect.clamp(0.2, 5.0));
-            Circle::new(at, size, ACCENT.mix(0.6).filled())
-        }))?;
-        Ok(())
+        let places = helpers.iter();
+        let places: Vec<_> = places
+            .map(|helper| (helper.own, helper.effect.clamp(0.2, 4.9)))
+            .collect();
+        cloud(&mut chart, &places)
     };
     let mut data = "fingerprint,measured_bytes_per_second,rates,median_ratio\n".to_owned();
     for helper in &helpers {
@@ -72,12 +69,14 @@ pub(super) fn effect(facts: &Facts, records: &Records) -> Option<Figure> {
         name: "helpers",
         title: "Effect of helpers",
         caption: format!(
-            "{} helpers of {FEWEST} rates or more. Each rate is divided by the median of the same relay, and the mark \
+            "{} helpers of {FEWEST} rates or more{}. Each rate is divided by the median of the same relay, and the mark \
              is the median of a helper. {} of them lie below 0.8 or above 1.25.",
-            grouped(helpers.len() as u64),
+            grouped(helpers.len()),
+            marks(helpers.len()),
             grouped(notable as u64)
         ),
-        picture: picture(draw),
+        height: HEIGHT,
+        picture: picture(HEIGHT, draw),
         data,
     })
 }

@@ -29,7 +29,8 @@ const FILE_LIMIT: u64 = 1 << 28;
 /// The stores and files that pages are made of.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Sources {
-    /// Compare these bandwidth files, each with its own --file.
+    /// Compare these bandwidth files or votes, each with its own --file [default: our own of
+    /// the last days].
     #[arg(long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Show the history of the dated files in this directory [default: v3bw in the
