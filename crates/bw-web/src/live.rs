@@ -1,15 +1,20 @@
 //! The round that runs, as a page: complete without a script, moved by one.
 
+use bw_results::text::{counted, grouped};
 use bw_watch::text::{clock, rate, size, time};
 use bw_watch::{Rate, State};
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
+use self::Column::{Number, Text};
+
 /// The script that moves the page.
 pub(crate) const SCRIPT: &str = include_str!("live.js");
 
-/// Rows of each table.
-const ROWS: usize = 100;
+/// Rows of running measurements and of last outcomes: what fits on a screen or two.
+const ROWS: usize = 40;
+/// Rows of other tables, of which the first matter most.
+const FEW: usize = 12;
 /// Seconds of the link's use that are drawn.
 const SECONDS: usize = 300;
 
@@ -24,27 +29,49 @@ pub(crate) fn main(state: &State, lost: Option<&str>) -> String {
         h1 { "The running round" }
         div #live-head data-live { (head(state, lost)) }
         section { h2 { "Link" } div #live-link data-live { (link(state)) } }
-        section { h2 { "Measuring now" } (table("live-running", "Measurements under way",
-            &["Relay", "As", "Rate", "±", "Bytes", "Helpers"], &running(state))) }
-        section { h2 { "Failures" } (table("live-causes", "Failures by stage and blame",
-            &["Stage", "Laid to", "Failures"], &causes(state))) }
-        section { h2 { "Destinations" } (table("live-destinations", "Destinations of this process",
-            &["Destination", "Measured", "Failed", "Bytes", "State"], &destinations(state))) }
-        section { h2 { "Helpers" } (table("live-helpers", "Helpers of measurements under way",
-            &["Helper", "Measurements", "Rate"], &helpers(state))) }
-        section { h2 { "Last outcomes" } (table("live-recent", "The last outcomes, the newest first",
-            &["Time (UTC)", "Relay", "Outcome"], &recent(state))) }
+        section { h2 { "Measuring now" } (table("live-running", "Measurements under way, the fastest first",
+            &[Text("Relay"), Text("As"), Number("Rate"), Number("±"), Number("Bytes"), Text("Helpers")],
+            &running(state))) }
+        div.halves {
+            div {
+                section { h2 { "Destinations" } (table("live-destinations", "Destinations of this process",
+                    &[Text("Destination"), Number("Measured"), Number("Failed"), Number("Bytes"), Text("State")],
+                    &destinations(state))) }
+                section { h2 { "Failures" } (table("live-causes", "Failures by stage and blame",
+                    &[Text("Stage"), Text("Laid to"), Number("Failures")], &causes(state))) }
+                section { h2 { "Helpers" } (table("live-helpers", "Helpers under way, the busiest first",
+                    &[Text("Helper"), Number("Measurements"), Number("Rate")], &helpers(state))) }
+            }
+            section { h2 { "Last outcomes" } (table("live-recent", "The last outcomes, the newest first",
+                &[Text("Time (UTC)"), Text("Relay"), Text("Outcome")], &recent(state))) }
+        }
     };
     markup.into_string()
 }
 
-fn table(id: &str, caption: &str, columns: &[&str], rows: &Markup) -> Markup {
+/// The head of a column.
+enum Column {
+    Text(&'static str),
+    /// Set to the right.
+    Number(&'static str),
+}
+
+fn table(id: &str, caption: &str, columns: &[Column], rows: &Markup) -> Markup {
     html! {
         div.scroll role="region" aria-label=(caption) tabindex="0" {
             table {
                 caption { (caption) }
-                thead { tr { @for column in columns { th scope="col" { (column) } } } }
-                tbody id=(id) data-live { (rows) }
+                thead { tr {
+                    @for column in columns {
+                        @match column {
+                            Text(head) => { th scope="col" { (head) } }
+                            Number(head) => { th.number scope="col" { (head) } }
+                        }
+                    }
+                } }
+                tbody id=(id) data-live {
+                    @if rows.0.is_empty() { tr { td colspan=(columns.len()) { "none" } } } @else { (rows) }
+                }
             }
         }
     }
@@ -58,9 +85,9 @@ fn head(state: &State, lost: Option<&str>) -> Markup {
             @if let Some(reason) = lost {
                 (capital(reason)) ". This page waits for the next one."
             } @else {
-                (round.done) " of " (round.targets) " relays are done (" (format!("{share:.0}")) " %), "
-                (round.failed) " of them failed. " (state.running.len()) " are being measured, "
-                (state.queued()) " wait. "
+                (grouped(round.done)) " of " (counted(round.targets, "relay")) " are done ("
+                (format!("{share:.0}")) " %), " (grouped(round.failed)) " of them failed. "
+                (grouped(state.running.len())) " are being measured, " (grouped(state.queued())) " wait. "
                 @if let Some(left) = state.left() { "The rest takes " (time(left)) " at this pace." }
             }
         }
@@ -91,6 +118,7 @@ fn link(state: &State) -> Markup {
                     height=(format!("{height:.1}")) {}
             }
         }
+        p.ends { small { (time(SECONDS as u64)) " ago" } small { "the top is " (rate(top)) } small { "now" } }
     }
 }
 
@@ -109,11 +137,11 @@ fn running(state: &State) -> Markup {
                     td.number { (rate(now.bandwidth)) }
                     td.number { @if let Some(width) = now.half_width { (rate(width)) } }
                 } @else {
-                    td { "circuits open" }
+                    td.number { small { "opening" } }
                     td {}
                 }
                 td.number { (size(running.bytes as f64)) }
-                td {
+                td.words {
                     @for (index, helper) in running.helpers.iter().enumerate() {
                         @if index > 0 { ", " }
                         (named(&helper.nickname, &helper.fingerprint))
@@ -126,19 +154,19 @@ fn running(state: &State) -> Markup {
 
 fn causes(state: &State) -> Markup {
     html! {
-        @for cause in state.causes.iter().take(ROWS) {
-            tr { td { (cause.stage) } td { (cause.blame) } td.number { (cause.count) } }
+        @for cause in state.causes.iter().take(FEW) {
+            tr { td { (cause.stage) } td { (cause.blame) } td.number { (grouped(cause.count)) } }
         }
     }
 }
 
 fn destinations(state: &State) -> Markup {
     html! {
-        @for (url, used) in state.destinations.iter().take(ROWS) {
+        @for (url, used) in state.destinations.iter().take(FEW) {
             tr {
-                td { (url) } td.number { (used.measured) } td.number { (used.failed) }
+                td.url { (url) } td.number { (grouped(used.measured)) } td.number { (grouped(used.failed)) }
                 td.number { (size(used.bytes as f64)) }
-                td { @if used.down { "left alone" } @else { "in use" } }
+                td.time { @if used.down { "left alone" } @else { "in use" } }
             }
         }
     }
@@ -146,7 +174,7 @@ fn destinations(state: &State) -> Markup {
 
 fn helpers(state: &State) -> Markup {
     html! {
-        @for load in state.helpers().iter().take(ROWS) {
+        @for load in state.helpers().iter().take(FEW) {
             tr {
                 td { (named(&load.nickname, &load.fingerprint)) }
                 td.number { (load.measurements) } td.number { (rate(load.bandwidth)) }
@@ -162,7 +190,7 @@ fn recent(state: &State) -> Markup {
                 td { (clock(outcome.time)) }
                 td { a href=(format!("relay/{}.html", outcome.fingerprint)) {
                     (named(&outcome.nickname, &outcome.fingerprint)) } }
-                td { (outcome.text) }
+                td.words { (outcome.text) }
             }
         }
     }
