@@ -75,7 +75,7 @@ browser:
 
 # The pictures of the README, after `make demo browser`.
 pictures:
-	node scripts/browser/pictures.mjs demo/report target/watch docs/pictures
+	node scripts/browser/pictures.mjs demo/report target/watch target/browser docs/pictures
 
 # Throughput of `bwscan serve` beside lighttpd, some five minutes.
 bench-server:

@@ -28,7 +28,9 @@ class Terminal:
     """A tmux server of its own, with one window."""
 
     def __init__(self, folder, width, height, command):
-        self.tmux = ["tmux", "-S", str(Path(folder) / "tmux"), "-f", "/dev/null"]
+        # A server that ends may still hold its socket when the next one begins.
+        own = tempfile.mkdtemp(dir=folder)
+        self.tmux = ["tmux", "-S", f"{own}/tmux", "-f", "/dev/null"]
         size = ["-x", str(width), "-y", str(height)]
         self.run("new-session", "-d", *size, "sh", "-c", f"echo BEFORE; {command}; echo AFTER=$?; exec cat")
 
@@ -42,13 +44,14 @@ class Terminal:
     def press(self, *keys):
         self.run("send-keys", *keys)
 
-    def wait_for(self, pattern):
+    def wait_for(self, pattern, there=True):
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if re.search(pattern, self.text()):
+            if bool(re.search(pattern, self.text())) == there:
                 return
             time.sleep(0.1)
-        raise SystemExit(f"{pattern!r} did not appear:\n{self.text()}")
+        what = "appear" if there else "go away"
+        raise SystemExit(f"{pattern!r} did not {what}:\n{self.text()}")
 
     def end(self):
         subprocess.run([*self.tmux, "kill-server"], capture_output=True, check=False)
@@ -117,9 +120,11 @@ def drive(folder, bwscan, socket, output, width, height):
         terminal.press("s")
         terminal.wait_for("by interval")
         terminal.press("?")
-        terminal.wait_for("keys")
+        terminal.wait_for("┌ keys")
         (output / f"{name}-help.txt").write_text(terminal.text())
         terminal.press("Escape")
+        # An arrow right behind it would be taken for one sequence with it.
+        terminal.wait_for("┌ keys", there=False)
         terminal.press("Down", "Enter")
         if height >= 16:
             terminal.wait_for("following")

@@ -1,16 +1,17 @@
-// Makes the pictures of the README: the overview, a relay's page, and the terminal.
+// Makes the pictures of the README: the overview, a relay's page, the terminal, and the live page.
 //
-// Usage: pictures.mjs REPORT WATCH OUTPUT
-//   REPORT  a report, such as demo/report
-//   WATCH   where scripts/watch_sizes.py has written
+// Usage: pictures.mjs REPORT WATCH BROWSER OUTPUT
+//   REPORT   a report, such as demo/report
+//   WATCH    where scripts/watch_sizes.py has written
+//   BROWSER  where test.mjs has written
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
-const [report, watch, output] = process.argv.slice(2);
+const [report, watch, seen, output] = process.argv.slice(2);
 if (!output) {
-  console.error("usage: pictures.mjs REPORT WATCH OUTPUT");
+  console.error("usage: pictures.mjs REPORT WATCH BROWSER OUTPUT");
   process.exit(2);
 }
 // All of them together.
@@ -34,6 +35,7 @@ for (const [name, address] of [["overview", "index.html"], ["relay", `relay/${re
 }
 await browser.close();
 fs.copyFileSync(path.join(watch, "80x24.svg"), path.join(output, "watch.svg"));
+fs.copyFileSync(path.join(seen, "live.png"), path.join(output, "live.png"));
 const names = fs.readdirSync(output);
 const bytes = names.reduce((sum, name) => sum + fs.statSync(path.join(output, name)).size, 0);
 console.log(`${names.join(", ")}: ${bytes} bytes`);

@@ -1,6 +1,7 @@
 // Opens every kind of page of a report in a real browser: with and without scripts, in light and
 // dark, on a desk and on a telephone. Looks for errors, for accessibility faults (axe-core) and for
-// texts of others that become HTML; uses the search; sees the live page move during a scan.
+// texts of others that become HTML; uses the search and sorts tables; sees the live page move, by
+// a simulated scan of many relays and by a real one on a private network.
 //
 // Usage: test.mjs BWSCAN SIMULATED DEMO OUTPUT
 //   BWSCAN     the program
@@ -164,8 +165,36 @@ async function search(browser, base, { fingerprint, nickname }) {
   await page.waitForURL(`**/relay/${fingerprint}.html`);
   if (!(await page.locator("main").innerText()).includes(HOSTILE)) { problem("search", "a detail is not shown"); }
   await field.click();
+  await field.fill("family:no such relay");
+  await page.getByText("No relay fits.").waitFor();
   await field.fill("no such relay at all");
   await page.getByText("No relay fits.").waitFor();
+  await context.close();
+}
+
+// Presses the heads of a column, and looks at the order of its cells.
+async function sorting(browser, base) {
+  const context = await browser.newContext({ viewport: DESK });
+  const page = await open(context, base + "relays.html", "sorting");
+  const table = page.locator("table").last();
+  const cells = async (column) => (await table.locator(`tbody td:nth-child(${column})`).allInnerTexts());
+  const weights = async () => (await cells(5)).map((text) => Number(text.replace(/,/g, "")));
+  const head = (name) => table.getByRole("columnheader", { name }).getByRole("button");
+  const before = await weights();
+  await head("Weight").click();
+  await head("Weight").click();
+  const after = await weights();
+  if (before.length < 3 || after.join() !== before.toReversed().toSorted((a, b) => a - b).join()) {
+    problem("sorting", `weights come as ${after}`);
+  }
+  await head("Address").click();
+  const addresses = await cells(3);
+  const number = (text) => text.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+  if (addresses.some((text, index) => index > 0 && number(text) < number(addresses[index - 1]))) {
+    problem("sorting", `addresses come as ${addresses}`);
+  }
+  await accessible(page, "sorting");
+  await shot(page, "sorted");
   await context.close();
 }
 
@@ -180,12 +209,41 @@ async function live(browser, base) {
     { timeout: 120_000 });
   await accessible(page, "live, moving");
   await shot(page, "live-moving");
+  // As large as the other pictures of the README.
+  await page.setViewportSize({ width: 1000, height: 700 });
+  await page.screenshot({ path: path.join(output, "live.png") });
   await context.close();
   // Without scripts it loads itself again.
   const plain = await browser.newContext({ javaScriptEnabled: false });
   const still = await open(plain, base + "live.html", "live, without scripts");
   await still.waitForEvent("load", { timeout: 20_000 });
   await plain.close();
+}
+
+// A scan of real tor processes: measurements begin, show rates and end.
+async function livePrivate(browser, base, socket) {
+  const folder = path.join(output, "private");
+  fs.rmSync(socket, { force: true });
+  fs.symlinkSync(path.resolve(folder, "data", path.basename(socket)), socket);
+  const scan = await start(bwscan, ["demo", "--output", folder, "--relays", "5", "--exits", "3"]);
+  scan.stdout.resume();
+  const context = await browser.newContext({ viewport: DESK });
+  const page = await open(context, base + "live.html", "live, private network");
+  const seen = (pattern) => page.waitForFunction((source) =>
+    new RegExp(source).test(document.getElementById("live-running").innerText), pattern, { timeout: 180_000 });
+  await seen("(relay|exit)\\d\\d[^]*[kM]B/s");
+  const first = await page.locator("#live-running").innerText();
+  await page.waitForFunction((before) => document.getElementById("live-running").innerText !== before, first,
+    { timeout: 30_000 });
+  await page.waitForFunction(() => document.querySelectorAll("#live-recent a").length >= 3, null,
+    { timeout: 120_000 });
+  await shot(page, "live-private");
+  const outcomes = await page.locator("#live-recent").innerText();
+  if (!/(relay|exit)\d\d/.test(outcomes)) { problem("live, private network", `outcomes are ${outcomes}`); }
+  await context.close();
+  const ended = new Promise((resolve) => { scan.removeAllListeners("exit"); scan.on("exit", resolve); });
+  scan.kill("SIGTERM");
+  await ended;
 }
 
 const browser = await chromium.launch({
@@ -217,14 +275,19 @@ try {
   await withoutScripts(browser, disk, pages);
   await search(browser, disk, victim);
 
-  await start(simulated, [path.join(data, "watch.sock"), "600", "300"]);
+  const socket = path.join(data, "watch.sock");
+  const simulation = await start(simulated, [socket, "600", "300"]);
   const listen = ["--listen", "127.0.0.1:0"];
   const base = await start(bwscan, ["web", "--data-dir", data, ...listen, ...files], /http:\S+/);
   const served = [...pages, ["live", "live.html"]];
   await everyPage(browser, base, served.map(([name, address]) => [`web-${name}`, address]));
   await withoutScripts(browser, base, served);
   await search(browser, base, victim);
+  await sorting(browser, base);
   await live(browser, base);
+  simulation.removeAllListeners("exit");
+  simulation.kill("SIGTERM");
+  await livePrivate(browser, base, socket);
 } finally {
   await browser.close();
   started.forEach((child) => { child.removeAllListeners("exit"); child.kill("SIGTERM"); });
