@@ -117,7 +117,7 @@ pub(super) fn schedule(times: &[Time], scanner: &str) -> Option<Figure> {
     })
 }
 
-/// Who was measured when: each attempt from its beginning to its end, by the relay's rate.
+/// The timetable: each attempt from its beginning to its end, by the relay's rate.
 pub(super) fn timetable(times: &[Time], facts: &Facts) -> Option<Figure> {
     let course = Course::of(times)?;
     let relays = &facts.aggregates.relays;
