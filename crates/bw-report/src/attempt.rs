@@ -8,6 +8,8 @@ use bw_results::{
     Verdict,
 };
 
+use crate::interval::half_width;
+
 /// Bars of a graph at most; slices beyond that are put together.
 const BARS: usize = 32;
 
@@ -35,6 +37,8 @@ pub(crate) struct Attempt {
 pub(crate) struct Measured {
     /// Bytes per second; the mean if there are several transfers.
     pub(crate) rate: Option<f64>,
+    /// Half of the rate's 95 % interval, as a share of it.
+    pub(crate) half_width: Option<f32>,
     pub(crate) bound: Option<Blame>,
     pub(crate) offered: Option<u64>,
     pub(crate) stop: Option<StopReason>,
@@ -127,6 +131,9 @@ impl Measured {
             .max_by_key(|transfer| transfer.duration());
         Self {
             rate: (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / rates.len() as f64),
+            half_width: longest
+                .and_then(|transfer| half_width(transfer.counted()))
+                .map(|share| share as f32),
             bound: measurement.bound(),
             offered: measurement.offered.map(|rate| rate.value()),
             stop: longest.map(|transfer| transfer.stop),

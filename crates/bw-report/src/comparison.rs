@@ -140,6 +140,7 @@ pub(crate) fn page(site: &Site) -> String {
                 Number("Of all"),
                 Number("Sum"),
                 Number("Factor"),
+                Number("Lacks"),
                 Number("Lacks alone"),
                 Number("Has alone"),
             ],
@@ -153,6 +154,7 @@ pub(crate) fn page(site: &Site) -> String {
                         td.number { (percent(share(file.weights.relays() as u64, total))) }
                         td.number { (rate(file.weights.total().to_bytes().value() as f64)) }
                         td.number { @if let Some(found) = figures.factor { (factor(found)) } }
+                        td.number { (grouped(total - file.weights.relays() as u64)) }
                         td.number { (grouped(figures.lacks)) }
                         td.number { (grouped(figures.alone)) }
                     }

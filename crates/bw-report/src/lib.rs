@@ -11,6 +11,7 @@ mod figures;
 mod format;
 mod graph;
 mod history;
+mod interval;
 mod layout;
 mod overview;
 mod records;

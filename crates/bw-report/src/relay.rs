@@ -188,7 +188,7 @@ fn measurements(site: &Site, relay: &Relay) -> Markup {
             p.legend {
                 "In the small graphs, each bar is a part of the transfer: "
                 span.c { "counted" } ", " span.o { "warm-up or end, left out" } ", "
-                span.t { "throttled by the scanner’s own link" } "."
+                span.t { "throttled by the scanner’s own link" } ". ± is half of the rate’s 95 % interval."
             }
             (scrolling("Measurements", &html! {
                 table.measurements {
@@ -223,7 +223,10 @@ fn measurement(site: &Site, attempt: &Attempt, measured: &Measured, several: boo
     html! {
         tr {
             td.time { (minute(attempt.ended)) }
-            td.number { @if let Some(found) = measured.rate { (rate(found)) } @else { "–" } }
+            td.number {
+                @if let Some(found) = measured.rate { (rate(found)) } @else { "–" }
+                @if let Some(half) = measured.half_width { small { " ± " (percent(f64::from(half))) } }
+            }
             td { (graph::bars(&measured.graph)) }
             td { (position(attempt.position)) }
             td.words { (helpers(site, attempt, measured.offered)) }
