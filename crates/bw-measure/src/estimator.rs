@@ -22,6 +22,21 @@ pub trait Estimator: Send {
         0.0
     }
 
+    /// Whether the relay cannot keep up its present rate, so that the rate is not even a lower
+    /// bound.
+    fn is_burst(&self, slices: &[Slice]) -> bool {
+        let _ = slices;
+        false
+    }
+
+    /// The rate that the relay keeps up by its own word, in bytes per second, if the last of
+    /// `slices` show a burst above it for long enough. A large burst may end with that if others
+    /// wait for the link; any other has only what they leave of it.
+    fn sustains(&self, slices: &[Slice]) -> Option<f64> {
+        let _ = slices;
+        None
+    }
+
     /// How many of the first of `slices` are warm-up, once the transfer has ended.
     fn warm_up(&self, slices: &[Slice]) -> usize;
 

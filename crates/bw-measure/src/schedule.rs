@@ -479,7 +479,8 @@ impl<P: HelperPolicy> Scheduler<P> {
     fn limited(&mut self, now: Duration) -> Option<Duration> {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         self.forget_begun(now);
-        if self.begun.len() >= self.limits.circuits_per_second.max(1) as usize {
+        let least = self.side_by_side().min(self.per_second());
+        if self.begun.len() + least > self.per_second() {
             return self.begun.front().map(|&at| at + SECOND);
         }
         let most = self.limits.bytes_per_day?;
@@ -498,7 +499,8 @@ impl<P: HelperPolicy> Scheduler<P> {
 
     /// The first relay in priority that fits.
     fn next_target(&mut self, now: Duration) -> Action {
-        if self.circuits_left() == 0 {
+        let free = self.circuits_free();
+        if free < self.side_by_side().min(self.limits.circuits) {
             return Action::Wait(None);
         }
         if let Some(until) = self.destinations.all_down_until(now) {
@@ -506,6 +508,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
         let idle = self.running.is_empty();
         let room = self.link.room(now);
+        // Small ones leave circuits for the next large one.
+        let spare = free >= self.side_by_side() + self.limits.helpers;
         let snapshot = Arc::clone(&self.snapshot);
         let mut wake: Option<Duration> = None;
         let mut searches = 0;
@@ -525,9 +529,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             };
             let expected = self.expected(relay);
             let reserved = self.reservation(expected);
-            let destination = if room
-                .takes((expected.middle + burst(relay, expected)).min(self.link.payload()))
-            {
+            let peak = (expected.middle + burst(relay, expected)).min(self.link.payload());
+            let takes = room.takes(peak) || (spare && room.takes_small(peak));
+            let destination = if takes {
                 self.destinations.choose(reserved, now, &mut self.rng)
             } else {
                 None
@@ -622,12 +626,21 @@ impl<P: HelperPolicy> Scheduler<P> {
         ((rate / PER_CIRCUIT).ceil() as usize).min(self.side_by_side())
     }
 
+    /// How many circuits there may be more.
+    fn circuits_free(&self) -> usize {
+        let running: usize = self.running.values().map(|one| one.shares.len()).sum();
+        self.limits.circuits.saturating_sub(running)
+    }
+
+    /// How many circuits may be begun in a second.
+    fn per_second(&self) -> usize {
+        self.limits.circuits_per_second.max(1) as usize
+    }
+
     /// How many circuits may be begun now.
     fn circuits_left(&self) -> usize {
-        let running: usize = self.running.values().map(|one| one.shares.len()).sum();
-        let left = self.limits.circuits.saturating_sub(running);
-        let per_second = self.limits.circuits_per_second.max(1) as usize;
-        left.min(per_second.saturating_sub(self.begun.len()))
+        let left = self.per_second().saturating_sub(self.begun.len());
+        left.min(self.circuits_free())
     }
 
     fn unable(&mut self, priority: Priority, target: TargetFacts, kind: FailureKind) -> Action {

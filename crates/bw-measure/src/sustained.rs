@@ -77,6 +77,8 @@ pub struct Estimate {
 /// At so many times the precision the interval is that of a noisy rate: behind 100 ms of
 /// round trip, relays with a token bucket were 25 % off after 1.5 s.
 const NOISY: f64 = 3.0;
+/// So many batches above a bucket's rate show that the bucket, nothing else, limits the relay.
+const SHOW_A_BURST: usize = 3;
 /// No fewer batches make an interval.
 const FEWEST: usize = 4;
 
@@ -131,6 +133,12 @@ impl Sustained {
         let length = slices.first().map_or(1, |slice| slice.micros.max(1));
         let batch = self.batch.as_micros() as u64;
         usize::try_from(batch.div_ceil(length)).unwrap_or(1).max(1)
+    }
+
+    /// How many slices come before those that show a burst.
+    fn before_the_latest(&self, slices: &[Slice]) -> Option<usize> {
+        let latest = SHOW_A_BURST * self.slices_per_batch(slices);
+        slices.len().checked_sub(latest)
     }
 
     /// The rate of each full batch, in bytes per second.
@@ -251,7 +259,28 @@ impl Estimator for Sustained {
         }
     }
 
+    fn is_burst(&self, slices: &[Slice]) -> bool {
+        let latest = 2 * self.slices_per_batch(slices);
+        let present = Slice::rate_of(&slices[slices.len().saturating_sub(latest)..]);
+        let bytes = slices.iter().map(|slice| slice.bytes as f64).sum();
+        let passed = time(slices);
+        let is_burst =
+            |(bucket, rate): (TokenBucket, f64)| bucket.is_burst(rate, bytes, passed.as_secs_f64());
+        passed < self.longest && self.bucket.zip(present).is_some_and(is_burst)
+    }
+
+    fn sustains(&self, slices: &[Slice]) -> Option<f64> {
+        let bucket = self.bucket?;
+        let latest = slices.get(self.before_the_latest(slices)?..)?;
+        // Nobody refills a bucket so fast.
+        let bursts = self.batches(latest).iter().all(|&rate| rate > bucket.rate);
+        (bucket.rate > 0.0 && bursts).then(|| bucket.sustains())
+    }
+
     fn warm_up(&self, slices: &[Slice]) -> usize {
+        if self.sustains(slices).is_some() {
+            return self.before_the_latest(slices).unwrap_or(0);
+        }
         self.estimate(slices).map_or(0, |estimate| estimate.warm_up)
     }
 
@@ -336,6 +365,23 @@ mod tests {
         let (stop, transfer) = run(declaring(26_000.0, 30_000.0), burst);
         let rate = transfer.rate().unwrap();
         assert!((19_900.0..22_900.0).contains(&rate), "{stop}: {rate}");
+    }
+
+    #[test]
+    fn a_burst_shows_that_the_bucket_limits() {
+        let estimator = declaring(26_000.0, 30_000.0);
+        let slices = |rate: u64| {
+            let ramp = (0..20).map(|n| rate * n / 20);
+            let all = ramp.chain(std::iter::repeat_n(rate, 16));
+            all.map(|bytes| Slice::new(SLICE, bytes))
+                .collect::<Vec<_>>()
+        };
+        let (fast, slow) = (slices(1500), slices(1250));
+        assert_eq!(estimator.sustains(&fast), Some(0.78 * 26_000.0));
+        assert!(estimator.is_burst(&fast));
+        assert_eq!(estimator.warm_up(&fast), 21, "what is left shows the burst");
+        assert_eq!(estimator.sustains(&slow), None, "it may be able to");
+        assert_eq!(Sustained::default().sustains(&fast), None);
     }
 
     #[test]

@@ -21,6 +21,11 @@ const GOODPUT: f64 = 0.97;
 /// limits was seen to sustain a share of its rate outside of this range.
 const SUSTAINED: std::ops::RangeInclusive<f64> = 0.7..=0.88;
 
+/// The share that it typically passes: 0.75 to 0.81 by position and limit on private networks.
+/// On kernels of 250 Hz tor notices a step of 16.8 ms after 20 ms, so that 0.84 of the rate
+/// pass, 0.93 of which is payload (docs/estimator.md).
+const TYPICAL: f64 = 0.78;
+
 /// Where a bucket usually lets less pass: above it, a rate that falls may be the
 /// end of a burst which helpers have slowed.
 const USUAL: f64 = 0.8;
@@ -29,6 +34,11 @@ impl TokenBucket {
     /// A bucket of `burst` bytes that fills at `rate` bytes per second.
     pub const fn new(rate: f64, burst: f64) -> Self {
         Self { rate, burst }
+    }
+
+    /// What it lets pass in the long run, typically, in bytes of payload per second.
+    pub fn sustains(&self) -> f64 {
+        TYPICAL * self.rate
     }
 
     /// Whether a relay cannot go on sending at `rate` for long, after `bytes`

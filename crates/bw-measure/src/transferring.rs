@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bw_file::Fingerprint;
+use bw_file::{BytesPerSecond, Fingerprint};
 use bw_results::{
     Attempt, Blame, FailureKind, Slice, Stage, StopReason, TargetFacts, Timings, Transfer,
 };
@@ -430,9 +430,18 @@ where
             self.estimator.progress(run)
         };
         self.suffices = progress >= 1.0;
-        let notice = self.lease.look(progress);
+        let all = self.meter.slices();
+        if self.estimator.is_burst(all) {
+            // What the link withholds of a burst says nothing of what comes after it.
+            self.withheld = Duration::ZERO;
+        }
+        let bursts = self.estimator.sustains(all).is_some();
+        let notice = self.lease.look(progress, bursts);
         if let Some(stop) = stop.flatten() {
             return Some(Ending::of(stop, self.run));
+        }
+        if notice.gives_way && self.estimator.sustains(run).is_some() {
+            return Some(Ending::of(StopReason::TimeLimit, self.run));
         }
         let wanted = notice.enough.is_some_and(|enough| progress >= enough);
         if wanted || (self.suffices && notice.stops) {
@@ -518,13 +527,16 @@ where
         };
         let until = slices.len() - ending.cool_down.min(slices.len());
         let counts = slices.get(from..until).unwrap_or(&[]);
-        let warm_up = match ending.bound {
+        let sustains = self.estimator.sustains(counts);
+        let bound = ending.bound.filter(|_| sustains.is_none());
+        let warm_up = match bound {
             None if !counts.is_empty() => self.estimator.warm_up(counts),
             _ => 0,
         };
         let transfer = Transfer::new(slices, from + warm_up, ending.stop)
             .ending_at(ending.cool_down)
-            .bounded_by(ending.bound.or_else(|| self.bound_by_server()));
+            .bounded_by(bound.or_else(|| self.bound_by_server()))
+            .sustaining(sustains.map(|rate| BytesPerSecond::new(rate.round() as u64)));
         let options = &self.measurer.options;
         let least = options.min_bytes.min(options.max_bytes);
         let counted: u64 = transfer.counted().iter().map(|slice| slice.bytes).sum();

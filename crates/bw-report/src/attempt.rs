@@ -40,6 +40,8 @@ pub(crate) struct Measured {
     /// Half of the rate's 95 % interval, as a share of it.
     pub(crate) half_width: Option<f32>,
     pub(crate) bound: Option<Blame>,
+    /// Whether it ended in a burst, so that its rate is what the relay's token bucket sustains.
+    pub(crate) bursts: bool,
     pub(crate) offered: Option<u64>,
     pub(crate) stop: Option<StopReason>,
     /// The share of its time in which the link withheld something.
@@ -132,9 +134,11 @@ impl Measured {
         Self {
             rate: (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / rates.len() as f64),
             half_width: longest
+                .filter(|transfer| transfer.sustains.is_none())
                 .and_then(|transfer| half_width(transfer.counted()))
                 .map(|share| share as f32),
             bound: measurement.bound(),
+            bursts: longest.is_some_and(|transfer| transfer.sustains.is_some()),
             offered: measurement.offered.map(|rate| rate.value()),
             stop: longest.map(|transfer| transfer.stop),
             throttled: measurement.throttled_share() as f32,

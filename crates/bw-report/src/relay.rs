@@ -255,7 +255,9 @@ fn notes(measured: &Measured) -> Markup {
     if let Some(by) = measured.bound {
         notes.push(format!("bounded by the {by}"));
     }
-    if measured.stop == Some(StopReason::TimeLimit) {
+    if measured.bursts {
+        notes.push("a burst, of which its own limit sustains this rate".to_owned());
+    } else if measured.stop == Some(StopReason::TimeLimit) {
         notes.push("ended by the time limit".to_owned());
     }
     html! { @if !notes.is_empty() { small { "; " (notes.join("; ")) } } }

@@ -259,6 +259,10 @@ pub struct Transfer {
     /// scanner (its link) or the destination (it said so).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Blame>,
+    /// The rate that the relay's own token bucket sustains, by its descriptor, if the counted
+    /// slices are a burst above it: then the transfer ended before the burst did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sustains: Option<BytesPerSecond>,
 }
 
 /// Returns whether a value is its default, and so need not be written.
@@ -367,6 +371,7 @@ impl Transfer {
             cool_down: 0,
             stop,
             bound: None,
+            sustains: None,
         }
     }
 
@@ -374,6 +379,14 @@ impl Transfer {
     #[must_use]
     pub const fn bounded_by(mut self, bound: Option<Blame>) -> Self {
         self.bound = bound;
+        self
+    }
+
+    /// The same transfer, the counted slices of which are a burst of a relay that sustains
+    /// `rate`, if they are.
+    #[must_use]
+    pub const fn sustaining(mut self, rate: Option<BytesPerSecond>) -> Self {
+        self.sustains = rate;
         self
     }
 
@@ -391,18 +404,22 @@ impl Transfer {
     }
 
     /// The one that bounded its rate by the record itself: [`bound`](Self::bound), or
-    /// the scanner if its link throttled slices that count.
+    /// the scanner if its link throttled slices that count, unless they are a burst.
     pub(crate) fn bounded_by_fact(&self) -> Option<Blame> {
-        let throttled = self.counted().iter().any(Slice::is_throttled);
+        let throttled = self.sustains.is_none() && self.counted().iter().any(Slice::is_throttled);
         self.bound.or(throttled.then_some(Blame::Scanner))
     }
 
     /// Bytes per second over the slices that count, the ends of which count
     /// less ([`Slice::tapered_rate_of`]), whoever bounded it: bytes received
-    /// over time, never bytes asked for. `None` if they hold no time or no
+    /// over time, never bytes asked for. Of a burst, no more than the relay
+    /// [`sustains`](Self::sustains). `None` if they hold no time or no
     /// byte: the transfer is a record, but has no rate.
     pub fn rate(&self) -> Option<f64> {
-        Slice::tapered_rate_of(self.counted())
+        let most = self
+            .sustains
+            .map_or(f64::INFINITY, |rate| rate.value() as f64);
+        Slice::tapered_rate_of(self.counted()).map(|rate| rate.min(most))
     }
 
     /// The same as [`rate`](Self::rate), rounded to whole bytes per second.
@@ -697,6 +714,24 @@ mod tests {
             let transfer = transfer.clone().ending_at(cool_down);
             assert_eq!((transfer.counted(), transfer.rate()), ([].as_slice(), None));
         }
+    }
+
+    #[test]
+    fn a_burst_has_no_more_than_the_relay_sustains() {
+        let throttled = slice(100, 50_000).with_throttled(1);
+        let transfer = Transfer::new(vec![throttled; 9], 1, StopReason::TimeLimit);
+        assert_eq!(transfer.bounded_by_fact(), Some(Blame::Scanner));
+        let sustaining = |rate| {
+            let rate = Some(BytesPerSecond::new(rate));
+            transfer.clone().sustaining(rate).rate()
+        };
+        assert_eq!(sustaining(78_000), Some(78_000.0));
+        assert_eq!(sustaining(u64::MAX), transfer.rate());
+        let burst = transfer.clone().sustaining(Some(BytesPerSecond::new(1)));
+        assert_eq!(burst.bounded_by_fact(), None, "the link did not bound it");
+        let text = serde_json::to_string(&burst).unwrap();
+        assert!(text.ends_with(r#","sustains":1}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Transfer>(&text).unwrap(), burst);
     }
 
     #[test]

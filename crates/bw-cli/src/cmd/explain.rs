@@ -46,6 +46,8 @@ struct Attempt {
     throttled: f64,
     /// The party that bounded the rate, if that is a fact.
     bound: Option<Blame>,
+    /// The rate that the relay's token bucket sustains, if the transfer ended in a burst.
+    sustains: Option<BytesPerSecond>,
     /// The rate that the helpers were expected to carry.
     offered: Option<BytesPerSecond>,
     /// Where and how it failed.
@@ -72,6 +74,8 @@ impl Attempt {
             rates: measurement.map_or_else(Vec::new, |measurement| measurement.rates().collect()),
             throttled: measurement.map_or(0.0, |measurement| measurement.throttled_share()),
             bound: measurement.and_then(|measurement| measurement.bound()),
+            sustains: measurement
+                .and_then(|measurement| measurement.transfers.iter().find_map(|one| one.sustains)),
             offered: measurement.and_then(|measurement| measurement.offered),
             failure,
             verdict,

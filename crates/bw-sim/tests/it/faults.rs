@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bw_sim::{Entry, Model, Nature, Outage, Population, Server};
+use bw_sim::{Accuracy, Entry, Model, Nature, Outage, Population, Server};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -42,9 +42,20 @@ async fn liars_are_seen_as_they_serve() {
     population.natures = vec![(0.05, Nature::Favours { factor: 2.0 })];
     let model = network(&population, 1).build();
     let (_, ledger) = round(&model, limits(), 1).await;
-    // No download can tell; this is what is left to be found by other means.
-    let liars = ledger.accuracy(|nature| *nature != Nature::Honest).unwrap();
-    assert!((liars.ratio - 2.0).abs() < 0.2, "{liars:?}");
+    // No download can tell; this is what is left to be found by other means. But who declares
+    // a limit has no more than that lets pass.
+    let model = &model;
+    let ratios = |limited: bool| {
+        let liars = ledger.entries().into_iter().filter_map(move |(id, entry)| {
+            let relay = model.relay(&id)?;
+            let counts = relay.nature != Nature::Honest && (relay.bucket > 0) == limited;
+            counts.then_some((entry.rate?, relay.available()))
+        });
+        Accuracy::of(liars).unwrap()
+    };
+    let (free, limited) = (ratios(false), ratios(true));
+    assert!((free.ratio - 2.0).abs() < 0.2, "{free:?}");
+    assert!((limited.ratio - 1.0).abs() < 0.1, "{limited:?}");
 }
 
 #[tokio::test(start_paused = true)]

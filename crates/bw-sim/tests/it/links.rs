@@ -9,7 +9,7 @@ use bw_sim::{Accuracy, Ledger, Model, Population, Relay, Server};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::{destination, minutes, round};
+use crate::{destination, minutes, network, round};
 
 const MB: f64 = 1e6;
 
@@ -187,4 +187,31 @@ async fn a_network_that_has_just_begun_is_measured() {
             assert!(found.nwe < 0.12 && found.attempts < 90, "{found:?}");
         }
     }
+}
+
+/// Full token buckets let relays burst above the link's rate. That is neither their rate nor a
+/// lower bound of it.
+#[tokio::test(start_paused = true)]
+async fn a_burst_that_fills_the_link_is_no_lower_bound() {
+    let mut population = Population::public_network(300);
+    population.limited = 1.0;
+    let model = network(&population, 5).build();
+    let mut limits = Limits::default();
+    limits.link = BytesPerSecond::new(50_000_000);
+    let (report, ledger) = round(&model, limits, 5).await;
+    assert_eq!((report.failed, report.left), (0, 0));
+    let mut rates = 0;
+    for (id, entry) in ledger.entries() {
+        let capacity = model.relay(&id).unwrap().available();
+        if let Some(rate) = entry.rate {
+            rates += 1;
+            assert!((rate / capacity - 1.0).abs() < 0.1, "{capacity} {entry:?}");
+        } else {
+            let bound = entry.lower_bound.unwrap();
+            assert!(bound < 1.2 * capacity, "{capacity} {entry:?}");
+        }
+    }
+    let slower = |relay: &&Relay| relay.available() < 0.8 * 50e6;
+    let all = model.relays();
+    assert!(rates >= all.iter().filter(slower).count(), "{rates}");
 }
