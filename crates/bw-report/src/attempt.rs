@@ -40,7 +40,7 @@ pub(crate) struct Measured {
     /// Half of the rate's 95 % interval, as a share of it.
     pub(crate) half_width: Option<f32>,
     pub(crate) bound: Option<Blame>,
-    /// Whether it ended in a burst, so that its rate is what the relay's token bucket sustains.
+    /// It ended in a burst: its rate is what the relay's token bucket sustains.
     pub(crate) bursts: bool,
     pub(crate) offered: Option<u64>,
     pub(crate) stop: Option<StopReason>,
