@@ -2,7 +2,8 @@
 # Runs `make demo` and `make test` on a fresh machine: a minimal Debian that
 # debootstrap makes in a folder, with this repository's last commit and the Rust
 # toolchain of this machine. Shows that both find or install all that they need.
-# Needs root, debootstrap and 15 GB.
+# The way to the package registries is this machine's: its mirror, its proxies and
+# the certificates that its administrator trusts. Needs root, debootstrap and 15 GB.
 # Usage: scripts/fresh_machine.sh [FOLDER [TARGET...]]
 #   FOLDER   where to make it, kept afterwards [default: a temporary one, removed]
 #   TARGET   what to make in it [default: demo test]
@@ -37,10 +38,25 @@ root=$(cd "$1" && pwd)
 shift
 [ $# -gt 0 ] || set -- demo test
 
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
+    "Codename: $suite" 'Origin: Debian' 'Component: main' 2>/dev/null | head -n 1)
 [ -e "$root/etc/debian_version" ] ||
-    debootstrap --variant=minbase --include="$packages" "$suite" "$root"
+    debootstrap --variant=minbase --include="$packages" "$suite" "$root" ${mirror:+"$mirror"}
+mkdir -p "$root/opt/rust" "$root/root/.cargo"
+
+# What leads to the package registries.
 cp /etc/resolv.conf "$root/etc/resolv.conf"
-mkdir -p "$root/opt/rust"
+apt-config dump | grep -E '^Acquire::(https?|Check-|Retries)' >"$root/etc/apt/apt.conf.d/90host" ||
+    true
+cargo_config=${CARGO_HOME:-$HOME/.cargo}/config.toml
+[ ! -f "$cargo_config" ] || cp "$cargo_config" "$root/root/.cargo/config.toml"
+proxies=$(env | grep -iE '^((https?|all|no)_proxy|CARGO_(HTTP_PROXY|NET_[A-Z_]+|SOURCE_[A-Z_]+))=' |
+    tr -d ' ') || true
+for certificate in /usr/local/share/ca-certificates/*.crt; do
+    [ ! -f "$certificate" ] || cp "$certificate" "$root/usr/local/share/ca-certificates/"
+done
+chroot "$root" /usr/sbin/update-ca-certificates
+
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --bind "$(rustc --print sysroot)" "$root/opt/rust"
@@ -52,7 +68,8 @@ git -C "$root/root/bwscan" fetch --quiet "$source" HEAD
 git -C "$root/root/bwscan" checkout --quiet --force --detach FETCH_HEAD
 for target in "$@"; do
     echo "fresh_machine: make $target"
-    env -i HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 \
+    # shellcheck disable=SC2086 # one word per variable
+    env -i $proxies HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 \
         PATH=/opt/rust/bin:/root/.cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         chroot "$root" make -C /root/bwscan "$target"
 done
