@@ -1,12 +1,18 @@
 //! Throughput on generated files: `cargo bench -p bw-file --all-features`.
 //!
-//! `--write-files DIR` (in place of criterion's arguments) only writes the
-//! generated files, for `against_stem.py`.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+//! In place of criterion's arguments, `--write-files DIR` only writes the generated
+//! files, and `--time FILE` only prints the seconds that each access to a file takes;
+//! both are for `against_stem.py`.
+#![allow(
+    missing_docs,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark"
+)]
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bw_file::{
     Diff, Document, LintContext, Reader, RelayFields, TorJudge, UnixTime, lint, spec, write_csv,
@@ -68,46 +74,79 @@ fn newest() -> Vec<u8> {
     text.into_bytes()
 }
 
+/// The lines of a file with their keys in another order.
+fn reordered(file: &[u8], mut order: impl FnMut(&mut Vec<&str>)) -> Vec<u8> {
+    let mut text = String::new();
+    for line in std::str::from_utf8(file).unwrap().lines() {
+        let mut tokens: Vec<&str> = line.split(' ').collect();
+        order(&mut tokens);
+        text += &tokens.join(" ");
+        text.push('\n');
+    }
+    text.into_bytes()
+}
+
+fn shuffled(file: &[u8]) -> Vec<u8> {
+    let mut n = Numbers(3);
+    reordered(file, |tokens| tokens.sort_by_cached_key(|_| n.next()))
+}
+
+type Access = fn(&[u8]);
+
+/// The accesses to all relays of a file.
+const ACCESSES: [(&str, Access); 4] = [
+    ("all pairs, borrowed", |file| {
+        let document = Document::parse(file);
+        let mut bytes = 0;
+        for relay in document.relays() {
+            for pair in relay.pairs() {
+                bytes += pair.key.len() + pair.value.map_or(0, <[u8]>::len);
+            }
+        }
+        black_box(bytes);
+    }),
+    ("fingerprint and bw", |file| {
+        let document = Document::parse(file);
+        for relay in document.relays() {
+            black_box((relay.fingerprint(), relay.bandwidth()));
+        }
+    }),
+    ("fingerprint and bw, streamed", |file| {
+        let mut reader = Reader::new(file);
+        while let Some(relay) = reader.next_relay().unwrap() {
+            black_box((relay.fingerprint(), relay.bandwidth()));
+        }
+    }),
+    ("all fields, typed", |file| {
+        let document = Document::parse(file);
+        for relay in document.relays() {
+            black_box(RelayFields::new(relay));
+        }
+    }),
+];
+
+/// Prints the median of some runs of each access, in seconds.
+fn time(path: &Path) {
+    let file = std::fs::read(path).unwrap();
+    for (name, access) in ACCESSES {
+        let mut times: [Duration; 15] = std::array::from_fn(|_| {
+            let start = Instant::now();
+            access(&file);
+            start.elapsed()
+        });
+        times.sort();
+        let seconds = times[times.len() / 2].as_secs_f64();
+        println!("{name}\t{seconds}");
+    }
+}
+
 fn bench(criterion: &mut Criterion, name: &str, file: &[u8]) {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Bytes(file.len().try_into().unwrap()));
     group.sample_size(20);
-    group.bench_function("all pairs, borrowed", |b| {
-        b.iter(|| {
-            let document = Document::parse(file);
-            let mut bytes = 0;
-            for relay in document.relays() {
-                for pair in relay.pairs() {
-                    bytes += pair.key.len() + pair.value.map_or(0, <[u8]>::len);
-                }
-            }
-            black_box(bytes)
-        });
-    });
-    group.bench_function("fingerprint and bw", |b| {
-        b.iter(|| {
-            let document = Document::parse(file);
-            for relay in document.relays() {
-                black_box((relay.fingerprint(), relay.bandwidth()));
-            }
-        });
-    });
-    group.bench_function("fingerprint and bw, streamed", |b| {
-        b.iter(|| {
-            let mut reader = Reader::new(file);
-            while let Some(relay) = reader.next_relay().unwrap() {
-                black_box((relay.fingerprint(), relay.bandwidth()));
-            }
-        });
-    });
-    group.bench_function("all fields, typed", |b| {
-        b.iter(|| {
-            let document = Document::parse(file);
-            for relay in document.relays() {
-                black_box(RelayFields::new(relay));
-            }
-        });
-    });
+    for (name, access) in ACCESSES {
+        group.bench_function(name, |b| b.iter(|| access(file)));
+    }
     group.bench_function("spec, tor and lint", |b| {
         let at = UnixTime::new(1_700_000_000);
         b.iter(|| {
@@ -203,11 +242,24 @@ fn main() {
         let size = f64::from(u32::try_from(file.len()).unwrap()) / 1e6;
         assert!((size / megabytes - 1.0).abs() < 0.05, "{size} MB");
     }
-    let mut arguments = std::env::args().skip_while(|argument| argument != "--write-files");
-    if let Some(directory) = arguments.nth(1) {
-        for (name, (_, file)) in ["torflow.v3bw", "newest.v3bw"].iter().zip(&files) {
-            std::fs::write(Path::new(&directory).join(name), file).unwrap();
-        }
+    let arguments: Vec<String> = std::env::args().collect();
+    let path_after = |option: &str| {
+        let at = arguments.iter().position(|argument| argument == option)?;
+        Some(Path::new(arguments.get(at + 1)?))
+    };
+    if let Some(file) = path_after("--time") {
+        return time(file);
+    }
+    if let Some(directory) = path_after("--write-files") {
+        let [(_, torflow), (_, newest)] = &files;
+        let write = |name, file| std::fs::write(directory.join(name), file).unwrap();
+        write("torflow.v3bw", torflow.clone());
+        write("newest.v3bw", newest.clone());
+        write(
+            "reversed.v3bw",
+            reordered(newest, |tokens| tokens.reverse()),
+        );
+        write("shuffled.v3bw", shuffled(newest));
         return;
     }
     let mut criterion = Criterion::default().configure_from_args();

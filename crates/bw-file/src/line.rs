@@ -190,6 +190,12 @@ pub(crate) struct IdentityFinders {
     pub(crate) master_key: KeyFinder,
 }
 
+impl IdentityFinders {
+    fn any(&self, holds: impl Fn(&KeyFinder) -> bool) -> bool {
+        holds(&self.bw) || holds(&self.node_id) || holds(&self.master_key)
+    }
+}
+
 pub(crate) static FINDERS: LazyLock<IdentityFinders> = LazyLock::new(|| IdentityFinders {
     bw: KeyFinder::new(b"bw="),
     node_id: KeyFinder::new(b"node_id="),
@@ -246,9 +252,8 @@ fn classify_in_header(content: &[u8]) -> LineKind {
 pub(crate) fn classify_in_body(content: &[u8]) -> LineKind {
     if let Some(kind) = classify_anywhere(content) {
         kind
-    } else if FINDERS.bw.is_in(content)
-        || FINDERS.node_id.is_in(content)
-        || FINDERS.master_key.is_in(content)
+    } else if FINDERS.any(|finder| finder.is_first(content))
+        || FINDERS.any(|finder| finder.is_in(content))
     {
         LineKind::Relay
     } else {

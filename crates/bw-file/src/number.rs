@@ -1,66 +1,104 @@
 //! Numbers as files spell them.
+//!
+//! Each is read from the start of some bytes, with its length: where it ends is
+//! found while it is read.
+
+/// Powers of ten that a float has exactly.
+const TENS: [u64; 16] = {
+    let mut tens = [1; 16];
+    let mut power = 1;
+    while power < tens.len() {
+        tens[power] = 10 * tens[power - 1];
+        power += 1;
+    }
+    tens
+};
+
+/// The value that `read` finds in `raw`, if nothing is left behind it.
+#[inline]
+pub(crate) fn whole<'a, T>(
+    raw: &'a [u8],
+    read: impl FnOnce(&'a [u8]) -> Option<(T, usize)>,
+) -> Option<T> {
+    read(raw)
+        .filter(|&(_, length)| length == raw.len())
+        .map(|(value, _)| value)
+}
 
 /// Digits only, fitting 64 bits.
 pub(crate) fn parse_unsigned(raw: &[u8]) -> Option<u64> {
-    let (mut value, mut are_digits) = (0_u64, true);
-    // Nineteen digits always fit.
-    let (safe, rest) = raw.split_at(raw.len().min(19));
-    for &byte in safe {
+    whole(raw, unsigned)
+}
+
+/// The digits at the start, fitting 64 bits; at least one.
+#[inline]
+pub(crate) fn unsigned(bytes: &[u8]) -> Option<(u64, usize)> {
+    digits(bytes).filter(|&(_, length)| length > 0)
+}
+
+/// The digits at the start, fitting 64 bits; 0 for none.
+#[inline]
+fn digits(bytes: &[u8]) -> Option<(u64, usize)> {
+    let (mut value, mut length) = (0_u64, 0);
+    for byte in bytes {
         let digit = byte.wrapping_sub(b'0');
-        are_digits &= digit <= 9;
+        if digit > 9 {
+            break;
+        }
         value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        length += 1;
     }
-    for &byte in rest {
-        let digit = byte.wrapping_sub(b'0');
-        are_digits &= digit <= 9;
-        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
-    }
-    (are_digits && !raw.is_empty()).then_some(value)
-}
-
-/// As [`parse_unsigned`], after an optional `-`.
-pub(crate) fn parse_signed(raw: &[u8]) -> Option<i64> {
-    match raw.strip_prefix(b"-") {
-        Some(digits) => 0_i64.checked_sub_unsigned(parse_unsigned(digits)?),
-        None => parse_unsigned(raw)?.try_into().ok(),
+    // Nineteen digits always fit.
+    if length <= 19 {
+        Some((value, length))
+    } else {
+        many_digits(&bytes[..length])
     }
 }
 
-/// Powers of ten that a float has exactly.
-const TENS: [f64; 16] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-];
+#[cold]
+fn many_digits(digits: &[u8]) -> Option<(u64, usize)> {
+    let value = digits.iter().try_fold(0_u64, |value, byte| {
+        value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
+    })?;
+    Some((value, digits.len()))
+}
+
+/// As [`unsigned`], after an optional `-`.
+#[inline]
+pub(crate) fn signed(bytes: &[u8]) -> Option<(i64, usize)> {
+    match bytes.strip_prefix(b"-") {
+        Some(digits) => {
+            let (value, length) = unsigned(digits)?;
+            Some((0_i64.checked_sub_unsigned(value)?, length + 1))
+        }
+        None => {
+            let (value, length) = unsigned(bytes)?;
+            Some((value.try_into().ok()?, length))
+        }
+    }
+}
 
 /// A decimal without exponent and with at most 15 digits, which is what Torflow
 /// and sbws write. Digits and power of ten are exact then, and their quotient is
 /// the nearest float, as for the standard library, in a third of its time.
-pub(crate) fn short_decimal(raw: &[u8]) -> Option<f64> {
-    let (negative, digits) = match raw {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    if !(1..=16).contains(&digits.len()) {
+#[inline]
+pub(crate) fn short_decimal(bytes: &[u8]) -> Option<(f64, usize)> {
+    let sign = usize::from(bytes.first() == Some(&b'-'));
+    let (before, places) = digits(&bytes[sign..])?;
+    let mut length = sign + places;
+    let (mut digits_after, mut after) = (0, 0);
+    if bytes.get(length) == Some(&b'.') {
+        (after, digits_after) = digits(&bytes[length + 1..])?;
+        length += 1 + digits_after;
+    }
+    if !(1..=15).contains(&(places + digits_after)) {
         return None;
     }
-    let (mut mantissa, mut count, mut point) = (0_i64, 0_usize, None);
-    for &byte in digits {
-        if byte == b'.' && point.is_none() {
-            point = Some(count);
-            continue;
-        }
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        mantissa = mantissa * 10 + i64::from(digit);
-        count += 1;
-    }
-    if !(1..=15).contains(&count) {
-        return None;
-    }
-    #[expect(clippy::as_conversions, reason = "below 10^15, and so without loss")]
-    let value = mantissa as f64 / TENS[count - point.unwrap_or(count)];
-    Some(if negative { -value } else { value })
+    let mantissa = before * TENS[digits_after] + after;
+    #[expect(clippy::as_conversions, reason = "below 2^53, and so without loss")]
+    let value = mantissa as f64 / TENS[digits_after] as f64;
+    Some((if sign == 1 { -value } else { value }, length))
 }
 
 #[cfg(test)]
@@ -69,6 +107,7 @@ mod tests {
 
     #[test]
     fn the_smallest_signed_number() {
+        let parse_signed = |raw| whole(raw, signed);
         assert_eq!(parse_signed(b"-9223372036854775808"), Some(i64::MIN));
         assert_eq!(parse_signed(b"-9223372036854775809"), None);
         assert_eq!(parse_signed(b"--1"), None);

@@ -70,7 +70,7 @@ impl<'a> Iterator for Pairs<'a> {
             self.at = start;
             return None;
         }
-        let length = memchr2(b' ', b'\t', rest).unwrap_or(rest.len());
+        let length = token_length(rest);
         self.at = start + length;
         Some(Pair::split(&rest[..length], start))
     }
@@ -78,14 +78,10 @@ impl<'a> Iterator for Pairs<'a> {
 
 impl FusedIterator for Pairs<'_> {}
 
-/// The value of the token that begins at the start of `rest`, if its key is
-/// the one given with its `=`; and the rest behind it, without one space.
+/// The length of the token at the start of `bytes`.
 #[inline]
-pub(crate) fn expected<'a>(rest: &'a [u8], key_and_equals: &str) -> Option<(&'a [u8], &'a [u8])> {
-    let after = rest.strip_prefix(key_and_equals.as_bytes())?;
-    let length = memchr2(b' ', b'\t', after).unwrap_or(after.len());
-    let (value, rest) = after.split_at(length);
-    Some((value, rest.get(1..).unwrap_or_default()))
+pub(crate) fn token_length(bytes: &[u8]) -> usize {
+    memchr2(b' ', b'\t', bytes).unwrap_or(bytes.len())
 }
 
 /// Returns true if `at` is where a token of `line` begins.
@@ -96,7 +92,7 @@ fn begins_token(line: &[u8], at: usize) -> bool {
 /// The token that begins at `at`.
 fn token_at(line: &[u8], at: usize) -> &[u8] {
     let rest = &line[at..];
-    &rest[..memchr2(b' ', b'\t', rest).unwrap_or(rest.len())]
+    &rest[..token_length(rest)]
 }
 
 /// Finds tokens by their key without visiting the others.
@@ -114,10 +110,14 @@ impl KeyFinder {
         }
     }
 
+    /// Returns true if `line` begins with the key.
+    pub(crate) fn is_first(&self, line: &[u8]) -> bool {
+        line.starts_with(self.finder.needle())
+    }
+
     /// Returns true if `line` has the key.
     pub(crate) fn is_in(&self, line: &[u8]) -> bool {
-        line.starts_with(self.finder.needle())
-            || self.finder.find_iter(line).any(|at| begins_token(line, at))
+        self.is_first(line) || self.finder.find_iter(line).any(|at| begins_token(line, at))
     }
 
     /// The key's last value in `line`.

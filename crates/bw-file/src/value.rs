@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use crate::identity::{Ed25519Identity, Fingerprint};
 use crate::keys::is_written_none;
-use crate::number::{parse_signed, parse_unsigned, short_decimal};
+use crate::number::{short_decimal, signed, unsigned, whole};
+use crate::pair::token_length;
 use crate::time::{DateTime, UnixTime};
 use crate::units::{BytesPerSecond, KilobytesPerSecond};
 use crate::version::FormatVersion;
@@ -77,6 +78,41 @@ impl<'a, T> Field<'a, T> {
         }
     }
 
+    /// Becomes the value of `key` at the start of `bytes`; gives what is left behind
+    /// the token, without one space.
+    // Written in place: to copy what has just been written in parts takes longer than
+    // to read most values.
+    #[inline]
+    pub(crate) fn take_start(&mut self, key: &str, bytes: &'a [u8]) -> &'a [u8]
+    where
+        T: FieldValue<'a>,
+    {
+        if let Some((value, length)) = T::parse_start(bytes) {
+            match &bytes[length..] {
+                [] => {
+                    *self = Self::Value(value);
+                    return &[];
+                }
+                [b' ' | b'\t', rest @ ..] => {
+                    *self = Self::Value(value);
+                    return rest;
+                }
+                _ => {}
+            }
+        }
+        self.take_token(key, bytes)
+    }
+
+    #[cold]
+    fn take_token(&mut self, key: &str, bytes: &'a [u8]) -> &'a [u8]
+    where
+        T: FieldValue<'a>,
+    {
+        let (token, rest) = bytes.split_at(token_length(bytes));
+        *self = Self::read(key, Some(token));
+        rest.get(1..).unwrap_or_default()
+    }
+
     #[cold]
     fn without_value(key: &str, raw: &'a [u8]) -> Self {
         if is_written_none(key, raw) {
@@ -96,6 +132,15 @@ pub trait FieldValue<'a>: Sized + sealed::Sealed {
 
     /// Reads a value's bytes; `None` if they are not of this type.
     fn parse_field(raw: &'a [u8]) -> Option<Self>;
+
+    /// Reads a value at the start of some bytes, and says how many it has. That a
+    /// token ends there is for the caller to see.
+    #[doc(hidden)]
+    #[inline]
+    fn parse_start(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let length = token_length(bytes);
+        Some((Self::parse_field(&bytes[..length])?, length))
+    }
 
     /// Appends the value's spelling.
     fn write_field(&self, out: &mut String);
@@ -251,16 +296,45 @@ pub(crate) fn is_key(raw: &[u8]) -> bool {
 }
 
 macro_rules! field_value {
-    ($type:ty, $expected:literal, $parse:expr, $spell:expr) => {
+    // `length`: that of every value which begins with this byte, for types which
+    // have such lengths.
+    ($type:ty, $expected:literal, $parse:expr, $spell:expr $(, $length:expr)?) => {
+        field_value!(@ $type, $expected, $spell,
+            fn parse_field(raw: &'a [u8]) -> Option<Self> {
+                let parse: fn(&'a [u8]) -> Option<Self> = $parse;
+                parse(raw)
+            }
+
+            $(
+                #[inline]
+                fn parse_start(bytes: &'a [u8]) -> Option<(Self, usize)> {
+                    let length = $length(*bytes.first()?);
+                    Some((Self::parse_field(bytes.get(..length)?)?, length))
+                }
+            )?
+        );
+    };
+    // The type of a number: how it is read, and what is made of it.
+    ($type:ty, $expected:literal, $read:ident => $make:expr, $spell:expr) => {
+        field_value!(@ $type, $expected, $spell,
+            fn parse_field(raw: &'a [u8]) -> Option<Self> {
+                whole(raw, Self::parse_start)
+            }
+
+            #[inline]
+            fn parse_start(bytes: &'a [u8]) -> Option<(Self, usize)> {
+                let (number, length) = $read(bytes)?;
+                $make(number).map(|value| (value, length))
+            }
+        );
+    };
+    (@ $type:ty, $expected:literal, $spell:expr, $($parse:item)*) => {
         impl sealed::Sealed for $type {}
 
         impl<'a> FieldValue<'a> for $type {
             const EXPECTED: &'static str = $expected;
 
-            fn parse_field(raw: &'a [u8]) -> Option<Self> {
-                let parse: fn(&'a [u8]) -> Option<Self> = $parse;
-                parse(raw)
-            }
+            $($parse)*
 
             fn write_field(&self, out: &mut String) {
                 let spell: fn(&Self) -> &dyn fmt::Display = $spell;
@@ -271,44 +345,45 @@ macro_rules! field_value {
     };
 }
 
-field_value!(u64, "a whole number", parse_unsigned, |v| v);
-field_value!(i64, "a whole number", parse_signed, |v| v);
+field_value!(u64, "a whole number", unsigned => Some, |v| v);
+field_value!(i64, "a whole number", signed => Some, |v| v);
 field_value!(
     KilobytesPerSecond,
     "a whole number of kilobytes per second",
-    |raw| parse_unsigned(raw).map(Self::new),
+    unsigned => |number| Some(Self::new(number)),
     |v| v.as_number()
 );
 field_value!(
     BytesPerSecond,
     "a whole number of bytes per second",
-    |raw| parse_unsigned(raw).map(Self::new),
+    unsigned => |number| Some(Self::new(number)),
     |v| v.as_number()
 );
 field_value!(
     Fingerprint,
     "40 hexadecimal digits, after an optional \"$\"",
     |raw| Self::parse(raw).ok(),
-    |v| v
+    |v| v,
+    |first| if first == b'$' { 41 } else { 40 }
 );
 field_value!(
     Ed25519Identity,
     "43 characters of base64",
     |raw| Self::parse(raw).ok(),
-    |v| v
+    |v| v,
+    |_| 43
 );
 field_value!(
     DateTime,
     "a date and time as YYYY-MM-DDTHH:MM:SS",
     |raw| Self::parse(raw).ok(),
-    |v| v
+    |v| v,
+    |_| 19
 );
 field_value!(
     UnixTime,
     "a whole number of seconds since 1970",
-    |raw| parse_unsigned(raw)
-        .and_then(|seconds| seconds.try_into().ok())
-        .map(Self::new),
+    unsigned => |number: u64| number.try_into().ok().map(Self::new),
     |v| v
 );
 field_value!(
@@ -320,19 +395,19 @@ field_value!(
 field_value!(
     Milliseconds,
     "a whole number of milliseconds",
-    |raw| parse_unsigned(raw).map(Self),
+    unsigned => |number| Some(Self(number)),
     |v| &v.0
 );
 field_value!(
     Seconds,
     "a whole number of seconds",
-    |raw| parse_unsigned(raw).map(Self),
+    unsigned => |number| Some(Self(number)),
     |v| &v.0
 );
 field_value!(
     Percent,
     "a whole number of percents",
-    |raw| parse_unsigned(raw).map(Self),
+    unsigned => |number| Some(Self(number)),
     |v| &v.0
 );
 field_value!(
@@ -343,7 +418,8 @@ field_value!(
         b"1" => Some(true),
         _ => None,
     },
-    |v| if *v { &1 } else { &0 }
+    |v| if *v { &1 } else { &0 },
+    |_| 1
 );
 field_value!(
     PythonBool,
@@ -353,7 +429,8 @@ field_value!(
         b"True" => Some(Self(true)),
         _ => None,
     },
-    |v| if v.0 { &"True" } else { &"False" }
+    |v| if v.0 { &"True" } else { &"False" },
+    |first| if first == b'T' { 4 } else { 5 }
 );
 field_value!(CountryCode, "two upper-case letters", Self::parse, |v| v);
 
@@ -363,7 +440,12 @@ impl FieldValue<'_> for f64 {
     const EXPECTED: &'static str = "a decimal number";
 
     fn parse_field(raw: &[u8]) -> Option<Self> {
-        short_decimal(raw).or_else(|| std::str::from_utf8(raw).ok()?.parse().ok())
+        whole(raw, short_decimal).or_else(|| std::str::from_utf8(raw).ok()?.parse().ok())
+    }
+
+    #[inline]
+    fn parse_start(bytes: &[u8]) -> Option<(Self, usize)> {
+        short_decimal(bytes)
     }
 
     fn write_field(&self, out: &mut String) {
@@ -402,11 +484,15 @@ impl<'a> FieldValue<'a> for Cow<'a, str> {
     const EXPECTED: &'static str = "printable ASCII without spaces";
 
     fn parse_field(raw: &'a [u8]) -> Option<Self> {
-        if is_value(raw) {
-            std::str::from_utf8(raw).ok().map(Cow::Borrowed)
-        } else {
-            None
-        }
+        whole(raw, Self::parse_start)
+    }
+
+    #[inline]
+    fn parse_start(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let printable = bytes.iter().take_while(|byte| byte.is_ascii_graphic());
+        let length = printable.count();
+        let text = std::str::from_utf8(&bytes[..length]).ok()?;
+        (length > 0).then_some((Cow::Borrowed(text), length))
     }
 
     fn write_field(&self, out: &mut String) {
@@ -491,6 +577,12 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn numbers_are_read_as_the_standard_library_does(text in "0{0,3}[0-9]{0,21}") {
+            let (ours, theirs) = (u64::parse_field(text.as_bytes()), text.parse::<u64>().ok());
+            proptest::prop_assert_eq!(ours, theirs);
+        }
+
         #[test]
         fn decimals_are_read_as_the_standard_library_does(text in "-?[0-9]{0,17}\\.?[0-9]{0,17}") {
             let (ours, theirs) = (f64::parse_field(text.as_bytes()), text.parse::<f64>().ok());
