@@ -5,8 +5,12 @@
 
 mod command;
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 fn bwscan(arguments: &[&str]) -> Output {
     command::bwscan().args(arguments).output().unwrap()
@@ -118,15 +122,14 @@ fn a_data_directory_that_cannot_be_made() {
     assert!(text.contains(data.to_str().unwrap()), "{text}");
 }
 
-#[test]
-fn no_network() {
-    let directory = tempfile::tempdir().unwrap();
-    // An address at which nobody listens: it was free a moment ago.
+/// Writes a configuration of arti for a network at whose only address nobody listens.
+fn unreachable_network(directory: &Path) -> PathBuf {
+    // It was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let config = directory.path().join("arti.toml");
+    let config = directory.join("arti.toml");
     let text = format!(
         "[tor_network]\nauthorities = {{ v3idents = [\"{id}\"] }}\nfallback_caches = [ {{ \
          rsa_identity = \"{id}\", ed_identity = \"{ed}\", orports = [\"{address}\"] }} ]\n\
@@ -135,6 +138,38 @@ fn no_network() {
         ed = "A".repeat(43),
     );
     std::fs::write(&config, text).unwrap();
+    config
+}
+
+#[test]
+fn a_continuous_scan_waits_for_the_network_and_ends_well_when_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = unreachable_network(directory.path());
+    let mut scan = command::bwscan()
+        .args(["scan", "--continuous", "-q", "-d", DESTINATION])
+        .args(["--bootstrap-timeout", "4s", "--data-dir"])
+        .arg(directory.path())
+        .arg("--tor-config")
+        .arg(config)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = Vec::new();
+    for line in BufReader::new(scan.stderr.take().unwrap()).lines() {
+        said.push(line.unwrap());
+        if said.last().unwrap().contains("next try in") {
+            kill_process(Pid::from_child(&scan), Signal::TERM).unwrap();
+        }
+    }
+    let text = said.join("\n");
+    assert!(text.contains("the Tor network cannot be reached"), "{text}");
+    assert_eq!(scan.wait().unwrap().code(), Some(0), "{text}");
+}
+
+#[test]
+fn no_network() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = unreachable_network(directory.path());
     // A label of 64 letters cannot be resolved, and that takes no server.
     let wrong = format!("https://{}.example/1GiB", "a".repeat(64));
     let (code, text) = refusal(&[
@@ -292,7 +327,7 @@ fn make_tells_that_it_builds() {
 }
 
 /// A store with one completed scan of one relay.
-fn write_store(path: &std::path::Path) {
+fn write_store(path: &Path) {
     use bw_results::*;
     use bw_store::Store;
     let now = UnixMillis::from_secs(1_790_000_000);
@@ -452,7 +487,7 @@ fn results_of_sbws_are_read() {
 
 /// An sbws home with 40 relays, measured on 2026-11-20 around noon, the last
 /// one of them in vain; with tor's cached files.
-fn write_sbws_home(home: &std::path::Path) {
+fn write_sbws_home(home: &Path) {
     use std::fmt::Write;
     std::fs::create_dir_all(home.join("datadir")).unwrap();
     std::fs::create_dir_all(home.join("tor")).unwrap();
@@ -826,7 +861,7 @@ fn a_relay_is_explained_by_whatever_name() {
 
 /// A store of two relays: relay 1 with an accepted measurement, and relay 2 with
 /// what the link let pass of a faster one.
-fn write_bounded_store(path: &std::path::Path) {
+fn write_bounded_store(path: &Path) {
     use bw_results::*;
     use bw_store::Store;
     let now = UnixMillis::from_secs(1_790_000_000);
@@ -988,7 +1023,7 @@ fn several_stores_count_each_measurement_once() {
         let output = output.to_str().unwrap();
         let now = ["--now", "2026-11-20T12:30:00", "--output", output];
         success(&[&["generate"], stores, &now].concat());
-        std::fs::read(std::path::Path::new(output).join("latest.v3bw")).unwrap()
+        std::fs::read(Path::new(output).join("latest.v3bw")).unwrap()
     };
     assert_eq!(generate(&one, "a"), generate(&both, "b"));
 }
