@@ -190,55 +190,25 @@ fn header_line(
         (b"scanner_country", b"AA") | (b"dirauth_nickname", b"dirauth_nickname") => {
             push(Code::DefaultNotEdited, String::new());
         }
-        (b"scanner_country", value) | (b"destinations_countries", value) => {
+        (b"scanner_country" | b"destinations_countries", value) => {
             let mut countries = value.split(|&byte| byte == b',');
             if let Some(unknown) = countries.find(|&country| is_unknown(country)) {
-                push(
-                    Code::UnknownCountry,
-                    String::from_utf8_lossy(unknown).into_owned(),
-                );
+                let detail = String::from_utf8_lossy(unknown).into_owned();
+                push(Code::UnknownCountry, detail);
             }
         }
         (b"muf", _) if fields.muf.as_value() < fields.mu.as_value() => {
             push(Code::MeansOutOfOrder, String::new());
         }
-        (b"recent_measurement_attempt_count", _) => {
-            let attempts = fields.recent_measurement_attempt_count.as_value();
-            let relays = fields.recent_priority_relay_count.as_value();
-            if let (Some(attempts), Some(relays)) = (attempts, relays) {
-                if attempts != relays {
-                    let detail = format!("{relays} expected: recent_priority_relay_count");
-                    push(Code::CountOutOfRange, detail);
-                }
-            }
-        }
-        (b"recent_measurement_failure_count", _) => {
-            let failures = fields.recent_measurement_failure_count.as_value();
-            let attempts = fields.recent_measurement_attempt_count.as_value();
-            if let (Some(&failures), Some(&attempts)) = (failures, attempts) {
-                if u64::try_from(failures).is_ok_and(|failures| failures > attempts) {
-                    let detail = format!("at most {attempts} expected");
-                    push(Code::CountOutOfRange, detail);
-                }
-            }
-        }
+        (b"recent_measurement_attempt_count", _) => attempts(fields, &mut push),
+        (b"recent_measurement_failure_count", _) => failures(fields, &mut push),
         (b"percent_eligible_relays", _) => {
-            let expected = (|| {
-                let eligible = *fields.number_eligible_relays.as_value()?;
-                let consensus = *fields.number_consensus_relays.as_value()?;
-                eligible.checked_mul(100)?.checked_div(consensus)
-            })();
             let percent = fields.percent_eligible_relays.as_value().map(|p| p.value());
-            off_by_more_than_1(percent, expected, &mut push);
+            off_by_more_than_1(percent, percent_eligible(fields), &mut push);
         }
         (b"minimum_number_eligible_relays", _) => {
-            let expected = (|| {
-                let consensus = *fields.number_consensus_relays.as_value()?;
-                let percent = fields.minimum_percent_eligible_relays.as_value()?;
-                Some(consensus.checked_mul(percent.value())? / 100)
-            })();
             let minimum = fields.minimum_number_eligible_relays.as_value().copied();
-            off_by_more_than_1(minimum, expected, &mut push);
+            off_by_more_than_1(minimum, minimum_eligible(fields), &mut push);
         }
         (b"recent_consensus_count", value) => out_of(value, 60..=120, &mut push),
         (b"recent_priority_list_count", value) => out_of(value, 24..=120, &mut push),
@@ -247,10 +217,8 @@ fn header_line(
             let created = fields.file_created.as_value().map(|time| time.seconds());
             let timestamp = timestamp.map(UnixTime::seconds);
             if created.is_some() && timestamp.is_some() && created < timestamp {
-                push(
-                    Code::TimesOutOfOrder,
-                    "created before the latest measurement".to_owned(),
-                );
+                let detail = "created before the latest measurement";
+                push(Code::TimesOutOfOrder, detail.to_owned());
             }
         }
         (b"earliest_bandwidth", _) => {
@@ -262,6 +230,42 @@ fn header_line(
         }
         _ => {}
     }
+}
+
+/// Relays are prioritised to be attempted.
+fn attempts(fields: &HeaderFields<'_>, push: &mut impl FnMut(Code, String)) {
+    let attempts = fields.recent_measurement_attempt_count.as_value();
+    let relays = fields.recent_priority_relay_count.as_value();
+    if let (Some(attempts), Some(relays)) = (attempts, relays) {
+        if attempts != relays {
+            let detail = format!("{relays} expected: recent_priority_relay_count");
+            push(Code::CountOutOfRange, detail);
+        }
+    }
+}
+
+/// No more attempts fail than there are.
+fn failures(fields: &HeaderFields<'_>, push: &mut impl FnMut(Code, String)) {
+    let failures = fields.recent_measurement_failure_count.as_value();
+    let attempts = fields.recent_measurement_attempt_count.as_value();
+    if let (Some(&failures), Some(&attempts)) = (failures, attempts) {
+        if u64::try_from(failures).is_ok_and(|failures| failures > attempts) {
+            let detail = format!("at most {attempts} expected");
+            push(Code::CountOutOfRange, detail);
+        }
+    }
+}
+
+fn percent_eligible(fields: &HeaderFields<'_>) -> Option<u64> {
+    let eligible = *fields.number_eligible_relays.as_value()?;
+    let consensus = *fields.number_consensus_relays.as_value()?;
+    eligible.checked_mul(100)?.checked_div(consensus)
+}
+
+fn minimum_eligible(fields: &HeaderFields<'_>) -> Option<u64> {
+    let consensus = *fields.number_consensus_relays.as_value()?;
+    let percent = fields.minimum_percent_eligible_relays.as_value()?;
+    Some(consensus.checked_mul(percent.value())? / 100)
 }
 
 /// The country codes that ISO 3166-1 assigns (2025), and `ZZ` for unknown.

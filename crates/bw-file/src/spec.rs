@@ -77,6 +77,34 @@ struct Judge<'a> {
     keys: Vec<&'a [u8]>,
 }
 
+/// The pairs of a relay line that bear on each other.
+#[derive(Default)]
+struct RelayFacts<'a> {
+    bw: Option<&'a [u8]>,
+    has_node_id: bool,
+    unmeasured: bool,
+    under_min_report: bool,
+    no_vote: bool,
+}
+
+impl RelayFacts<'_> {
+    /// The faults of the line as a whole.
+    fn faults(&self) -> impl Iterator<Item = Code> {
+        let no_weight = self.unmeasured || self.under_min_report;
+        let faults = [
+            (self.bw.is_none(), Code::MissingBandwidth),
+            (!self.has_node_id, Code::MissingNodeId),
+            (
+                self.unmeasured && self.bw.is_some_and(|bw| bw != b"1"),
+                Code::UnmeasuredBandwidth,
+            ),
+            (no_weight && !self.no_vote, Code::VoteMissing),
+        ];
+        let faults = faults.into_iter().filter(|fault| fault.0);
+        faults.map(|fault| fault.1)
+    }
+}
+
 fn column(at: Position, offset: usize) -> Position {
     Position::new(at.byte + wide(offset), at.line, at.column + wide(offset))
 }
@@ -208,68 +236,18 @@ impl<'a> Judge<'a> {
         }
         let mut keys = std::mem::take(&mut self.keys);
         keys.clear();
-        let (mut bw, mut has_node_id) = (None, false);
-        let (mut unmeasured, mut under_min_report, mut vote) = (false, false, true);
+        let mut facts = RelayFacts::default();
         for pair in relay.pairs() {
-            let Some(value) = pair.value else {
-                self.push(Code::BareWord, at, pair.offset, pair.key.len(), pair.key);
-                continue;
-            };
-            keys.push(pair.key);
-            match pair.key {
-                b"bw" => {
-                    bw = Some(value);
-                    self.bandwidth(pair, value, at);
+            match pair.value {
+                Some(value) => {
+                    keys.push(pair.key);
+                    self.pair(&mut facts, pair, value, at);
                 }
-                b"node_id" => {
-                    has_node_id = true;
-                    self.fingerprint(pair, value, at);
-                }
-                b"master_key_ed25519" => match Ed25519Identity::parse(value) {
-                    Err(_) => {
-                        self.push(
-                            Code::InvalidIdentity,
-                            at,
-                            pair.value_offset(),
-                            value.len(),
-                            value,
-                        );
-                    }
-                    Ok(identity) if !self.identities.insert(identity) => {
-                        self.push(
-                            Code::DuplicateIdentity,
-                            at,
-                            pair.value_offset(),
-                            value.len(),
-                            value,
-                        );
-                    }
-                    Ok(_) => {}
-                },
-                key => {
-                    unmeasured |= key == b"unmeasured" && value == b"1";
-                    under_min_report |= key == b"under_min_report" && value == b"1";
-                    vote &= key != b"vote" || value != b"0";
-                    let info = KeyInfo::relay(key);
-                    if info.is_none() && KeyInfo::header(key).is_some() {
-                        self.push(Code::HeaderInRelay, at, pair.offset, key.len(), key);
-                    } else {
-                        self.value(info, pair, at);
-                    }
-                }
+                None => self.push(Code::BareWord, at, pair.offset, pair.key.len(), pair.key),
             }
         }
-        if bw.is_none() {
-            self.push(Code::MissingBandwidth, at, 0, content.len(), b"");
-        }
-        if !has_node_id {
-            self.push(Code::MissingNodeId, at, 0, content.len(), b"");
-        }
-        if unmeasured && bw.is_some_and(|bw| bw != b"1") {
-            self.push(Code::UnmeasuredBandwidth, at, 0, content.len(), b"");
-        }
-        if vote && (unmeasured || under_min_report) {
-            self.push(Code::VoteMissing, at, 0, content.len(), b"");
+        for code in facts.faults() {
+            self.push(code, at, 0, content.len(), b"");
         }
         keys.sort_unstable();
         let twice = keys.windows(2).find(|pair| pair[0] == pair[1]);
@@ -277,6 +255,40 @@ impl<'a> Judge<'a> {
             self.push(Code::DuplicateKey, at, 0, content.len(), key);
         }
         self.keys = keys;
+    }
+
+    fn pair(&mut self, facts: &mut RelayFacts<'a>, pair: Pair<'a>, value: &'a [u8], at: Position) {
+        match pair.key {
+            b"bw" => {
+                facts.bw = Some(value);
+                self.bandwidth(pair, value, at);
+            }
+            b"node_id" => {
+                facts.has_node_id = true;
+                self.fingerprint(pair, value, at);
+            }
+            b"master_key_ed25519" => self.identity(pair, value, at),
+            key => {
+                facts.unmeasured |= key == b"unmeasured" && value == b"1";
+                facts.under_min_report |= key == b"under_min_report" && value == b"1";
+                facts.no_vote |= key == b"vote" && value == b"0";
+                let info = KeyInfo::relay(key);
+                if info.is_none() && KeyInfo::header(key).is_some() {
+                    self.push(Code::HeaderInRelay, at, pair.offset, key.len(), key);
+                } else {
+                    self.value(info, pair, at);
+                }
+            }
+        }
+    }
+
+    fn identity(&mut self, pair: Pair<'_>, value: &[u8], at: Position) {
+        let code = match Ed25519Identity::parse(value) {
+            Err(_) => Code::InvalidIdentity,
+            Ok(identity) if !self.identities.insert(identity) => Code::DuplicateIdentity,
+            Ok(_) => return,
+        };
+        self.push(code, at, pair.value_offset(), value.len(), value);
     }
 
     fn bandwidth(&mut self, pair: Pair<'_>, value: &[u8], at: Position) {
