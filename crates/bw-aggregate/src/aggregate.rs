@@ -1,6 +1,7 @@
 //! From outcomes to one aggregate per relay.
 
-use std::cmp::Ordering::Equal;
+mod usable;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use bw_results::{
 };
 use serde::Serialize;
 
+use self::usable::Usable;
 use crate::machine::{MachineShare, Part, Parts, share_machines};
 use crate::plausible::{Evidence, Peers, RateLimit};
 use crate::proven::{Proven, Shown};
@@ -307,8 +309,7 @@ impl Collected {
         self.observed_count += 1;
     }
 
-    /// The aggregate as far as the outcomes tell. Exclusion in sbws's order:
-    /// errors, near, old, few.
+    /// The aggregate as far as the outcomes tell.
     fn aggregate(
         self,
         fingerprint: Fingerprint,
@@ -316,122 +317,10 @@ impl Collected {
         limit: RateLimit,
         network: &NetworkSnapshot,
     ) -> RelayAggregate {
-        let measured = self.measured.len() as u64;
-        let descriptor = self.newest_descriptor();
-        let is_old = |at: UnixMillis| options.since.is_some_and(|since| at < since);
-        let times = || self.measured.iter().map(|one| one.ended);
-        let too_close = options.min_separation.is_some_and(|separation| {
-            let span = times()
-                .max()
-                .unwrap_or_default()
-                .since(times().min().unwrap_or_default());
-            measured > 1 && span <= separation
-        });
-        let old = times().filter(|&at| is_old(at)).count() as u64;
-        let usable = if too_close { 0 } else { measured - old };
-
-        let bounds = || {
-            let bounds = self.bounds.iter().map(|(bound, _)| bound);
-            bounds.filter(|bound| !is_old(bound.ended))
-        };
-        let lower_bound = bounds()
-            .filter(|bound| limit.allows(bound.rate))
-            .max_by(|one, other| one.order().partial_cmp(&other.order()).unwrap_or(Equal))
-            .copied();
-        let mut counts = Counts {
-            measured,
-            lower_bounds: self.bounds.len() as u64,
-            remeasured: self.remeasured,
-            excused: self.excused,
-            failed: self.failures.values().sum(),
-            failures: self.failures.into_iter().collect(),
-            ahead: self.ahead,
-            ..Counts::default()
-        };
-        let implausible = Reason::Implausible {
-            limit: BytesPerSecond::new(round_half_even(limit.rate)),
-            basis: limit.basis,
-        };
-        let mut verdict = Ok(());
-        let is_censored = lower_bound.is_some() && measured == old;
-        if is_censored {
-            counts.too_old = old;
-        } else if measured == 0 {
-            verdict = Err(match (self.newest_failure, self.newest_excused) {
-                (Some((_, stage, kind)), _) => Reason::OnlyFailures {
-                    failures: counts.failed,
-                    stage,
-                    kind,
-                },
-                _ if bounds().next().is_some() => implausible,
-                _ if !self.bounds.is_empty() => Reason::TooOld {
-                    measurements: counts.lower_bounds,
-                },
-                _ if self.remeasured > 0 => Reason::NoRate,
-                (None, Some((_, by))) => Reason::Excused {
-                    failures: self.excused,
-                    by,
-                },
-                _ if self.ahead > 0 => Reason::AheadOfClock {
-                    outcomes: self.ahead,
-                },
-                (None, None) => Reason::NotTried,
-            });
-        } else if too_close {
-            counts.too_close = measured;
-            verdict = Err(Reason::TooClose {
-                measurements: measured,
-            });
-        } else {
-            counts.too_old = old;
-            if usable == 0 {
-                verdict = Err(Reason::TooOld {
-                    measurements: measured,
-                });
-            } else if usable < options.min_measurements {
-                counts.too_few = usable;
-                verdict = Err(Reason::TooFew {
-                    measurements: usable,
-                    needed: options.min_measurements,
-                });
-            }
-        }
-
-        let used = || {
-            let used = self.measured.iter().filter(|one| !is_old(one.ended));
-            used.filter(|_| !too_close)
-        };
-        let all: Vec<f64> = used().flat_map(|one| &one.rates).copied().collect();
-        let mut rates: Vec<f64> = all
-            .iter()
-            .copied()
-            .filter(|&rate| limit.allows(rate))
-            .collect();
-        rates.sort_unstable_by(f64::total_cmp);
-        counts.implausible_rates = (all.len() - rates.len()) as u64;
-        let statistics = Statistics::of_sorted(&rates);
-        if verdict.is_ok() && statistics.is_none() && !is_censored {
-            verdict = Err(if counts.implausible_rates > 0 {
-                implausible
-            } else {
-                Reason::NoRate
-            });
-        }
-        let times = || {
-            let bounds = bounds().filter(|_| is_censored).map(|bound| bound.ended);
-            used().map(|one| one.ended).chain(bounds)
-        };
-        let mut shown: Vec<Shown> = used().filter_map(|one| one.shown(limit)).collect();
-        let bounds = self.bounds.iter().filter(|(bound, _)| !is_old(bound.ended));
-        let bounds = bounds.filter(|(bound, _)| limit.allows(bound.rate));
-        shown.extend(bounds.map(|(bound, helpers)| Shown {
-            ended: bound.ended,
-            rate: bound.rate,
-            is_lower_bound: true,
-            helpers: helpers.clone(),
-        }));
-        let mut ended: Vec<UnixMillis> = shown.iter().map(|one| one.ended).collect();
-        ended.sort_unstable();
+        let usable = Usable::new(&self, options, limit);
+        let shown = usable.shown();
+        let mut times: Vec<UnixMillis> = shown.iter().map(|one| one.ended).collect();
+        times.sort_unstable();
         RelayAggregate {
             fingerprint,
             in_consensus: false,
@@ -440,24 +329,26 @@ impl Collected {
             flags: RelayFlags::default(),
             consensus_weight: None,
             unmeasured: None,
-            first_measured: times().min(),
-            last_measured: times().max(),
+            first_measured: usable.times().min(),
+            last_measured: usable.times().max(),
             last_outcome: self.newest_outcome,
-            observed_mean: (self.observed_count > 0).then(|| {
-                let mean = self.observed_sum as f64 / self.observed_count as f64;
-                BytesPerSecond::new(round_half_even(mean))
-            }),
-            descriptor,
+            observed_mean: self.observed_mean(),
+            descriptor: self.newest_descriptor(),
             rate_limit: limit,
-            counts,
-            rates,
-            statistics,
-            lower_bound,
+            counts: usable.counts(),
+            statistics: Statistics::of_sorted(&usable.rates),
+            lower_bound: usable.lower_bound,
             proven: Proven::of(&shown, network),
             machine: None,
-            times: ended,
-            verdict,
+            times,
+            verdict: usable.verdict(),
+            rates: usable.rates,
         }
+    }
+
+    fn observed_mean(&self) -> Option<BytesPerSecond> {
+        let mean = self.observed_sum as f64 / self.observed_count as f64;
+        (self.observed_count > 0).then(|| BytesPerSecond::new(round_half_even(mean)))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::aggregate::{LowerBound, RelayAggregate};
 use crate::capacity::CapacitySteps;
 use crate::censored::{LowerBoundSteps, Taken};
 use crate::explain::Standing;
-use crate::scale::{Answer, Explanation, Method, Scaled};
+use crate::scale::{Answer, Explanation, Method, NetworkFigures, Scaled};
 
 /// One step on the way from measurements to a weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,106 +142,13 @@ impl Steps {
 
     fn weight(&mut self, all: &Scaled, aggregate: &RelayAggregate, steps: &Explanation) {
         let network = &all.network;
-        let statistics = steps.statistics;
         match &steps.lower_bound {
             Some(bound) => self.lower_bound(&bound.bound),
-            None => {
-                let rates = counted(statistics.rates, "rate");
-                self.add(&format!("mean of {rates}"), statistics.mean);
-                self.add("median", statistics.median);
-                self.add("mean of those not below the mean", statistics.filtered);
-                if aggregate.counts.implausible_rates > 0 {
-                    let limit = aggregate.rate_limit;
-                    self.add(
-                        "rates left out",
-                        format!(
-                            "{} beyond {:.0} B/s, the most that is believed by {}",
-                            aggregate.counts.implausible_rates,
-                            limit.rate,
-                            limit.basis.as_str()
-                        ),
-                    );
-                }
-                if let Some(bound) = &aggregate.lower_bound
-                    && aggregate
-                        .rates
-                        .last()
-                        .is_some_and(|&rate| bound.rate > rate)
-                {
-                    self.lower_bound(bound);
-                }
-            }
+            None => self.rates(aggregate, steps),
         }
-        // Of a censored relay, what the formula gives is one of two values.
-        let value = steps
-            .lower_bound
-            .map_or(steps.unlimited, |bound| bound.scaled);
-        self.add(
-            "mean over the network's mean",
-            format!(
-                "{} / {:.2} = {:.8}",
-                statistics.mean.value(),
-                network.mean,
-                steps.stream_ratio
-            ),
-        );
-        self.add(
-            "filtered mean over the network's",
-            format!(
-                "{} / {:.2} = {:.8}",
-                statistics.filtered.value(),
-                network.filtered_mean,
-                steps.filtered_ratio
-            ),
-        );
-        if let Some(facts) = aggregate.descriptor {
-            self.add(
-                "observed, burst, rate of the descriptor",
-                format!("{}, {}, {}", steps.observed, facts.burst, facts.average),
-            );
-            if steps.believed < steps.advertised.value() as f64 {
-                let proven = aggregate.proven.map_or(0.0, |proven| proven.rate);
-                self.add(
-                    "believed of that",
-                    format!(
-                        "{:.0} B/s: {proven:.0} B/s of payload are proven",
-                        steps.believed
-                    ),
-                );
-            }
-        }
-        let scaled = match (&steps.pid, network.method) {
-            (Some(pid), _) => {
-                self.add(
-                    "Torflow's controller",
-                    format!(
-                        "{:?}, error {:.4}, sum {:.4}, delta {:.4}, base {:.0} B/s",
-                        pid.feedback,
-                        pid.vote.pid_error,
-                        pid.vote.pid_error_sum,
-                        pid.vote.pid_delta,
-                        pid.base
-                    ),
-                );
-                format!("{value:.0} B/s")
-            }
-            (None, Method::Torflow) => format!(
-                "{:.8} x {:.0} = {value:.0} B/s",
-                steps.ratio, steps.believed,
-            ),
-            (None, Method::Capacity) => {
-                if let Some(capacity) = &steps.capacity {
-                    self.capacity(capacity);
-                }
-                format!("{value:.0} B/s")
-            }
-            (None, Method::TorflowPid) => format!("{value:.0} B/s"),
-            (None, _) => format!(
-                "{} x {:.8} = {value:.0} B/s",
-                statistics.median.value(),
-                network.factor,
-            ),
-        };
+        self.ratios(network, steps);
+        self.descriptor(aggregate, steps);
+        let scaled = self.formula(network, steps);
         self.add(&format!("scaled ({})", network.method.as_str()), scaled);
         if let Some(bound) = &steps.lower_bound {
             self.taken(bound);
@@ -264,6 +171,115 @@ impl Steps {
                 "weight in the consensus",
                 format!("{} kB/s", weight.value()),
             );
+        }
+    }
+
+    /// Tells of its rates, and of a lower bound above all of them.
+    fn rates(&mut self, aggregate: &RelayAggregate, steps: &Explanation) {
+        let statistics = steps.statistics;
+        let rates = counted(statistics.rates, "rate");
+        self.add(&format!("mean of {rates}"), statistics.mean);
+        self.add("median", statistics.median);
+        self.add("mean of those not below the mean", statistics.filtered);
+        if aggregate.counts.implausible_rates > 0 {
+            let limit = aggregate.rate_limit;
+            self.add(
+                "rates left out",
+                format!(
+                    "{} beyond {:.0} B/s, the most that is believed by {}",
+                    aggregate.counts.implausible_rates,
+                    limit.rate,
+                    limit.basis.as_str()
+                ),
+            );
+        }
+        if let (Some(bound), Some(&highest)) = (&aggregate.lower_bound, aggregate.rates.last())
+            && bound.rate > highest
+        {
+            self.lower_bound(bound);
+        }
+    }
+
+    /// Compares its rates with the network's.
+    fn ratios(&mut self, network: &NetworkFigures, steps: &Explanation) {
+        let statistics = steps.statistics;
+        self.add(
+            "mean over the network's mean",
+            format!(
+                "{} / {:.2} = {:.8}",
+                statistics.mean.value(),
+                network.mean,
+                steps.stream_ratio
+            ),
+        );
+        self.add(
+            "filtered mean over the network's",
+            format!(
+                "{} / {:.2} = {:.8}",
+                statistics.filtered.value(),
+                network.filtered_mean,
+                steps.filtered_ratio
+            ),
+        );
+    }
+
+    fn descriptor(&mut self, aggregate: &RelayAggregate, steps: &Explanation) {
+        let Some(facts) = aggregate.descriptor else {
+            return;
+        };
+        self.add(
+            "observed, burst, rate of the descriptor",
+            format!("{}, {}, {}", steps.observed, facts.burst, facts.average),
+        );
+        if steps.believed < steps.advertised.value() as f64 {
+            let proven = aggregate.proven.map_or(0.0, |proven| proven.rate);
+            self.add(
+                "believed of that",
+                format!(
+                    "{:.0} B/s: {proven:.0} B/s of payload are proven",
+                    steps.believed
+                ),
+            );
+        }
+    }
+
+    /// Tells how the formula came to its result, which it returns.
+    fn formula(&mut self, network: &NetworkFigures, steps: &Explanation) -> String {
+        // Of a censored relay, what the formula gives is one of two values.
+        let value = steps
+            .lower_bound
+            .map_or(steps.unlimited, |bound| bound.scaled);
+        if let Some(pid) = &steps.pid {
+            self.add(
+                "Torflow's controller",
+                format!(
+                    "{:?}, error {:.4}, sum {:.4}, delta {:.4}, base {:.0} B/s",
+                    pid.feedback,
+                    pid.vote.pid_error,
+                    pid.vote.pid_error_sum,
+                    pid.vote.pid_delta,
+                    pid.base
+                ),
+            );
+            return format!("{value:.0} B/s");
+        }
+        match network.method {
+            Method::Torflow => format!(
+                "{:.8} x {:.0} = {value:.0} B/s",
+                steps.ratio, steps.believed,
+            ),
+            Method::Capacity => {
+                if let Some(capacity) = &steps.capacity {
+                    self.capacity(capacity);
+                }
+                format!("{value:.0} B/s")
+            }
+            Method::TorflowPid => format!("{value:.0} B/s"),
+            _ => format!(
+                "{} x {:.8} = {value:.0} B/s",
+                steps.statistics.median.value(),
+                network.factor,
+            ),
         }
     }
 
