@@ -123,6 +123,14 @@ impl Metrics {
     }
 
     fn register(&mut self) {
+        self.register_service();
+        self.register_records();
+        self.register_rounds();
+        self.register_network();
+        self.register_file();
+    }
+
+    fn register_service(&mut self) {
         let registry = &mut self.registry;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of bwscan", Info::new(version));
@@ -132,6 +140,10 @@ impl Metrics {
             Unit::Seconds,
             self.started.clone(),
         );
+    }
+
+    fn register_records(&mut self) {
+        let registry = &mut self.registry;
         registry.register("records", "Records made, by verdict", self.records.clone());
         registry.register(
             "failures",
@@ -156,6 +168,10 @@ impl Metrics {
             "Measurements under way",
             self.running.clone(),
         );
+    }
+
+    fn register_rounds(&mut self) {
+        let registry = &mut self.registry;
         registry.register("rounds_completed", "Rounds completed", self.rounds.clone());
         registry.register_with_unit(
             "round_completed_timestamp",
@@ -168,6 +184,10 @@ impl Metrics {
             "Relays of the latest round when it ended or stopped",
             self.round_relays.clone(),
         );
+    }
+
+    fn register_network(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "destination_up",
             "1 unless a destination fails while another works",
@@ -194,6 +214,10 @@ impl Metrics {
             "Relays of the consensus in use",
             self.consensus_relays.clone(),
         );
+    }
+
+    fn register_file(&mut self) {
+        let registry = &mut self.registry;
         registry.register_with_unit(
             "file_written_timestamp",
             "Time of the bandwidth file in use",
