@@ -241,6 +241,11 @@ impl Site {
         &self.facts
     }
 
+    /// The name of a relay's family: its member with the first fingerprint.
+    pub fn family(&self, relay: &Fingerprint) -> Option<Fingerprint> {
+        self.families.group(relay)
+    }
+
     /// The files that are compared.
     pub(crate) fn compared(&self) -> &[BandwidthFile] {
         self.facts.compared()

@@ -1,6 +1,6 @@
 //! The figures of a report as JSON, as `openapi.json` describes them.
 
-use bw_aggregate::Answer;
+use bw_aggregate::{Answer, RelayAggregate};
 use bw_file::Fingerprint;
 use bw_report::Site;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ const SEARCH: usize = 100;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RelaysQuery {
     search: String,
+    family: Option<Fingerprint>,
     offset: usize,
     limit: usize,
 }
@@ -26,6 +27,7 @@ impl RelaysQuery {
     pub(crate) fn parse(query: &str) -> Result<Self, String> {
         let mut parsed = Self {
             search: String::new(),
+            family: None,
             offset: 0,
             limit: 100,
         };
@@ -35,11 +37,15 @@ impl RelaysQuery {
                 number.map_err(|_| format!("{name}: give a number"))
             };
             match &*name {
-                "search" if value.len() <= SEARCH => parsed.search = value.to_lowercase(),
+                "search" if value.len() <= SEARCH => parsed.search = value.into_owned(),
                 "search" => return Err(format!("search: give at most {SEARCH} bytes")),
+                "family" => {
+                    parsed.family =
+                        Some(fingerprint(&value).map_err(|text| format!("family: {text}"))?)
+                }
                 "offset" => parsed.offset = number()?,
                 "limit" => parsed.limit = number()?,
-                _ => return Err("parameters are search, offset and limit".to_owned()),
+                _ => return Err("parameters are search, family, offset and limit".to_owned()),
             }
         }
         if parsed.limit > MOST {
@@ -86,26 +92,23 @@ pub(crate) fn rounds(site: &Site) -> Value {
     json!({ "rounds": rounds.collect::<Vec<_>>() })
 }
 
-/// Relays that have the search in their nickname, or begin with it in their fingerprint or
-/// address; by fingerprint.
+/// Reads the fingerprint of a relay.
+pub(crate) fn fingerprint(text: &str) -> Result<Fingerprint, &'static str> {
+    let fingerprint = text.parse();
+    fingerprint.map_err(|_| "a fingerprint has 40 hexadecimal digits")
+}
+
+/// Relays that fit a query; by fingerprint.
 pub(crate) fn relays(site: &Site, query: &RelaysQuery) -> Value {
     let facts = site.facts();
-    let fits = |fingerprint: &Fingerprint, nickname: &str| {
-        let address = || {
-            let address = facts.network.relay(fingerprint)?.address?;
-            Some(address.to_string().starts_with(&query.search))
-        };
-        query.search.is_empty()
-            || nickname.to_lowercase().contains(&query.search)
-            || fingerprint
-                .to_string()
-                .to_lowercase()
-                .starts_with(&query.search)
-            || address().unwrap_or(false)
-    };
+    let family = query.family.map(|member| site.family(&member));
     let all = facts.aggregates.relays.iter();
     let found: Vec<_> = all
-        .filter(|relay| fits(&relay.fingerprint, &relay.nickname))
+        .filter(|relay| {
+            family
+                .is_none_or(|family| family.is_some() && site.family(&relay.fingerprint) == family)
+        })
+        .filter(|relay| fits(site, relay, &query.search))
         .collect();
     let shown = found.iter().skip(query.offset).take(query.limit);
     let shown = shown.map(|relay| {
@@ -128,6 +131,20 @@ pub(crate) fn relays(site: &Site, query: &RelaysQuery) -> Value {
         "offset": query.offset,
         "relays": shown.collect::<Vec<_>>(),
     })
+}
+
+/// True if a relay has the search in its nickname, is in that country, or has a fingerprint, key
+/// or address that begins with it.
+fn fits(site: &Site, relay: &RelayAggregate, search: &str) -> bool {
+    let lower = search.to_lowercase();
+    let known = site.facts().network.relay(&relay.fingerprint);
+    let begins = |text: &dyn ToString| text.to_string().to_lowercase().starts_with(&lower);
+    relay.nickname.to_lowercase().contains(&lower)
+        || begins(&relay.fingerprint)
+        // Letters of a key are small or large for a reason.
+        || relay.ed25519.is_some_and(|key| key.to_string().starts_with(search))
+        || known.and_then(|known| known.address).is_some_and(|address| begins(&address))
+        || known.and_then(|known| known.country).is_some_and(|country| country.to_string().to_lowercase() == lower)
 }
 
 /// All that is known of a relay, as `bwscan explain --json` tells it.
@@ -159,13 +176,21 @@ mod tests {
     fn queries_are_read_and_bounded() {
         let query = RelaysQuery::parse("search=Ab%20c&offset=5&limit=7").unwrap();
         let expected = RelaysQuery {
-            search: "ab c".to_owned(),
+            search: "Ab c".to_owned(),
+            family: None,
             offset: 5,
             limit: 7,
         };
         assert_eq!(query, expected);
         let long = format!("search={}", "x".repeat(101));
-        for wrong in ["limit=1001", "limit=x", "offset=-1", "page=2", &long] {
+        for wrong in [
+            "limit=1001",
+            "limit=x",
+            "offset=-1",
+            "page=2",
+            "family=x",
+            &long,
+        ] {
             assert!(RelaysQuery::parse(wrong).is_err(), "{wrong}");
         }
     }

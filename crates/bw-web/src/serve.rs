@@ -7,8 +7,10 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at a time; others wait in the kernel's queue.
@@ -17,6 +19,8 @@ const CONNECTIONS: usize = 512;
 const HEAD: Duration = Duration::from_secs(15);
 /// Bytes of a head at most.
 const HEAD_BYTES: usize = 16 << 10;
+/// The longest time in which a client takes nothing of an answer.
+const STALLED: Duration = Duration::from_secs(30);
 /// The longest life of a connection: one that watches begins again then.
 const LIFE: Duration = Duration::from_secs(3600);
 
@@ -39,19 +43,68 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &Cancella
                     continue;
                 };
                 let _ = stream.set_nodelay(true);
-                let service = TowerToHyperService::new(router.clone());
+                let router = router.clone();
                 connections.spawn(async move {
                     let _seat = seat;
-                    let connection = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEAD)
-                        .max_buf_size(HEAD_BYTES)
-                        .serve_connection(TokioIo::new(stream), service);
-                    if let Ok(Err(error)) = tokio::time::timeout(LIFE, connection).await {
-                        tracing::debug!("a connection ended: {error}");
-                    }
+                    answer(stream, router).await;
                 });
             }
         }
+    }
+}
+
+/// Answers on one connection until its client has gone, or is too slow.
+async fn answer(stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Router) {
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(STALLED));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(
+            TokioIo::new(Box::pin(stream)),
+            TowerToHyperService::new(router),
+        );
+    if let Ok(Err(error)) = tokio::time::timeout(LIFE, connection).await {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The time until the server ends a connection on which a client wrote this, and nothing else.
+    async fn life_after(request: &str) -> Duration {
+        let router = Router::new().route("/", get(async || vec![b'x'; 1 << 20]));
+        let (mut client, server) = duplex(1024);
+        let begin = Instant::now();
+        client.write_all(request.as_bytes()).await.unwrap();
+        answer(server, router).await;
+        begin.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_ask_is_left() {
+        for request in ["", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+            let life = life_after(request).await;
+            assert!(
+                life.abs_diff(HEAD) < Duration::from_millis(10),
+                "{request:?}: {life:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_left() {
+        let life = life_after("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(
+            life.abs_diff(STALLED) < Duration::from_millis(10),
+            "{life:?}"
+        );
     }
 }

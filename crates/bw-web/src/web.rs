@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use bw_file::Fingerprint;
 use bw_report::Site;
 use bw_watch::Shared;
 use futures::stream::unfold;
@@ -23,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::answer::{Answer, HTML, JSON, error};
-use crate::api::{OPENAPI, RelaysQuery};
+use crate::api::{self, OPENAPI, RelaysQuery};
 use crate::pages::Pages;
 use crate::{live, serve};
 
@@ -62,7 +61,8 @@ impl Web {
         }))
     }
 
-    /// Serves `site` from now on.
+    /// Serves `site` from now on. It makes pages for some 100 ms: call it where that holds
+    /// nobody up.
     pub fn publish(&self, site: Site) {
         let pages = Arc::new(Pages::new(site));
         let mut current = self.0.pages.write().unwrap_or_else(PoisonError::into_inner);
@@ -171,13 +171,10 @@ async fn relays(Of(web): Of<Web>, RawQuery(query): RawQuery, request: HeaderMap)
 }
 
 async fn relay(Of(web): Of<Web>, Path(relay): Path<String>, request: HeaderMap) -> Response {
-    let Ok(fingerprint) = relay.parse::<Fingerprint>() else {
-        let text = "a fingerprint has 40 hexadecimal digits";
-        return error(StatusCode::BAD_REQUEST, text);
-    };
-    match web.pages().relay(&fingerprint) {
-        Some(answer) => answer.to(&request),
-        None => error(StatusCode::NOT_FOUND, "there is no such relay"),
+    match api::fingerprint(&relay).map(|relay| web.pages().relay(&relay)) {
+        Ok(Some(answer)) => answer.to(&request),
+        Ok(None) => error(StatusCode::NOT_FOUND, "there is no such relay"),
+        Err(text) => error(StatusCode::BAD_REQUEST, text),
     }
 }
 

@@ -11,7 +11,7 @@ use axum::response::IntoResponse as _;
 use bw_aggregate::{AggregateOptions, Aggregator, ScaleOptions, scale};
 use bw_measure::{Event, Observer};
 use bw_report::{BandwidthFile, Facts, Records, Round, Site};
-use bw_results::{OutcomeSummary, ScanId, Verdict, testing};
+use bw_results::{NetworkSnapshot, OutcomeSummary, ScanId, Verdict, testing};
 use bw_watch::{Hub, Shared, attach};
 use bw_web::Web;
 use http_body_util::BodyExt;
@@ -24,10 +24,21 @@ use tower::ServiceExt;
 const HOSTILE: &str = "<img src=x onerror=alert(1)>\r\n\"'&</script><script>alert(2)</script>";
 const SCAN: ScanId = ScanId::from_bytes([1; 16]);
 
-/// The pages of twelve relays, each measured `times` times but the first.
-fn site(times: u64) -> Site {
+/// Twelve relays: one with a hostile name, and two that are a family in Iceland.
+fn network() -> NetworkSnapshot {
     let mut network = testing::snapshot(12, 0);
     network.relays[3].nickname = HOSTILE.to_owned();
+    for (one, other) in [(5, 6), (6, 5)] {
+        let other = network.relays[other].fingerprint;
+        network.relays[one].family = vec![other];
+        network.relays[one].country = "IS".parse().ok();
+    }
+    network
+}
+
+/// The pages of twelve relays, each measured `times` times but the first.
+fn site(times: u64) -> Site {
+    let network = network();
     let options = AggregateOptions::default();
     let mut aggregator = Aggregator::new(options.clone(), &network);
     let start = network.valid_after.value();
@@ -164,6 +175,43 @@ async fn each_documented_path_answers_as_documented() {
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(seen.contains(&path.as_str()), "{path} is not tried");
     }
+}
+
+#[tokio::test]
+async fn relays_are_found_by_all_that_names_them() {
+    let web = Web::new(site(1), Shared::default());
+    let network = network();
+    let relay = &network.relays[5];
+    let fingerprint = relay.fingerprint.to_string();
+    let searches = [
+        relay.nickname.to_uppercase(),
+        fingerprint[..10].to_lowercase(),
+        relay.address.unwrap().to_string(),
+        relay.ed25519.unwrap().to_string(),
+        relay.country.unwrap().to_string().to_lowercase(),
+    ];
+    let found = async |query: &[(&str, &str)]| {
+        let mut path = url::form_urlencoded::Serializer::new("/api/relays?".to_owned());
+        path.extend_pairs(query);
+        let response = get(&web, &path.finish()).await;
+        assert_eq!(response.status(), StatusCode::OK, "{query:?}");
+        let answer: Value = serde_json::from_str(&text(response).await).unwrap();
+        let relays = answer["relays"].as_array().unwrap().iter();
+        relays
+            .map(|relay| relay["fingerprint"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for search in &searches {
+        assert!(
+            found(&[("search", search)]).await.contains(&fingerprint),
+            "{search}"
+        );
+    }
+    assert_eq!(found(&[("search", "no such relay")]).await, [""; 0]);
+    let family = found(&[("family", &fingerprint)]).await;
+    assert_eq!(family.len(), 2, "{family:?}");
+    assert!(family.contains(&fingerprint));
+    assert_eq!(found(&[("family", &"F".repeat(40))]).await, [""; 0]);
 }
 
 #[tokio::test]

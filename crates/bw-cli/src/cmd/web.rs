@@ -80,7 +80,8 @@ async fn refreshing(args: &WebArgs, data: &DataDir, web: &Web) {
         }
         match read(&args.sources, data).await {
             Ok(site) => {
-                web.publish(site);
+                let web = web.clone();
+                let _ = tokio::task::spawn_blocking(move || web.publish(site)).await;
                 (before, made) = (now, Instant::now());
             }
             Err(error) => warn(&format!("the old pages stay: {error:#}")),
