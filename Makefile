@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server browser figures pictures deb alerts try-deb dist chaos clean
+.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server bench-report browser figures pictures deb alerts try-deb dist chaos clean
 
 # The profile of packages; dev is quick to build.
 PROFILE = release
@@ -82,6 +82,13 @@ bench-server:
 	scripts/setup.sh bench
 	cargo build --locked --release -p bw-cli
 	/usr/bin/python3 scripts/bench_server.py --bwscan "$(CURDIR)/target/release/bwscan"
+
+# Time, memory and sizes of `report` and `web` over 8,000 relays and 28 days; needs npm.
+bench-report:
+	scripts/setup.sh browser
+	cargo build --locked --release --workspace --all-features --bin bwscan --example load --example large_store
+	cd scripts/browser && npm ci --no-audit --no-fund
+	scripts/bench_report.py --target target/release
 
 # The figures of docs/scaling.md, by simulation; into target/figures.
 figures:
