@@ -120,6 +120,8 @@ where
     Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     let has_names = !y.name.is_empty();
+    // Numbers of a low picture keep their distance, too.
+    let numbers = (area.dim_in_pixel().1 / 45).clamp(2, 8) as usize;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .margin_right(32)
@@ -134,7 +136,7 @@ where
         .axis_desc_style(letters())
         .x_desc(x.name)
         .x_labels(8)
-        .y_labels(8)
+        .y_labels(numbers)
         .x_label_formatter(x.label);
     if has_names {
         mesh.y_desc(y.name).y_label_formatter(y.label);

@@ -26,6 +26,9 @@ const OLD_MEASUREMENT: u64 = 36 * 3600;
 /// Shares of failures of which somebody should know.
 const MANY_FAILURES: f64 = 0.2;
 
+/// A share of measurements without a rate that says that most of the work is for nothing.
+const MANY_REPEATED: f64 = 0.5;
+
 /// A finding on the whole, the worst first.
 struct Finding {
     level: Level,
@@ -94,6 +97,7 @@ fn findings(site: &Site) -> Vec<Finding> {
         measured_finding(site),
     ];
     all.push(failure_finding(site));
+    all.extend(repeated_finding(site));
     for scanner in &site.facts.scanners {
         if let Some(comparison) = scanner.comparison.filter(|comparison| comparison.disagrees) {
             all.push(Finding {
@@ -201,6 +205,36 @@ fn failure_finding(site: &Site) -> Finding {
             percent(failed_share)
         ),
     }
+}
+
+/// The measurements that something but the relay bounded; none of none.
+fn repeated_finding(site: &Site) -> Option<Finding> {
+    let verdicts = || site.records.verdicts.iter();
+    let completed = verdicts().filter(|((kind, _), _)| !matches!(*kind, "charged" | "excused"));
+    let completed: u64 = completed.map(|(_, count)| count).sum();
+    // One that a better one takes the place of is no waste.
+    let repeated = verdicts().filter_map(|((kind, reason), &count)| {
+        let reason = reason.filter(|reason| *kind == "remeasure" && *reason != "superseded");
+        Some((reason?, count))
+    });
+    let repeated: Vec<(&str, u64)> = repeated.collect();
+    let (reason, _) = repeated.iter().max_by_key(|(_, count)| count)?;
+    let count = repeated.iter().map(|(_, count)| count).sum();
+    let part = share(count, completed);
+    Some(Finding {
+        level: if part > MANY_REPEATED {
+            Level::Doubtful
+        } else {
+            Level::Good
+        },
+        text: format!(
+            "{} of {} measurements gave no rate ({}), most often as {}.",
+            grouped(count),
+            grouped(completed),
+            percent(part),
+            reason.replace('_', " ")
+        ),
+    })
 }
 
 fn key_figures(site: &Site) -> Markup {

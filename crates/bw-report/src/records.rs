@@ -26,7 +26,8 @@ pub struct Records {
     relays: HashMap<Fingerprint, Relay>,
     /// Failures by stage, blame and whether they are charged to relays.
     pub(crate) failures: BTreeMap<(Stage, Blame, bool), u64>,
-    pub(crate) verdicts: BTreeMap<&'static str, u64>,
+    /// Verdicts by kind and reason.
+    pub(crate) verdicts: BTreeMap<(&'static str, Option<&'static str>), u64>,
     /// Relays, and the times at which they were measured.
     pub(crate) times: Vec<Time>,
     scans: Vec<ScanId>,
@@ -106,7 +107,8 @@ impl Records {
         if self.options.is_ahead(outcome.ended()) {
             return;
         }
-        *self.verdicts.entry(verdict.as_str()).or_default() += 1;
+        let kind = (verdict.as_str(), verdict.reason());
+        *self.verdicts.entry(kind).or_default() += 1;
         if let Outcome::Failed(failure) = outcome {
             let key = (failure.stage, failure.blame, verdict.is_charged());
             *self.failures.entry(key).or_default() += 1;

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bw_aggregate::{AggregateOptions, Aggregates, Aggregator, Method, ScaleOptions, Scaled, scale};
 use bw_file::BytesPerSecond;
 use bw_report::{BandwidthFile, Facts, Records, Round, Site};
-use bw_results::{NetworkSnapshot, Outcome, OutcomeSummary, ScanId, UnixMillis, Verdict, testing};
+use bw_results::{
+    NetworkSnapshot, Outcome, OutcomeSummary, Remeasure, ScanId, UnixMillis, Verdict, testing,
+};
 use scraper::{Html, Selector};
 
 /// Text that a relay would write to get into pages.
@@ -25,6 +27,7 @@ struct World {
     options: AggregateOptions,
     aggregates: Arc<Aggregates>,
     scaled: Arc<Scaled>,
+    verdict: fn(&Outcome) -> Verdict,
 }
 
 impl World {
@@ -42,6 +45,7 @@ impl World {
             options,
             aggregates: Arc::new(aggregates),
             scaled: Arc::new(scaled),
+            verdict: Verdict::default_of,
         }
     }
 
@@ -92,7 +96,7 @@ impl World {
     fn pages_of(&self, change: impl FnOnce(&mut Facts)) -> BTreeMap<String, String> {
         let mut records = Records::new(Arc::clone(&self.aggregates), self.options.clone());
         for outcome in &self.outcomes {
-            records.add(HOSTILE, SCAN, outcome, Verdict::default_of(outcome));
+            records.add(HOSTILE, SCAN, outcome, (self.verdict)(outcome));
         }
         let software = "bwscan test".to_owned();
         let (aggregates, scaled) = (Arc::clone(&self.aggregates), Arc::clone(&self.scaled));
@@ -271,6 +275,24 @@ fn a_relays_page_answers_why() {
     ] {
         assert!(pages["index.html"].contains(text), "{text}");
     }
+}
+
+#[test]
+fn work_for_nothing_is_told() {
+    let mut world = World::of(12, 2);
+    assert!(!world.pages()["index.html"].contains("gave no rate"));
+    world.verdict = |outcome| match outcome {
+        Outcome::Measured(_) => Verdict::Remeasure(Remeasure::HelperBound),
+        Outcome::Failed(_) => Verdict::Charged,
+    };
+    let page = &world.pages()["index.html"];
+    for text in [
+        "23 of 23 measurements gave no rate",
+        "most often as helper bound.",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(page.contains("Mostly well") || page.contains("Something is wrong"));
 }
 
 #[test]
