@@ -102,9 +102,6 @@ const SHORT_SAMPLE: f64 = 0.6;
 const CAUTION: f64 = 0.5;
 /// Whoever has this share of the link has the link.
 const WHOLE: f64 = 0.9;
-/// Whoever has shown this share of what is enough ends before another one that begins now flows:
-/// both take half a second.
-const SHOWS_ITS_END: f64 = 0.5;
 /// How long a measurement that does not fit may be overtaken by any smaller one.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The share of the link's rate that may open circuits and wait: opening takes about as
@@ -231,9 +228,7 @@ impl Member {
     /// ends sooner.
     fn lasting_demand(&self, now: Duration) -> f64 {
         match &self.phase {
-            Phase::Flowing(flow) => {
-                self.demand(now) * (1.0 - flow.progress / SHOWS_ITS_END).max(0.0)
-            }
+            Phase::Flowing(flow) => self.demand(now) * (1.0 - flow.progress),
             _ => 0.0,
         }
     }
