@@ -25,6 +25,9 @@ BROWSER = Path(__file__).parent / "browser"
 # Bytes and seconds that pages and answers may take.
 RELAY, FIRST, SECONDS, MEMORY, PAGES, SEARCH, ANSWER = 60_000, 100_000, 10, 300e6, 300, 50, 20
 
+# When the newest consensus of the example large_store is valid.
+NOW = "2026-09-21T15:00:00"
+
 
 def say(what, value, unit, limit, at_least=False):
     kept = value >= limit if at_least else value <= limit
@@ -51,7 +54,7 @@ def measured(*command):
 def dated_files(bwscan, data, days):
     """The file of today, and the same of the days before, each with some other weights."""
     folder = data / "v3bw"
-    run(bwscan, "generate", "--data-dir", data, "-q")
+    run(bwscan, "generate", "--data-dir", data, "--now", NOW)
     newest = max(folder.glob("2*.v3bw"))
     header, *lines = newest.read_text().splitlines(keepends=True)
     written = datetime.datetime.strptime(newest.name, "%Y%m%d_%H%M%S.v3bw")
@@ -63,7 +66,9 @@ def dated_files(bwscan, data, days):
 
 
 def report(bwscan, data, output):
-    text, seconds, memory = measured(bwscan, "report", "--data-dir", data, "-o", output, "--json")
+    text, seconds, memory = measured(
+        bwscan, "report", "--data-dir", data, "--now", NOW, "-o", output, "--json"
+    )
     facts = json.loads(text)
     print(f"{facts['pages']} files, {facts['bytes'] / 1e6:.0f} MB")
     say("report", seconds, "s", SECONDS)
@@ -75,7 +80,7 @@ def report(bwscan, data, output):
 
 
 def web(bwscan, load, data):
-    command = [bwscan, "web", "--data-dir", data, "--listen", "127.0.0.1:0"]
+    command = [bwscan, "web", "--data-dir", data, "--now", NOW, "--listen", "127.0.0.1:0"]
     with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True) as server:
         try:
             address = re.search(r"http://([^/]+)/", server.stdout.readline())[1]

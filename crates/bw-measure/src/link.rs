@@ -217,7 +217,7 @@ impl Member {
     fn demand(&self, now: Duration) -> f64 {
         match &self.phase {
             Phase::Flowing(flow) if flow.stopped => 0.0,
-            Phase::Flowing(flow) if flow.bursts => self.expected,
+            Phase::Flowing(flow) if flow.bursts => flow.present().max(self.expected),
             Phase::Flowing(flow) if flow.is_steady(now) => flow.present(),
             Phase::Flowing(flow) => flow.present().max(self.expected),
             _ => 0.0,

@@ -129,6 +129,15 @@ impl Sustained {
         (!fails).then_some(estimate)
     }
 
+    /// Whether the longest transfer was too short for a burst to end.
+    fn is_not_over(&self, bucket: TokenBucket, slices: &[Slice]) -> bool {
+        let bytes = slices.iter().map(|slice| slice.bytes as f64).sum();
+        let passed = time(slices);
+        let is_burst =
+            |estimate: Estimate| bucket.is_burst(estimate.rate, bytes, passed.as_secs_f64());
+        passed >= self.longest && self.estimate(slices).is_some_and(is_burst)
+    }
+
     fn slices_per_batch(&self, slices: &[Slice]) -> usize {
         let length = slices.first().map_or(1, |slice| slice.micros.max(1));
         let batch = self.batch.as_micros() as u64;
@@ -274,7 +283,8 @@ impl Estimator for Sustained {
         let latest = slices.get(self.before_the_latest(slices)?..)?;
         // Nobody refills a bucket so fast.
         let bursts = self.batches(latest).iter().all(|&rate| rate > bucket.rate);
-        (bucket.rate > 0.0 && bursts).then(|| bucket.sustains())
+        let ends = bursts || self.is_not_over(bucket, slices);
+        (bucket.rate > 0.0 && ends).then(|| bucket.sustains())
     }
 
     fn warm_up(&self, slices: &[Slice]) -> usize {
