@@ -59,9 +59,9 @@ impl Room {
         self.any || expected <= self.gap
     }
 
-    /// The same where circuits are left that nothing large needs.
-    pub(crate) fn takes_small(&self, expected: f64) -> bool {
-        self.takes(expected) || expected <= self.small
+    /// Whether a rate of `expected` fits wherever circuits are left that nothing large needs.
+    pub(crate) fn is_small(&self, expected: f64) -> bool {
+        expected <= self.small
     }
 }
 
@@ -217,8 +217,7 @@ impl Member {
     fn demand(&self, now: Duration) -> f64 {
         match &self.phase {
             Phase::Flowing(flow) if flow.stopped => 0.0,
-            Phase::Flowing(flow) if flow.bursts => flow.present().max(self.expected),
-            Phase::Flowing(flow) if flow.is_steady(now) => flow.present(),
+            Phase::Flowing(flow) if !flow.bursts && flow.is_steady(now) => flow.present(),
             Phase::Flowing(flow) => flow.present().max(self.expected),
             _ => 0.0,
         }
@@ -480,7 +479,6 @@ impl Lease {
         Notice {
             stops: matches!(state.phase(self.id), Some(Phase::Flowing(flow)) if flow.stopped),
             enough: is_wanted.then_some(if is_large { SHORT_SAMPLE } else { 1.0 }),
-            gives_way: is_wanted && is_large,
             has_all: others <= (1.0 - WHOLE) * rate,
         }
     }
@@ -493,10 +491,15 @@ pub(crate) struct Notice {
     pub(crate) stops: bool,
     /// Others wait: it stops as soon as it has shown this share of what is enough.
     pub(crate) enough: Option<f64>,
-    /// It is a large one, and others wait: precision gives way.
-    pub(crate) gives_way: bool,
     /// It has the link to itself.
     pub(crate) has_all: bool,
+}
+
+impl Notice {
+    /// Whether precision gives way: it is a large one, and others wait.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.enough.is_some_and(|enough| enough < 1.0)
+    }
 }
 
 impl Drop for Lease {

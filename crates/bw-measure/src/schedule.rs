@@ -530,7 +530,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             let expected = self.expected(relay);
             let reserved = self.reservation(expected);
             let peak = (expected.middle + burst(relay, expected)).min(self.link.payload());
-            let takes = room.takes(peak) || (spare && room.takes_small(peak));
+            let takes = room.takes(peak) || (spare && room.is_small(peak));
             let destination = if takes {
                 self.destinations.choose(reserved, now, &mut self.rng)
             } else {

@@ -121,21 +121,24 @@ impl Sustained {
     /// The estimate, if it is of a rate that the relay can sustain.
     fn sustained(&self, slices: &[Slice]) -> Option<Estimate> {
         let estimate = self.estimate(slices)?;
-        let bytes = slices.iter().map(|slice| slice.bytes as f64).sum();
-        let seconds = time(slices).as_secs_f64();
-        let is_burst = |bucket: TokenBucket| bucket.is_burst(estimate.rate, bytes, seconds);
         let counted = &slices[estimate.warm_up..];
-        let fails = self.bucket.is_some_and(is_burst) || self.is_ending(counted, estimate.rate);
+        let fails = self.is_beyond_its_bucket(slices, estimate.rate)
+            || self.is_ending(counted, estimate.rate);
         (!fails).then_some(estimate)
     }
 
-    /// Whether the longest transfer was too short for a burst to end.
-    fn is_not_over(&self, bucket: TokenBucket, slices: &[Slice]) -> bool {
+    /// Whether a rate that `slices` show is more than the relay's bucket lets pass for long.
+    fn is_beyond_its_bucket(&self, slices: &[Slice], rate: f64) -> bool {
         let bytes = slices.iter().map(|slice| slice.bytes as f64).sum();
-        let passed = time(slices);
-        let is_burst =
-            |estimate: Estimate| bucket.is_burst(estimate.rate, bytes, passed.as_secs_f64());
-        passed >= self.longest && self.estimate(slices).is_some_and(is_burst)
+        let seconds = time(slices).as_secs_f64();
+        let is_burst = |bucket: TokenBucket| bucket.is_burst(rate, bytes, seconds);
+        self.bucket.is_some_and(is_burst)
+    }
+
+    /// Whether the longest transfer was too short for a burst to end.
+    fn is_not_over(&self, slices: &[Slice]) -> bool {
+        let is_burst = |estimate: Estimate| self.is_beyond_its_bucket(slices, estimate.rate);
+        time(slices) >= self.longest && self.estimate(slices).is_some_and(is_burst)
     }
 
     fn slices_per_batch(&self, slices: &[Slice]) -> usize {
@@ -271,11 +274,8 @@ impl Estimator for Sustained {
     fn is_burst(&self, slices: &[Slice]) -> bool {
         let latest = 2 * self.slices_per_batch(slices);
         let present = Slice::rate_of(&slices[slices.len().saturating_sub(latest)..]);
-        let bytes = slices.iter().map(|slice| slice.bytes as f64).sum();
-        let passed = time(slices);
-        let is_burst =
-            |(bucket, rate): (TokenBucket, f64)| bucket.is_burst(rate, bytes, passed.as_secs_f64());
-        passed < self.longest && self.bucket.zip(present).is_some_and(is_burst)
+        let is_burst = |rate| self.is_beyond_its_bucket(slices, rate);
+        time(slices) < self.longest && present.is_some_and(is_burst)
     }
 
     fn sustains(&self, slices: &[Slice]) -> Option<f64> {
@@ -283,7 +283,7 @@ impl Estimator for Sustained {
         let latest = slices.get(self.before_the_latest(slices)?..)?;
         // Nobody refills a bucket so fast.
         let bursts = self.batches(latest).iter().all(|&rate| rate > bucket.rate);
-        let ends = bursts || self.is_not_over(bucket, slices);
+        let ends = bursts || self.is_not_over(slices);
         (bucket.rate > 0.0 && ends).then(|| bucket.sustains())
     }
 

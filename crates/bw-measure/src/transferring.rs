@@ -440,7 +440,7 @@ where
         if let Some(stop) = stop.flatten() {
             return Some(Ending::of(stop, self.run));
         }
-        if notice.gives_way && self.estimator.sustains(run).is_some() {
+        if notice.gives_way() && self.estimator.sustains(run).is_some() {
             return Some(Ending::of(StopReason::TimeLimit, self.run));
         }
         let wanted = notice.enough.is_some_and(|enough| progress >= enough);

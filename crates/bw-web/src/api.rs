@@ -102,13 +102,14 @@ pub(crate) fn fingerprint(text: &str) -> Result<Fingerprint, &'static str> {
 pub(crate) fn relays(site: &Site, query: &RelaysQuery) -> Value {
     let facts = site.facts();
     let family = query.family.map(|member| site.family(&member));
+    let lower = query.search.to_lowercase();
     let all = facts.aggregates.relays.iter();
     let found: Vec<_> = all
         .filter(|relay| {
             family
                 .is_none_or(|family| family.is_some() && site.family(&relay.fingerprint) == family)
         })
-        .filter(|relay| fits(site, relay, &query.search))
+        .filter(|relay| fits(site, relay, &query.search, &lower))
         .collect();
     let shown = found.iter().skip(query.offset).take(query.limit);
     let shown = shown.map(|relay| {
@@ -133,13 +134,12 @@ pub(crate) fn relays(site: &Site, query: &RelaysQuery) -> Value {
     })
 }
 
-/// True if a relay has the search in its nickname, is in that country, or has a fingerprint, key
+/// True if a relay has the search, given also in small letters, in its nickname, is in that country, or has a fingerprint, key
 /// or address that begins with it.
-fn fits(site: &Site, relay: &RelayAggregate, search: &str) -> bool {
-    let lower = search.to_lowercase();
+fn fits(site: &Site, relay: &RelayAggregate, search: &str, lower: &str) -> bool {
     let known = site.facts().network.relay(&relay.fingerprint);
-    let begins = |text: &dyn ToString| text.to_string().to_lowercase().starts_with(&lower);
-    relay.nickname.to_lowercase().contains(&lower)
+    let begins = |text: &dyn ToString| text.to_string().to_lowercase().starts_with(lower);
+    relay.nickname.to_lowercase().contains(lower)
         || begins(&relay.fingerprint)
         // Letters of a key are small or large for a reason.
         || relay.ed25519.is_some_and(|key| key.to_string().starts_with(search))
