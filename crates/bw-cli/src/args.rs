@@ -218,22 +218,69 @@ mod tests {
         }
     }
 
+    /// Parses the commands of a text: lines of their own, in folders of their own.
+    fn parse_commands<'a>(lines: impl IntoIterator<Item = &'a str>) -> usize {
+        let commands = lines.into_iter().filter_map(|line| {
+            let line = line
+                .trim_start_matches("$ ")
+                .trim_start_matches("sudo -u bwscan ");
+            let end = line.find(['|', '#', '>']).unwrap_or(line.len());
+            let line = line[..end].replace(['[', ']'], "");
+            line.starts_with("bwscan ").then_some(line)
+        });
+        let parse = |line: String| {
+            let parsed = Args::try_parse_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        };
+        commands.map(parse).count()
+    }
+
     #[test]
     fn examples_are_right() {
         use clap::CommandFactory;
         let program = Args::command();
-        let mut seen = 0;
-        for command in all(&program) {
-            let help = command.get_after_help().map(ToString::to_string);
-            let help = help.unwrap_or_default();
-            for line in help.lines().filter(|line| line.starts_with("  bwscan ")) {
-                let line = line.split(" | ").next().unwrap();
-                let parsed = Args::try_parse_from(line.split_whitespace());
-                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
-                seen += 1;
-            }
+        let help = |command: &&clap::Command| command.get_after_help().map(ToString::to_string);
+        let texts: Vec<_> = all(&program).iter().filter_map(help).collect();
+        let lines = texts.iter().flat_map(|text| text.lines());
+        let indented = lines.filter_map(|line| line.strip_prefix("  "));
+        assert!(parse_commands(indented) > 20);
+    }
+
+    #[test]
+    fn commands_in_the_documents_are_right() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for (document, least) in [
+            ("README.md", 5),
+            ("docs/cli.md", 40),
+            ("docs/operations.md", 4),
+        ] {
+            let text = std::fs::read_to_string(root.join(document)).unwrap();
+            let text = text.replace("\\\n", "");
+            let code = text.lines().filter(|line| line.starts_with("    "));
+            let seen = parse_commands(code.map(str::trim_start));
+            assert!(seen >= least, "{document}: {seen} commands");
         }
-        assert!(seen > 20);
+    }
+
+    /// Debian's unit has `ProtectHome`.
+    #[test]
+    fn tor_can_read_the_file_of_the_readme() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let text = std::fs::read_to_string(root.join("README.md")).unwrap();
+        let value_of = |name: &str| {
+            let line = text
+                .lines()
+                .find(|line| line.trim_start().starts_with(name));
+            let value = line.unwrap().trim_start()[name.len()..].trim();
+            value.trim_matches('"').to_owned()
+        };
+        let home = value_of("data_dir = ");
+        let file = value_of("V3BandwidthsFile ");
+        assert_eq!(file, format!("{home}/v3bw/latest.v3bw"));
+        assert!(
+            !file.starts_with("/home/") && !file.starts_with("/root/"),
+            "{file}"
+        );
     }
 
     #[test]

@@ -129,6 +129,12 @@ impl Told {
         self.0.iter().filter(move |event| sort(event) == wanted)
     }
 
+    /// The changes that the scan told, in order.
+    fn changes(&self) -> Vec<&str> {
+        let names = self.of("changed").map(|event| &event["change"]);
+        names.filter_map(Value::as_str).collect()
+    }
+
     /// The nicknames of relays measured, each once.
     fn measured(&self) -> BTreeSet<&str> {
         let mut names = BTreeSet::new();
@@ -206,13 +212,15 @@ async fn a_destination_that_dies_and_stalls() {
         let mut scan = Running::start(bench.scan("dying", &server.url, &arguments));
         scan.wait_for("measured", 1);
         server.set(Mode::Dead);
-        scan.wait_for("failed", 3);
+        scan.wait_for("changed", 1);
         server.set(Mode::Works);
+        scan.wait_for("changed", 1);
         scan.wait_for("measured", 1);
         server.set(Mode::Stalls);
         scan.wait_for("failed", 3);
         server.set(Mode::Works);
         let told = scan.finish();
+        assert_eq!(told.changes()[..2], ["nothing_works", "works_again"]);
         assert_only_the_destination_failed(&told, bench, "dying");
         assert!(
             told.of("failed")
@@ -256,6 +264,7 @@ async fn one_of_two_destinations_dies() {
         // It stays dead: the rest is measured against the other.
         let told = scan.finish();
         server.set(Mode::Works);
+        assert_eq!(told.changes(), ["destination_down"]);
         assert_only_the_destination_failed(&told, bench, "two");
         // The one that works is blamed for nothing.
         let blamed = told
@@ -273,8 +282,29 @@ async fn one_of_two_destinations_dies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scanner_that_is_killed() {
     let (network, bench) = bring_up().await;
-    tokio::task::block_in_place(|| kill_a_scanner(&bench));
+    tokio::task::block_in_place(|| {
+        resume_a_scan(&bench);
+        kill_a_scanner(&bench);
+    });
     network.down().await.unwrap();
+}
+
+/// The scan that goes on says what was done before, and its sums are of both parts.
+fn resume_a_scan(bench: &Bench) {
+    let mut scan = Running::start(bench.scan("resumed", &bench.url, &SHORT));
+    scan.wait_for("measured", 2);
+    drop(scan);
+    let done = outcomes(&bench.data("resumed"));
+    let rest = bench.scan("resumed", &bench.url, &SHORT).output().unwrap();
+    let text = text(&rest);
+    assert!(rest.status.success(), "{text}");
+    let said = format!(" of {RELAYS} relays are done");
+    assert!(
+        text.contains("resuming scan ") && text.contains(&said),
+        "{done}: {text}"
+    );
+    let sum = format!("{RELAYS} relays measured, 0 failed, 0 left; ");
+    assert!(text.contains(&sum), "{done}: {text}");
 }
 
 fn kill_a_scanner(bench: &Bench) {

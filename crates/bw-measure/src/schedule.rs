@@ -169,6 +169,8 @@ struct Pending {
     scan: Option<ScanId>,
     /// Attempts that failed and that it is charged with.
     failures: Vec<RunId>,
+    /// The number of attempts that failed by fault of helpers.
+    helper_faults: usize,
     /// Whether circuits through it were complete, whatever became of them then.
     answered: bool,
     /// How many measurements of other relays there were before the first of them.
@@ -182,6 +184,13 @@ struct Pending {
     positions: &'static [Position],
     /// What earlier measurements of this round found.
     evidence: Evidence,
+}
+
+impl Pending {
+    /// Returns true if it may be dead, or may only have met helpers that are.
+    const fn is_doubtful(&self) -> bool {
+        !self.answered && !self.failures.is_empty()
+    }
 }
 
 /// The order of relays: never measured first, then the one measured longest ago.
@@ -388,6 +397,7 @@ impl<P: HelperPolicy> Scheduler<P> {
             target: relay,
             scan: target.scan,
             failures: Vec::new(),
+            helper_faults: 0,
             answered: false,
             before: None,
             avoid: Vec::new(),
@@ -712,25 +722,33 @@ impl<P: HelperPolicy> Scheduler<P> {
             avoid: pending.map_or(&[], |pending| &pending.avoid),
             most: self.limits.helpers.min(self.circuits_left()),
         };
+        // One that failed may be dead or have met dead helpers: it gets those, if it can, through
+        // which payload came.
+        let doubtful = pending.is_some_and(Pending::is_doubtful);
+        let proven: &[bool] = if doubtful { &[true, false] } else { &[false] };
+        // Side by side, else as few as can carry it.
+        let ways = |proven| {
+            let shares = shares.iter();
+            shares
+                .flat_map(move |&share| [side_by_side, 1].map(|circuits| (proven, share, circuits)))
+        };
+        let ways: Vec<_> = proven.iter().copied().flat_map(ways).collect();
         for position in pending.map_or(natural, |pending| pending.positions) {
             let positions = std::slice::from_ref(position);
-            for share in shares {
-                // Side by side, else as few as can carry it.
-                for circuits in [side_by_side, 1] {
-                    let even = need / circuits as f64;
-                    let request = HelperRequest {
-                        positions,
-                        need: need * share,
-                        room: &|index| reservations.available(index, usage).min(even),
-                        ..base
-                    };
-                    let choice = self.policy.choose(&request, &mut self.rng);
-                    if let Some(choice) = choice.filter(|choice| request.accepts(choice)) {
-                        let helpers = choice.helpers.iter();
-                        let rooms = helpers.map(|id| reservations.available_of(id, usage));
-                        let rooms = rooms.collect();
-                        return Choice::Found(choice, rooms);
-                    }
+            for &(proven, share, circuits) in &ways {
+                let even = need / circuits as f64;
+                let request = HelperRequest {
+                    positions,
+                    need: need * share,
+                    room: &|index| reservations.available(index, usage, proven).min(even),
+                    ..base
+                };
+                let choice = self.policy.choose(&request, &mut self.rng);
+                if let Some(choice) = choice.filter(|choice| request.accepts(choice)) {
+                    let helpers = choice.helpers.iter();
+                    let rooms = helpers.map(|id| reservations.available_of(id, usage));
+                    let rooms = rooms.collect();
+                    return Choice::Found(choice, rooms);
                 }
             }
             // Another position is for relays that nobody can ever help in this one.

@@ -208,7 +208,13 @@ async fn faults(network: &Network) {
     let first = relay.process().unwrap();
     relay.stop().await.unwrap();
     assert_eq!(relay.state(), ProcessState::Stopped);
-    assert!(!network.status().await.ready);
+    let status = network.status().await;
+    assert!(!status.ready);
+    let problems: Vec<_> = status.problems().collect();
+    assert!(
+        problems.len() == 1 && problems[0].contains("relay01"),
+        "{problems:#?}"
+    );
     relay.cont().await.unwrap();
     assert_eq!(relay.state(), ProcessState::Running);
     relay.kill().await.unwrap();

@@ -19,6 +19,9 @@ use crate::{Change, HelperPolicy, TokenBucket};
 const BACK_OFF: Duration = Duration::from_secs(2);
 /// How long at most.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+/// The attempts that may fail by fault of helpers alone, as a multiple of those that may fail
+/// otherwise: a bound on what hostile helpers can cost, and never met where half of all are dead.
+const HELPER_FAULTS: usize = 4;
 /// What a relay is expected to carry whose measurement the link had to stop, as a multiple of
 /// the rate that it had: it may still have grown.
 const GREW: f64 = 1.25;
@@ -76,6 +79,10 @@ impl<P: HelperPolicy> Scheduler<P> {
         let Outcome::Measured(measurement) = outcome else {
             return;
         };
+        let helpers = measurement.attempt.helpers.iter();
+        for relay in helpers.chain([&running.assignment.target.fingerprint]) {
+            self.reservations.works(relay);
+        }
         // A mean over all of the transfer, so that no burst counts for much.
         let brought: u64 = running.shares.iter().map(|share| share.brought).sum();
         if let Some(rate) = rate_of(measurement).filter(|_| running.seen >= SECOND) {
@@ -244,6 +251,9 @@ impl<P: HelperPolicy> Scheduler<P> {
         let (excuse, revised) = self.excuse_of(id, running.destination, &failure, now);
         pending.avoid.extend(&failure.attempt.helpers);
         pending.unfit_since = None;
+        let most = HELPER_FAULTS.saturating_mul(self.limits.attempts as usize);
+        pending.helper_faults += usize::from(excuse == Some(Blame::Helper));
+        let excuse = excuse.filter(|&by| by != Blame::Helper || pending.helper_faults <= most);
         if excuse.is_none() {
             pending.failures.push(id);
         }
@@ -272,7 +282,8 @@ impl<P: HelperPolicy> Scheduler<P> {
         failure: &Failure,
         now: Duration,
     ) -> (Option<Blame>, Vec<(RunId, Verdict)>) {
-        let outage = self.health.failed(id, failure);
+        let own = (failure.blame == Blame::Helper).then_some(Blame::Helper);
+        let outage = self.health.failed(id, failure).or(own);
         // Only what is behind the circuit can be the destination's fault.
         if failure.stage < Stage::Begin {
             return (outage, Vec::new());

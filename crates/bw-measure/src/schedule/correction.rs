@@ -158,7 +158,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let (reservations, relays) = (&self.reservations, &self.snapshot.relays);
         let room = |index: usize| match relays.get(index) {
             Some(relay) if !helping.contains(&relay.fingerprint) => {
-                reservations.available(index, Use::Now)
+                reservations.available(index, Use::Now, false)
             }
             _ => 0.0,
         };

@@ -19,6 +19,8 @@ struct Budget {
     seen: f64,
     /// Bytes that passed through it as a helper.
     total: u64,
+    /// Payload came through it, in either position.
+    works: bool,
     /// It is being measured: nobody else may use it.
     target: bool,
     /// It waits to be measured, and must be free for that.
@@ -123,6 +125,7 @@ impl Reservations {
                 helping: 0,
                 seen: 0.0,
                 total: 0,
+                works: false,
                 target: false,
                 claimed: false,
                 booked: false,
@@ -159,10 +162,12 @@ impl Reservations {
         }
     }
 
-    /// What the relay at `index` of the snapshot can carry as a helper for this use.
-    pub(super) fn available(&self, index: usize, usage: Use) -> f64 {
-        self.budgets
-            .get(index)
+    /// What the relay at `index` of the snapshot can carry as a helper for this use; nothing if
+    /// it has to be `proven` and nothing came through it so far.
+    pub(super) fn available(&self, index: usize, usage: Use, proven: bool) -> f64 {
+        let budget = self.budgets.get(index);
+        budget
+            .filter(|one| !proven || one.works)
             .map_or(0.0, |one| one.available(usage))
     }
 
@@ -286,6 +291,13 @@ impl Reservations {
             rate
         } else {
             (carries - others).max(rate)
+        }
+    }
+
+    /// Notes that payload came through `relay`.
+    pub(super) fn works(&mut self, relay: &Fingerprint) {
+        if let Some(budget) = self.get_mut(relay) {
+            budget.works = true;
         }
     }
 

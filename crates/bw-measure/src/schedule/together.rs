@@ -58,7 +58,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             let room = |index: usize| {
                 let is_taken = |relay: &RelayFacts| taken.contains(&relay.fingerprint);
                 match snapshot.relays.get(index) {
-                    Some(relay) if !is_taken(relay) => reservations.available(index, Use::Now),
+                    Some(relay) if !is_taken(relay) => {
+                        reservations.available(index, Use::Now, false)
+                    }
                     _ => 0.0,
                 }
             };
