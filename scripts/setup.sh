@@ -61,7 +61,8 @@ fi
 install_tool() {
     if ! cargo "$1" --version >/dev/null 2>&1; then
         echo "setup: installing cargo-$1"
-        cargo install --locked "cargo-$1"
+        # Without optimisation, which takes most of the time and helps nobody here.
+        cargo install --locked --debug "cargo-$1"
     fi
 }
 case $want in

@@ -33,7 +33,7 @@ const RELAYS: u64 = 8;
 /// Whatever has to happen happens by then, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The number of times that the scanner is killed.
-const KILLS: usize = 50;
+const KILLS: usize = 30;
 /// Short measurements, one at a time so that a fault finds relays that wait.
 const SHORT: [&str; 6] = ["--circuits", "1", "--min-time", "500ms", "--max-time", "2s"];
 /// Faults are noticed within seconds.
