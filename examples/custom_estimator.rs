@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 /// Counts the second of two seconds.
 struct SecondSecond;
 
-/// How many of the first `slices` are over after so many seconds.
+/// The number of the first `slices` that are over after so many seconds.
 fn slices_in(seconds: u64, slices: &[Slice]) -> usize {
     let mut micros = 0;
     let ends = slices.iter().map(|slice| {

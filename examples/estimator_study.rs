@@ -1,4 +1,4 @@
-//! How the error of a measurement depends on its length: replays recorded downloads
+//! A study of how the error of a measurement depends on its length: replays recorded downloads
 //! of many seconds through the estimator with other settings, and compares with
 //! the relays' true capacities. `docs/estimator.md` has the results.
 //!
@@ -26,7 +26,7 @@ struct Trace {
     capacity: f64,
 }
 
-/// What an estimator makes of a trace.
+/// The result of an estimator on a trace.
 struct Replayed {
     /// Natural logarithm of measured over true.
     error: f64,

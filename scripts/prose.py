@@ -12,10 +12,8 @@ import pathlib
 import re
 import sys
 
-# Grows until all crates are here.
-CRATES = ["bw-aggregate", "bw-cli", "bw-file", "bw-loop", "bw-protocol", "bw-report", "bw-results", "bw-sbws"]
-CRATES += ["bw-server", "bw-sim", "bw-store", "bw-testnet", "bw-watch", "bw-web"]
-PAGES = ["README.md", "CONTRIBUTING.md", "docs"] + [f"crates/{crate}/README.md" for crate in CRATES]
+SOURCES = ["crates/*/src", "crates/*/tests", "crates/*/benches", "crates/*/examples", "examples", "tests"]
+PAGES = ["README.md", "CONTRIBUTING.md", "docs", "crates/*/README.md"]
 QUESTIONS = re.compile(r"(What|How|Whether|Who|Whom|Whose|Which|Of)\b")
 MOST_WORDS = 25
 
@@ -86,9 +84,7 @@ def files(paths):
 
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
-    covered = [f"crates/{crate}/{part}" for crate in CRATES for part in ("src", "tests", "benches", "examples")]
-    covered = [root / path for path in covered if (root / path).exists()]
-    paths = sys.argv[1:] or [*covered, *(root / page for page in PAGES)]
+    paths = sys.argv[1:] or [path for pattern in SOURCES + PAGES for path in sorted(root.glob(pattern))]
     problems = []
     for path in files(paths):
         path = path.relative_to(root) if path.is_absolute() else path

@@ -79,7 +79,7 @@ fn unix_seconds(time: SystemTime) -> u64 {
         .as_secs()
 }
 
-/// How many lines of a log have this text.
+/// Counts the lines of a log that have this text.
 fn count(log: &str, text: &str) -> usize {
     log.lines().filter(|line| line.contains(text)).count()
 }

@@ -1,4 +1,4 @@
-//! What is to be measured, through whom, and against what.
+//! The relay to measure, its helpers, and the web server.
 
 use bw_file::Fingerprint;
 use bw_results::{Direction, Position, ScanId, TargetFacts};
@@ -18,7 +18,7 @@ pub struct Assignment {
     pub helpers: Vec<Fingerprint>,
     /// The web server.
     pub destination: Destination,
-    /// Which way the payload goes.
+    /// The direction of the payload.
     pub direction: Direction,
     /// The scan that wants it.
     pub scan: Option<ScanId>,

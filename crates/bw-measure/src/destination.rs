@@ -81,7 +81,7 @@ impl Destination {
         self.port
     }
 
-    /// Whether the scheme is `https`.
+    /// Returns true if the scheme is `https`.
     pub const fn is_tls(&self) -> bool {
         self.tls
     }

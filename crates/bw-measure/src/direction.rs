@@ -1,4 +1,4 @@
-//! Which way the payload goes.
+//! The direction of the payload.
 
 use bw_results::{Direction, NetworkSnapshot};
 

@@ -1,4 +1,4 @@
-//! What stops a scan as a whole.
+//! Errors that stop a scan as a whole.
 //!
 //! A relay that cannot be measured is not an error: that is a
 //! [`Failure`](bw_results::Failure), which is recorded.
@@ -14,7 +14,7 @@ pub struct Error {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of error it is: what a program may act on.
+/// The kind of an error: what a program may act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -43,7 +43,7 @@ impl Error {
         self
     }
 
-    /// What kind of error it is.
+    /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }

@@ -15,14 +15,14 @@ pub trait Estimator: Send {
     /// `Some` ends the transfer.
     fn observe(&mut self, slices: &[Slice]) -> Option<StopReason>;
 
-    /// How much `slices` show of what is enough for a rate, from 0 to 1. At 1 the transfer may
+    /// The part of what is enough for a rate that `slices` show, from 0 to 1. At 1 the transfer may
     /// end at once if others wait for the link: precision gives way before they do.
     fn progress(&self, slices: &[Slice]) -> f64 {
         let _ = slices;
         0.0
     }
 
-    /// Whether the relay cannot keep up its present rate, so that the rate is not even a lower
+    /// Returns true if the relay cannot keep up its present rate, so that the rate is not even a lower
     /// bound.
     fn is_burst(&self, slices: &[Slice]) -> bool {
         let _ = slices;
@@ -37,7 +37,7 @@ pub trait Estimator: Send {
         None
     }
 
-    /// How many of the first of `slices` are warm-up, once the transfer has ended.
+    /// The number of `slices` that are warm-up at their begin, once the transfer has ended.
     fn warm_up(&self, slices: &[Slice]) -> usize;
 
     /// The rate so far, for those who watch; `None` if the estimator does not tell.
@@ -61,7 +61,7 @@ pub struct LevelHalf {
     pub shortest: Duration,
     /// The longest transfer. Default 10 s, as sbws's `download_max`.
     pub longest: Duration,
-    /// How far both halves of the later half may differ, as a share of their
+    /// The largest difference of both halves of the later half, as a share of their
     /// mean. Default 0.05.
     pub tolerance: f64,
 }

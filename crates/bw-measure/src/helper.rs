@@ -1,4 +1,4 @@
-//! Which relays help to measure which.
+//! The choice of relays that help to measure another.
 
 use bw_file::Fingerprint;
 use bw_results::{NetworkSnapshot, Position, RelayFacts};
@@ -28,10 +28,10 @@ pub struct HelperRequest<'a> {
     pub positions: &'a [Position],
     /// The port of the web server.
     pub port: u16,
-    /// What the helpers must be able to carry together, in bytes per second,
+    /// The rate that the helpers must be able to carry together, in bytes per second,
     /// so that the target is the one that limits.
     pub need: f64,
-    /// What a relay can carry beside what is planned already, in bytes per
+    /// The rate that a relay can carry beside what is planned already, in bytes per
     /// second, by its index in the snapshot; 0 if it must not help.
     pub room: &'a dyn Fn(usize) -> f64,
     /// Helpers of earlier tries: taken only if there is no other.
@@ -157,7 +157,7 @@ impl HelperPolicy for SpareHelpers {
     }
 }
 
-/// How many relays are drawn at random before all are looked at.
+/// The number of relays that are drawn at random before all are looked at.
 const DRAWS: usize = 64;
 
 /// A fresh helper that has room for all that is needed, abroad if there is one. Each that
@@ -257,7 +257,7 @@ fn gather(
 #[non_exhaustive]
 pub struct FasterHelper;
 
-/// How many times the target's weight a helper should have, in order of preference.
+/// The weights that a helper should have, as multiples of the target's, in order of preference.
 const FACTORS: [f64; 5] = [2.0, 1.75, 1.5, 1.25, 1.0];
 
 impl HelperPolicy for FasterHelper {
@@ -279,13 +279,13 @@ impl HelperPolicy for FasterHelper {
     }
 }
 
-/// Whether `relay` may help at all.
+/// Returns true if `relay` may help at all.
 const fn is_usable(relay: &RelayFacts) -> bool {
     let flags = relay.flags;
     flags.running && flags.valid && !flags.bad_exit && !flags.authority
 }
 
-/// Whether `relay` can be the exit of a measurement: its policy allows the
+/// Returns true if `relay` can be the exit of a measurement: its policy allows the
 /// port, and its flow control is the one that the consensus asks scanners
 /// to use (parameters `cc_alg` and `bwscanner_cc`, param-spec).
 fn can_exit(snapshot: &NetworkSnapshot, relay: &RelayFacts, port: u16) -> bool {
@@ -296,7 +296,7 @@ fn can_exit(snapshot: &NetworkSnapshot, relay: &RelayFacts, port: u16) -> bool {
         }
 }
 
-/// Whether both relays are known to be in the same country.
+/// Returns true if both relays are known to be in the same country.
 fn same_country(a: &RelayFacts, b: &RelayFacts) -> bool {
     a.country.is_some() && a.country == b.country
 }

@@ -45,13 +45,13 @@ use crate::{
 pub struct HttpTransport<C> {
     /// Builds the circuits.
     pub circuits: C,
-    /// How web servers prove who they are.
+    /// The proof that web servers give of who they are.
     pub tls: Tls,
-    /// How long each stage may take.
+    /// The longest time for each stage.
     pub timeouts: StageTimeouts,
     /// The secret that all destinations must share with us. Default: none.
     pub key: Option<ContentKey>,
-    /// Whether it was said that a server has a limit.
+    /// True if it was said that a server has a limit.
     warned: Arc<AtomicBool>,
 }
 
@@ -142,7 +142,7 @@ fn wrong_status(status: StatusCode, expected: StatusCode) -> PathError {
     )
 }
 
-/// What the operator can do about a wrong status.
+/// Advice to the operator about a wrong status.
 fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => "; check the path of the destination",

@@ -97,7 +97,7 @@ pub trait Journal: Send + Sync {
     fn flush(&self) -> Result<(), Self::Error>;
 }
 
-/// What earlier rounds know of a relay.
+/// A relay as earlier rounds know it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "journals make it")]
 pub struct Known {

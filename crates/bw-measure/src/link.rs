@@ -45,7 +45,7 @@ pub struct Lease {
 /// The room for further measurements, whose circuits would open now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Whether there is not yet enough in store, of whatever rate.
+    /// True if there is not yet enough in store, of whatever rate.
     any: bool,
     /// The rate that would fit at once, in bytes per second.
     gap: f64,
@@ -54,12 +54,12 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Whether circuits should be opened for a rate of `expected`.
+    /// Returns true if circuits should be opened for a rate of `expected`.
     pub(crate) fn takes(&self, expected: f64) -> bool {
         self.any || expected <= self.gap
     }
 
-    /// Whether a rate of `expected` fits wherever circuits are left that nothing large needs.
+    /// Returns true if a rate of `expected` fits wherever circuits are left that nothing large needs.
     pub(crate) fn is_small(&self, expected: f64) -> bool {
         expected <= self.small
     }
@@ -74,7 +74,7 @@ const DEPTH: f64 = 0.1;
 /// The least that is worth reading, in seconds of the rate: permission for less than a cell
 /// reads nothing.
 const QUANTUM: f64 = 0.01;
-/// How long measurements that only begin may find nothing left before one is stopped: a burst
+/// The time for which measurements that only begin may find nothing left. Then one is stopped: a burst
 /// is over by then.
 const PATIENT: Duration = Duration::from_millis(500);
 /// The length of the bins in which each measurement's bytes are counted.
@@ -96,13 +96,13 @@ const LARGE: f64 = 0.2;
 /// large ones that fill the link: one after the other, both took 74 min for 8,000 relays at
 /// 1 Gbit/s.
 const SMALL: f64 = 0.02;
-/// How much of what is otherwise enough is enough then: 0.6 s.
+/// The part of what is otherwise enough that is enough then: 0.6 s.
 const SHORT_SAMPLE: f64 = 0.6;
-/// What is kept free for wrong guesses, in standard deviations of all rates not yet seen.
+/// The rate kept free for wrong guesses, in standard deviations of all rates not yet seen.
 const CAUTION: f64 = 0.5;
 /// Whoever has this share of the link has the link.
 const WHOLE: f64 = 0.9;
-/// How long a measurement that does not fit may be overtaken by any smaller one.
+/// The time for which any smaller measurement may overtake one that does not fit.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The share of the link's rate that may open circuits and wait: opening takes about as
 /// long as measuring, and of several one fits what is free.
@@ -116,7 +116,7 @@ struct State {
     at: Duration,
     /// Since when there is nothing left for measurements that only begin.
     short_since: Option<Duration>,
-    /// Whether all begin at one time, when none of them opens circuits any more.
+    /// True if all begin at one time, when none of them opens circuits any more.
     together: bool,
     /// In the order in which they were assigned.
     members: BTreeMap<RunId, Member>,
@@ -148,9 +148,9 @@ struct Flowing {
     /// The present bin's number and bytes, and those of the bins before, the newest first.
     bin: (u128, u64),
     bins: VecDeque<u64>,
-    /// How much it has shown of what is enough for a rate, from 0 to 1.
+    /// The part of what is enough for a rate that it has shown, from 0 to 1.
     progress: f64,
-    /// Whether it has shown that its relay cannot keep up its rate.
+    /// True if it has shown that its relay cannot keep up its rate.
     bursts: bool,
     stopped: bool,
 }
@@ -197,7 +197,7 @@ impl Flowing {
         self.rate(0..BINS)
     }
 
-    /// Whether its rate can be taken for what it is.
+    /// Returns true if its rate can be taken for what it is.
     fn is_steady(&self, now: Duration) -> bool {
         let Some(first) = self.first_byte else {
             return now >= self.since + UNBACKED;
@@ -213,7 +213,7 @@ fn bin_of(now: Duration) -> u128 {
 }
 
 impl Member {
-    /// What it is expected to take of the link, in bytes per second.
+    /// The rate that it is expected to take of the link, in bytes per second.
     fn demand(&self, now: Duration) -> f64 {
         match &self.phase {
             Phase::Flowing(flow) if flow.stopped => 0.0,
@@ -223,7 +223,7 @@ impl Member {
         }
     }
 
-    /// What it will take when another one that begins now has its rate: who has shown more
+    /// The rate that it will take when another one that begins now has its own: who has shown more
     /// ends sooner.
     fn lasting_demand(&self, now: Duration) -> f64 {
         match &self.phase {
@@ -232,7 +232,7 @@ impl Member {
         }
     }
 
-    /// What it will take when its circuits are open; nothing if they take too long.
+    /// The rate that it will take when its circuits are open; nothing if they take too long.
     fn stored(&self, now: Duration) -> f64 {
         match self.phase {
             Phase::Opening(since) if now < since + UNBACKED => self.expected,
@@ -262,7 +262,7 @@ impl Member {
         }
     }
 
-    /// Whether it needs next to nothing of the link.
+    /// Returns true if it needs next to nothing of the link.
     fn is_small(&self, rate: f64) -> bool {
         self.expected <= SMALL * rate
     }
@@ -333,14 +333,14 @@ impl Link {
         state.admit(self.rate, now);
     }
 
-    /// Whether the payload of a measurement may flow.
+    /// Returns true if the payload of a measurement may flow.
     pub(crate) fn is_admitted(&self, id: RunId) -> bool {
         let state = self.lock();
         let member = state.members.get(&id);
         member.is_none_or(|member| matches!(member.phase, Phase::Flowing(_)))
     }
 
-    /// Whether a measurement reserves what nothing backs: its circuits take long to open, or no
+    /// Returns true if a measurement reserves what nothing backs: its circuits take long to open, or no
     /// payload comes.
     pub(crate) fn is_unbacked(&self, id: RunId, now: Duration) -> bool {
         let state = self.lock();
@@ -378,7 +378,7 @@ impl Link {
         }
     }
 
-    /// What flows is expected to take, in bytes per second.
+    /// The rate that flows are expected to take, in bytes per second.
     pub(crate) fn reserved(&self, now: Duration) -> f64 {
         self.lock().demand(now)
     }
@@ -415,7 +415,7 @@ impl Lease {
         }
     }
 
-    /// How many bytes may be read now, or when to ask again.
+    /// The number of bytes that may be read now, or when to ask again.
     pub(crate) fn permit(&self) -> Result<u64, Instant> {
         let rate = self.link.rate;
         if rate.is_infinite() {
@@ -484,7 +484,7 @@ impl Lease {
     }
 }
 
-/// What the link tells a measurement.
+/// A notice of the link to a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Notice {
     /// The link cannot carry it: it stops.
@@ -496,7 +496,7 @@ pub(crate) struct Notice {
 }
 
 impl Notice {
-    /// Whether precision gives way: it is a large one, and others wait.
+    /// Returns true if precision gives way: it is a large one, and others wait.
     pub(crate) fn gives_way(&self) -> bool {
         self.enough.is_some_and(|enough| enough < 1.0)
     }
@@ -551,13 +551,13 @@ impl State {
         }
     }
 
-    /// Whether all begin at one time, and some still open circuits.
+    /// Returns true if all begin at one time, and some still open circuits.
     fn waits_for_others(&self) -> bool {
         let opens = |one: &Member| matches!(one.phase, Phase::Opening(_));
         self.together && self.members.values().any(opens)
     }
 
-    /// What is kept free for a measurement that begins: never all of the link, so that slow
+    /// The rate kept free for a measurement that begins: never all of the link, so that slow
     /// ones that still flow do not keep it waiting.
     fn room_for(&self, member: &Member, rate: f64, now: Duration) -> f64 {
         let variance: f64 = self.members.values().map(|one| one.variance(now)).sum();
@@ -565,7 +565,7 @@ impl State {
         (member.expected + caution).min(WHOLE * rate)
     }
 
-    /// What measurements take that began since then.
+    /// The rate of measurements that began since then.
     fn begun_since(&self, since: Duration, now: Duration) -> f64 {
         let began = |one: &&Member| one.flowing().is_some_and(|flow| flow.since >= since);
         let those = self.members.values().filter(began);

@@ -15,7 +15,7 @@ use crate::{
     Assignment, Estimator, Event, Fault, Observer, Order, PathError, Transport, WallClock,
 };
 
-/// What is asked for, and how finely and how patiently it is counted.
+/// The size of a transfer, and how finely and how patiently it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransferOptions {
@@ -23,7 +23,7 @@ pub struct TransferOptions {
     /// the estimator did not end it before. Default 1 GiB, as sbws's
     /// `max_download_size`.
     pub max_bytes: u64,
-    /// How many bytes the slices that count must hold for a rate: what comes
+    /// The bytes that the slices that count must hold for a rate: what comes
     /// in drips tells nothing of a relay. Default 16 KiB, or what was asked
     /// for if that is less.
     pub min_bytes: u64,
@@ -59,7 +59,7 @@ impl Control for () {
     }
 }
 
-/// What every measurement of a scan has in common.
+/// The common part of all measurements of a scan.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Measurer<T, F> {
@@ -67,7 +67,7 @@ pub struct Measurer<T, F> {
     pub transport: T,
     /// Makes the estimator of each measurement.
     pub estimator: F,
-    /// What each measurement asks for.
+    /// The options of each measurement.
     pub options: TransferOptions,
     /// The time that records carry.
     pub clock: WallClock,

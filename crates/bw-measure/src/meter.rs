@@ -73,7 +73,7 @@ impl Meter {
         self.withheld.remove(&flow);
     }
 
-    /// Whether the scanner withholds reading from any flow.
+    /// Returns true if the scanner withholds reading from any flow.
     pub fn is_throttled(&self) -> bool {
         !self.withheld.is_empty()
     }

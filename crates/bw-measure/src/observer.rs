@@ -70,7 +70,7 @@ pub enum Event<'a> {
     NextRound(Duration),
     /// The rounds wait for what stopped them to pass.
     Waiting {
-        /// What stopped them.
+        /// The error that stopped them.
         reason: &'a Error,
         /// When they try again.
         retry: Duration,

@@ -52,7 +52,7 @@ impl Partition {
         }
     }
 
-    /// Whether `relay` is in this part.
+    /// Returns true if `relay` is in this part.
     pub fn contains(&self, relay: &Fingerprint) -> bool {
         let digest = Sha256::new()
             .chain_update(b"bwscan partition\0")
@@ -70,7 +70,7 @@ impl Partition {
         self.index + 1
     }
 
-    /// How many parts there are.
+    /// The number of parts.
     pub const fn count(&self) -> u32 {
         self.count.get()
     }

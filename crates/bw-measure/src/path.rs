@@ -39,9 +39,9 @@ impl TwoHops {
 pub struct PathError {
     /// The stage that failed.
     pub stage: Stage,
-    /// How it failed.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// Which end is at fault.
+    /// The end that is at fault.
     pub fault: Fault,
     /// The cause in words.
     pub detail: String,
@@ -59,7 +59,7 @@ impl PathError {
     }
 }
 
-/// Which end of a path is at fault, as those who use it see it.
+/// The end of a path that is at fault, as those who use it see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -88,7 +88,7 @@ impl Fault {
     }
 }
 
-/// How long each stage of an attempt may take.
+/// The longest time for each stage of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StageTimeouts {

@@ -1,4 +1,4 @@
-//! What a scan would do.
+//! The plan of a scan, made without measuring.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use bw_results::{
 
 use crate::{Action, Assignment, HelperPolicy, RunId, Scheduler};
 
-/// What a scan would do if every relay carried what is expected of it.
+/// The course of a scan in which every relay carries what is expected of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Plan {
@@ -30,9 +30,9 @@ pub struct Plan {
 pub struct Planned {
     /// When it would begin, since the start of the scan.
     pub begins: Duration,
-    /// What it would be.
+    /// The measurement.
     pub assignment: Assignment,
-    /// What the target is expected to carry, in bytes per second.
+    /// The rate that the target is expected to carry, in bytes per second.
     pub rate: f64,
 }
 
@@ -110,7 +110,7 @@ impl Plan {
     }
 }
 
-/// How far a measurement is that is played.
+/// The progress of a measurement that is played.
 enum Phase {
     /// Its circuits are open then.
     Opens(Duration),

@@ -20,16 +20,16 @@ use crate::{
     WallClock,
 };
 
-/// What is older than this does not count when relays are put in order.
+/// The age beyond which a record does not count when relays are put in order.
 const MEMORY: Duration = Duration::from_secs(28 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How soon rounds are tried again that something stopped which may pass.
+/// The time until rounds are tried again after an error that may pass.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// The rates of relays, in bytes per second.
 type Rates = Vec<(Fingerprint, BytesPerSecond)>;
 
-/// What the rounds of a scanner have in common.
+/// The common part of a scanner's rounds.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RoundOptions {
@@ -37,13 +37,13 @@ pub struct RoundOptions {
     pub scanner: String,
     /// The relays that each round covers.
     pub selection: Selection,
-    /// What must be equal for an interrupted round to be continued.
+    /// The parameters that must be equal for an interrupted round to be continued.
     pub parameters: ScanParameters,
     /// Time from the beginning of a round to the next one's; `None` for a single round.
     pub interval: Option<Duration>,
-    /// Whether an interrupted round is given up instead of continued.
+    /// True if an interrupted round is given up instead of continued.
     pub fresh: bool,
-    /// What all random choices follow from; `None` for the system's randomness.
+    /// The seed of all random choices; `None` for the system's randomness.
     pub seed: Option<u64>,
     /// The clock whose time rounds carry.
     pub clock: WallClock,
@@ -75,7 +75,7 @@ pub struct Rounds<J: Journal> {
     state: Mutex<State<J::Id>>,
 }
 
-/// How far a round is; of one that was interrupted, what was done before is included.
+/// The progress of a round; of one that was interrupted, what was done before is included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RoundReport {
@@ -91,7 +91,7 @@ pub struct RoundReport {
     pub bytes: u64,
 }
 
-/// What the rounds of a process did.
+/// The sums of all rounds of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
@@ -136,9 +136,9 @@ struct State<I> {
     last: BTreeMap<Fingerprint, UnixMillis>,
     /// Rounds that are not finished, the oldest first.
     open: Vec<Open>,
-    /// Whether the next round may continue an interrupted one.
+    /// True if the next round may continue an interrupted one.
     resumes: bool,
-    /// Whether the scan that runs has been given its first relays.
+    /// True if the scan that runs has been given its first relays.
     given: bool,
     /// When the latest round began.
     begun: Option<Instant>,
@@ -147,9 +147,9 @@ struct State<I> {
     /// Those of an earlier process that the scheduler does not know yet.
     recalled: HashMap<Fingerprint, Vec<I>>,
     totals: Totals,
-    /// What an observer is to be told when the scan began.
+    /// The report that an observer is given when the scan has begun.
     resumed: Option<RoundReport>,
-    /// Whether the latest try ended because nothing worked.
+    /// True if the latest try ended because nothing worked.
     doubtful: bool,
     /// Rounds that ended and that the observer was not told of.
     ended: Vec<RoundReport>,
@@ -353,13 +353,13 @@ impl<J: Journal> Rounds<J> {
         }
     }
 
-    /// Whether rounds wait for an error to pass.
+    /// Returns true if rounds wait for an error to pass.
     fn passes(&self, error: &Error) -> bool {
         let passing = matches!(error.kind(), ErrorKind::Destination | ErrorKind::Directory);
         self.options.interval.is_some() && passing
     }
 
-    /// How long it is until the next round may begin.
+    /// The time until the next round may begin.
     fn next_in(&self) -> Duration {
         let begun = self.lock().begun;
         let since = begun.map_or(Duration::MAX, |begun| begun.elapsed());

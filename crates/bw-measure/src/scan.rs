@@ -61,7 +61,7 @@ pub struct Scan<D, T, P = SpareHelpers, F = fn(&TargetFacts) -> Sustained, O = (
     cancel: CancellationToken,
 }
 
-/// What the scheduler of a scan is made of.
+/// The parts that a scan's scheduler is made of.
 #[derive(Debug)]
 struct Planning<P> {
     policy: P,
@@ -346,7 +346,7 @@ pub enum ScanError<T, R> {
     Records(#[source] R),
 }
 
-/// How a scan ended.
+/// The result of a scan.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ScanReport {
@@ -358,14 +358,14 @@ pub struct ScanReport {
     pub left: usize,
     /// Payload bytes moved, those of failures included.
     pub bytes: u64,
-    /// How each destination did.
+    /// The results of each destination.
     pub destinations: Vec<DestinationReport>,
 }
 
-/// How often the directory is asked whether the network changed.
+/// The interval at which the directory is asked whether the network changed.
 const REFRESH: Duration = Duration::from_secs(10);
 
-/// What the scan loop does next.
+/// The next step of the scan loop.
 enum Next {
     Measure(RunId, Box<Assignment>),
     Wait(Option<Duration>),
@@ -435,7 +435,7 @@ where
         }
     }
 
-    /// What to do now. To be asked again until it says to wait.
+    /// The next step. To be asked again until it says to wait.
     fn next(&self) -> Result<Next, ScanError<A::Error, R::Error>> {
         let waiting = lock(&self.scheduler).waiting();
         if waiting == 0 {

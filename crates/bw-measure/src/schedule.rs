@@ -1,4 +1,4 @@
-//! What to measure next: a state machine without clock, network or threads.
+//! The choice of the next measurement: a state machine without clock, network or threads.
 //!
 //! Every relay has a budget, what it is expected to carry. A measurement reserves what its
 //! target is expected to carry on the target itself (which is in no other measurement), on
@@ -58,7 +58,7 @@ pub struct Scheduler<P> {
     queue: BTreeMap<Priority, Pending>,
     running: BTreeMap<RunId, Running>,
     scale: Scale,
-    /// What relays that nobody measured are counted on for at most, in bytes per second.
+    /// The most that relays are counted on for that nobody measured, in bytes per second.
     low_default: f64,
     /// Rates measured: in earlier scans, then in this one.
     known: HashMap<Fingerprint, f64>,
@@ -70,7 +70,7 @@ pub struct Scheduler<P> {
     changes: Vec<Change>,
     /// New verdicts of earlier records that belong to no completion.
     revised: Vec<(RunId, Verdict)>,
-    /// Whether the directory failed when it was last asked.
+    /// True if the directory failed when it was last asked.
     directory_lost: bool,
     /// When circuits were last begun, to limit their number per second.
     begun: VecDeque<Duration>,
@@ -93,7 +93,7 @@ pub struct Target {
     pub last_measured: Option<UnixMillis>,
     /// The scan that wants it, which its records name.
     pub scan: Option<ScanId>,
-    /// What an interrupted scan measured of it already, in order, with the verdicts.
+    /// The records that an interrupted scan made of it already, in order, with the verdicts.
     pub records: Vec<(Measurement, Verdict)>,
 }
 
@@ -109,7 +109,7 @@ impl Target {
     }
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
@@ -136,29 +136,29 @@ pub enum Action {
     Done,
 }
 
-/// What a record means for its relay.
+/// The meaning of a record for its relay.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Completion {
     /// The record, as it is to be kept.
     pub outcome: Outcome,
-    /// What it is worth.
+    /// The worth of the record.
     pub verdict: Verdict,
     /// Verdicts of earlier records that are other ones now.
     pub revised: Vec<(RunId, Verdict)>,
-    /// Whether the relay is done with.
+    /// True if the relay is done with.
     pub settled: bool,
-    /// Whether it only had to show that anything works: then it is not to be recorded.
+    /// True if it only had to show that anything works: then it is not to be recorded.
     pub is_control: bool,
 }
 
-/// What changes for a running measurement and for others.
+/// A change for a running measurement and for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Adjustment {
     /// Relays that join it as helpers.
     pub join: Vec<Fingerprint>,
-    /// Whether it takes less than was expected, so that others may fit now.
+    /// True if it takes less than was expected, so that others may fit now.
     pub freed: bool,
 }
 
@@ -171,9 +171,9 @@ struct Pending {
     failures: Vec<RunId>,
     /// The number of attempts that failed by fault of helpers.
     helper_faults: usize,
-    /// Whether circuits through it were complete, whatever became of them then.
+    /// True if circuits through it were complete, whatever became of them then.
     answered: bool,
-    /// How many measurements of other relays there were before the first of them.
+    /// The number of measurements of other relays before the first of them.
     before: Option<u64>,
     /// Helpers of earlier attempts.
     avoid: Vec<Fingerprint>,
@@ -182,7 +182,7 @@ struct Pending {
     unfit_since: Option<Duration>,
     /// Where in the circuit it is to be measured.
     positions: &'static [Position],
-    /// What earlier measurements of this round found.
+    /// The findings of earlier measurements of this round.
     evidence: Evidence,
 }
 
@@ -199,21 +199,21 @@ impl Pending {
 /// since what is large is hardest to fit in later. The last is a number of its own.
 type Priority = (u64, bool, Reverse<u64>, u64);
 
-/// What a measurement takes of one helper, in bytes per second.
+/// The rate that a measurement takes of one helper, in bytes per second.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     helper: Fingerprint,
-    /// What is kept free for it.
+    /// The rate kept free for it.
     reserved: f64,
     /// Bytes that it brought.
     brought: u64,
     /// When its first byte came, since the measurement's start.
     flows_since: Option<Duration>,
-    /// Whether it joined while the measurement ran.
+    /// True if it joined while the measurement ran.
     joined: bool,
-    /// Whether its circuit broke.
+    /// True if its circuit broke.
     gone: bool,
-    /// What it had brought, to this measurement and to all, when that was last looked at.
+    /// The bytes that it had brought, to this measurement and to all, when that was last looked at.
     seen: (u64, u64),
 }
 
@@ -223,19 +223,19 @@ struct Running {
     /// `None` for a control.
     pending: Option<(Priority, Pending)>,
     destination: usize,
-    /// What it is expected to take of the destination, in bytes per second.
+    /// The rate that it is expected to take of the destination, in bytes per second.
     reserved: f64,
-    /// What it takes of each helper.
+    /// The rate that it takes of each helper.
     shares: Vec<Share>,
     /// When its rate was last looked at, since its start.
     seen: Duration,
-    /// Whether payload was seen.
+    /// True if payload was seen.
     flows: bool,
-    /// What its helpers offered until when, since its start, in bytes per second.
+    /// The rates that its helpers offered until when, since its start, in bytes per second.
     offered: Vec<(Duration, f64)>,
 }
 
-/// What a search for helpers found.
+/// The result of a search for helpers.
 enum Choice {
     /// These, with what each has available.
     Found(HelperChoice, Vec<f64>),
@@ -257,9 +257,9 @@ enum Unfit {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-/// How many searches for helpers may fail before something has to end first.
+/// The searches for helpers that may fail before something has to end first.
 const SEARCHES: u32 = 8;
-/// What is kept free of what a target is expected to take of a destination, where many
+/// The share of a target's expected rate that is kept free of a destination, where many
 /// measurements meet: some of them are still opening their circuits.
 const EVEN: f64 = 0.7;
 /// The rate for which one circuit is trusted, in bytes per second: over 160 ms of round trip
@@ -430,7 +430,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         Arc::clone(&self.snapshot)
     }
 
-    /// Whether there is nothing to do and nothing running.
+    /// Returns true if there is nothing to do and nothing running.
     pub fn is_done(&self) -> bool {
         self.queue.is_empty() && self.running.is_empty()
     }
@@ -451,19 +451,19 @@ impl<P: HelperPolicy> Scheduler<P> {
         self.running.len()
     }
 
-    /// What `relay` is expected to carry, in bytes per second; 0 if it is not
+    /// The rate that `relay` is expected to carry, in bytes per second; 0 if it is not
     /// in the network.
     pub fn expected_rate(&self, relay: &Fingerprint) -> f64 {
         let relay = self.snapshot.relay(relay);
         relay.map_or(0.0, |relay| self.expected(relay).middle)
     }
 
-    /// How each web server did.
+    /// The results of each web server.
     pub fn destinations(&self) -> Vec<DestinationReport> {
         self.destinations.report()
     }
 
-    /// What to do next. To be asked again until it says to wait.
+    /// The next step. To be asked again until it says to wait.
     pub fn next(&mut self, now: Duration) -> Action {
         if self.is_done() {
             return Action::Done;
@@ -614,14 +614,14 @@ impl<P: HelperPolicy> Scheduler<P> {
         Expectation::of(Promise::of(relay), &self.scale, self.low_default)
     }
 
-    /// What helpers should be able to carry for a target: enough to be faster
+    /// The rate that helpers should be able to carry for a target: enough to be faster
     /// than it, and to empty its token bucket.
     fn need(&self, relay: &RelayFacts, expected: Expectation) -> f64 {
         let middle = expected.middle.min(self.link.payload());
         (middle * self.limits.headroom).max(middle + burst(relay, expected))
     }
 
-    /// What to keep free of a destination for a target.
+    /// The rate to keep free of a destination for a target.
     fn reservation(&self, expected: Expectation) -> f64 {
         (expected.middle * EVEN).min(self.link.payload())
     }
@@ -631,23 +631,23 @@ impl<P: HelperPolicy> Scheduler<P> {
         SIDE_BY_SIDE.min(self.limits.helpers).max(1)
     }
 
-    /// How many circuits it takes at least before they are trusted with `rate`.
+    /// The least number of circuits that are trusted with `rate`.
     fn circuits_for(&self, rate: f64) -> usize {
         ((rate / PER_CIRCUIT).ceil() as usize).min(self.side_by_side())
     }
 
-    /// How many circuits there may be more.
+    /// The number of circuits that there may be more.
     fn circuits_free(&self) -> usize {
         let running: usize = self.running.values().map(|one| one.shares.len()).sum();
         self.limits.circuits.saturating_sub(running)
     }
 
-    /// How many circuits may be begun in a second.
+    /// The number of circuits that may be begun in a second.
     fn per_second(&self) -> usize {
         self.limits.circuits_per_second.max(1) as usize
     }
 
-    /// How many circuits may be begun now.
+    /// The number of circuits that may be begun now.
     fn circuits_left(&self) -> usize {
         let left = self.per_second().saturating_sub(self.begun.len());
         left.min(self.circuits_free())
@@ -900,7 +900,7 @@ impl<P: HelperPolicy> Scheduler<P> {
     }
 }
 
-/// Whom a measurement that starts goes through, and what it takes.
+/// The path of a measurement that starts, and what it takes.
 struct Plan {
     choice: HelperChoice,
     /// The room of each helper.

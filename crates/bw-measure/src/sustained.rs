@@ -61,7 +61,7 @@ impl Default for Sustained {
     }
 }
 
-/// What slices tell of a rate.
+/// An estimate of a rate from slices.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Estimate {
@@ -70,7 +70,7 @@ pub struct Estimate {
     /// The rate is in `rate ± half_width` with the chosen confidence; infinite
     /// if there are too few slices to tell.
     pub half_width: f64,
-    /// How many of the first slices were left out.
+    /// The number of the first slices that were left out.
     pub warm_up: usize,
 }
 
@@ -90,7 +90,7 @@ impl Sustained {
         self
     }
 
-    /// What `slices` tell; `None` if they hold no time or no byte.
+    /// An estimate from `slices`; `None` if they hold no time or no byte.
     pub fn estimate(&self, slices: &[Slice]) -> Option<Estimate> {
         let rates = self.batches(slices);
         let per_batch = self.slices_per_batch(slices);
@@ -127,7 +127,7 @@ impl Sustained {
         (!fails).then_some(estimate)
     }
 
-    /// Whether a rate that `slices` show is more than the relay's bucket lets pass for long.
+    /// Returns true if a rate that `slices` show is more than the relay's bucket lets pass for long.
     fn is_beyond_its_bucket(&self, slices: &[Slice], rate: f64) -> bool {
         let bytes = slices.iter().map(|slice| slice.bytes as f64).sum();
         let seconds = time(slices).as_secs_f64();
@@ -135,7 +135,7 @@ impl Sustained {
         self.bucket.is_some_and(is_burst)
     }
 
-    /// Whether the longest transfer was too short for a burst to end.
+    /// Returns true if the longest transfer was too short for a burst to end.
     fn is_not_over(&self, slices: &[Slice]) -> bool {
         let is_burst = |estimate: Estimate| self.is_beyond_its_bucket(slices, estimate.rate);
         time(slices) >= self.longest && self.estimate(slices).is_some_and(is_burst)
@@ -147,7 +147,7 @@ impl Sustained {
         usize::try_from(batch.div_ceil(length)).unwrap_or(1).max(1)
     }
 
-    /// How many slices come before those that show a burst.
+    /// The number of slices before those that show a burst.
     fn before_the_latest(&self, slices: &[Slice]) -> Option<usize> {
         let latest = SHOW_A_BURST * self.slices_per_batch(slices);
         slices.len().checked_sub(latest)
@@ -175,18 +175,18 @@ impl Sustained {
             .map_or(f64::INFINITY, |student| student.inverse_cdf(tail) * error)
     }
 
-    /// Whether the interval is so wide that the rate may be far off.
+    /// Returns true if the interval is so wide that the rate may be far off.
     fn is_noisy(&self, estimate: &Estimate) -> bool {
         estimate.half_width > NOISY * self.precision * estimate.rate
     }
 
-    /// Whether what counts has lasted enough: twice as long where the rate is noisy.
+    /// Returns true if what counts has lasted enough: twice as long where the rate is noisy.
     fn is_long_enough(&self, estimate: &Estimate, counted: &[Slice]) -> bool {
         let times = if self.is_noisy(estimate) { 2 } else { 1 };
         time(counted) >= self.enough * times
     }
 
-    /// Whether the earlier and the later half do not differ by much: else something has just
+    /// Returns true if the earlier and the later half do not differ by much: else something has just
     /// begun or ended. A rate that rises has only begun: over 160 ms of round trip tor's
     /// congestion window grew for three seconds.
     fn is_level(&self, counted: &[Slice]) -> bool {
@@ -194,14 +194,14 @@ impl Sustained {
         fall <= 2.0 * self.precision && -fall <= self.precision / 2.0
     }
 
-    /// Whether what counts looks like the end of a burst.
+    /// Returns true if what counts looks like the end of a burst.
     fn is_ending(&self, counted: &[Slice], rate: f64) -> bool {
         let doubtful = |bucket: TokenBucket| bucket.is_doubtful(rate);
         self.bucket.is_some_and(doubtful) && fall(counted) > self.precision / 2.0
     }
 }
 
-/// How much less the later half brought than the earlier, as a share of both:
+/// The fall from the earlier to the later half, as a share of both:
 /// from -1 to 1, infinite if one of them brought nothing.
 fn fall(slices: &[Slice]) -> f64 {
     let (first, second) = slices.split_at(slices.len() / 2);
@@ -211,7 +211,7 @@ fn fall(slices: &[Slice]) -> f64 {
     }
 }
 
-/// How many of the first batches to leave out, of `most`: the marginal standard
+/// The number of the first batches to leave out, of `most`: the marginal standard
 /// error rule.
 fn truncation(rates: &[f64], most: usize) -> usize {
     let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
@@ -448,7 +448,7 @@ mod tests {
         }
     }
 
-    /// How often the true rate is within the interval, over noisy traces with a
+    /// The interval holds the true rate in some share of noisy traces with a
     /// warm-up: close to the confidence, although when to stop is chosen by it.
     #[test]
     fn the_interval_holds_the_true_rate_about_as_often_as_it_says() {

@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{Destination, Error, ErrorKind};
 
-/// How web servers prove who they are.
+/// The proof that web servers give of who they are.
 ///
 /// Certificates are always verified: an exit that could pose as the server
 /// could invent any bandwidth.

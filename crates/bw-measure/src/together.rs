@@ -44,7 +44,7 @@ where
     }
 }
 
-/// How many slices count or come before those that do.
+/// The number of slices that count or come before those that do.
 fn slices(measured: &Measurement) -> Option<usize> {
     let ends = measured.transfers.iter();
     ends.map(|one| one.slices.len().saturating_sub(one.cool_down))

@@ -1,4 +1,4 @@
-//! What a relay's own rate limit lets pass.
+//! A relay's own rate limit, and what it lets pass.
 
 use bw_results::DescriptorFacts;
 
@@ -7,9 +7,9 @@ use bw_results::DescriptorFacts;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TokenBucket {
-    /// What fills it (`bandwidth-avg`), in bytes per second.
+    /// The rate that fills it (`bandwidth-avg`), in bytes per second.
     pub rate: f64,
-    /// What it holds (`bandwidth-burst`), in bytes.
+    /// The bytes that it holds (`bandwidth-burst`).
     pub burst: f64,
 }
 
@@ -36,12 +36,12 @@ impl TokenBucket {
         Self { rate, burst }
     }
 
-    /// What it lets pass in the long run, typically, in bytes of payload per second.
+    /// The rate that it typically lets pass in the long run, in bytes of payload per second.
     pub fn sustains(&self) -> f64 {
         TYPICAL * self.rate
     }
 
-    /// Whether a relay cannot go on sending at `rate` for long, after `bytes`
+    /// Returns true if a relay cannot go on sending at `rate` for long, after `bytes`
     /// in `seconds`: it is above what the bucket lets pass in the long run, and
     /// what was in the bucket at first cannot all have passed yet.
     pub fn is_burst(&self, rate: f64, bytes: f64, seconds: f64) -> bool {
@@ -49,17 +49,17 @@ impl TokenBucket {
         self.is_above(rate) && (rate > self.rate || bytes < drained)
     }
 
-    /// Whether `rate` is above what the bucket lets pass in the long run.
+    /// Returns true if `rate` is above what the bucket lets pass in the long run.
     pub fn is_above(&self, rate: f64) -> bool {
         rate > SUSTAINED.end() * self.rate
     }
 
-    /// Whether `rate` may still hold the end of a burst: few buckets let so much pass.
+    /// Returns true if `rate` may still hold the end of a burst: few buckets let so much pass.
     pub fn is_doubtful(&self, rate: f64) -> bool {
         rate > USUAL * self.rate
     }
 
-    /// Whether `rate` is what the bucket lets pass in the long run, so that
+    /// Returns true if `rate` is what the bucket lets pass in the long run, so that
     /// nothing else need limit it.
     pub fn explains(&self, rate: f64) -> bool {
         self.rate > 0.0 && SUSTAINED.contains(&(rate / self.rate))

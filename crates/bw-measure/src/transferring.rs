@@ -28,7 +28,7 @@ const WITHHELD: Duration = Duration::from_millis(1500);
 const QUEUED: Duration = Duration::from_secs(2);
 /// Slices between two estimates that are told: a quarter of a second.
 const TOLD: usize = 5;
-/// How many of the longest silences a transfer may last in all.
+/// The number of longest silences that a transfer may last in all.
 const STALLS: u32 = 3;
 
 /// The transfer of one measurement.
@@ -49,9 +49,9 @@ pub(crate) struct Transferring<'a, T: Transport, F, E> {
     run: usize,
     /// Slices that were looked at.
     looked: usize,
-    /// Whether the run had shown enough when it was last looked at.
+    /// True if the run had shown enough when it was last looked at.
     suffices: bool,
-    /// Whether the link withheld reading since the slices were last looked at.
+    /// True if the link withheld reading since the slices were last looked at.
     denied: bool,
     /// In how much time it did.
     withheld: Duration,
@@ -60,17 +60,17 @@ pub(crate) struct Transferring<'a, T: Transport, F, E> {
 /// A helper that was to join, with its flow.
 type Joined<T> = (Fingerprint, Result<<T as Transport>::Flow, PathError>);
 
-/// What a flow has brought.
+/// The bytes that a flow has brought.
 struct Brought {
     helper: Fingerprint,
     bytes: u64,
-    /// Whether its answer has begun.
+    /// True if its answer has begun.
     begun: bool,
-    /// Whether it failed before that.
+    /// True if it failed before that.
     dropped: bool,
     /// When nothing waited to be read for the last time.
     dry: Duration,
-    /// Whether the server gave no more when it last brought something, by its own words.
+    /// True if the server gave no more when it last brought something, by its own words.
     is_servers_limit: bool,
 }
 
@@ -94,9 +94,9 @@ enum News {
 /// Payload that came.
 struct Piece {
     bytes: u64,
-    /// Whether nothing more waited at some time since the last piece.
+    /// True if nothing more waited at some time since the last piece.
     dry: bool,
-    /// Whether the server gives no more, by its own words.
+    /// True if the server gives no more, by its own words.
     is_servers_limit: bool,
 }
 
@@ -161,12 +161,12 @@ fn arrivals_of<'a, F: Flow + 'a>(
     .boxed()
 }
 
-/// How a transfer ends.
+/// The end of a transfer.
 struct Ending {
     stop: StopReason,
     /// The first of the slices that the estimator saw; `None` if none count.
     from: Option<usize>,
-    /// How many of the last slices do not count.
+    /// The number of the last slices that do not count.
     cool_down: usize,
     bound: Option<Blame>,
 }
@@ -467,7 +467,7 @@ where
         }
     }
 
-    /// What each helper's circuit has brought, without those that broke.
+    /// The bytes that each helper's circuit has brought, without those that broke.
     fn brought(&self) -> Vec<(Fingerprint, u64)> {
         let flows = self.flows.iter().filter(|flow| !flow.dropped);
         flows.map(|flow| (flow.helper, flow.bytes)).collect()

@@ -61,7 +61,7 @@ pub trait Flow: Send {
     /// Hands out up to `most` of the bytes at hand, and returns how many these are.
     fn take(&mut self, most: u64) -> u64;
 
-    /// Whether, at some moment since this was last asked, nothing waited to be read. If not,
+    /// Returns true if, at some moment since this was last asked, nothing waited to be read. If not,
     /// what was taken since then came from a queue, at our own pace, and tells nothing of the
     /// path: after a time in which the flow was held back, or if somebody fills the queue
     /// although he was asked for a pause. A slice is evidence only if its flow ran dry in it.
@@ -74,13 +74,13 @@ pub trait Flow: Send {
     }
 }
 
-/// What to move, and with which web server.
+/// The transfer to make, and with which web server.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Order<'a> {
     /// The web server.
     pub destination: &'a Destination,
-    /// Which way the payload goes.
+    /// The direction of the payload.
     pub direction: Direction,
     /// The most bytes to move.
     pub bytes: u64,

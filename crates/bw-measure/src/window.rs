@@ -21,7 +21,7 @@ const MINUTE: u64 = 60_000;
 const DAY: u64 = 24 * 60 * MINUTE;
 
 impl Window {
-    /// How long until the window opens; `None` while it is open.
+    /// The time until the window opens; `None` while it is open.
     pub fn opens_in(&self, now: UnixMillis) -> Option<Duration> {
         let millis = now.value() % DAY;
         let (from, to) = (u64::from(self.from) * MINUTE, u64::from(self.to) * MINUTE);

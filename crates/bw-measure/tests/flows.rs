@@ -244,7 +244,7 @@ async fn who_sends_although_nobody_reads_is_cut_off() {
     }
 }
 
-/// What is confirmed in each tenth of a second if an exit lets a server's receipts pass only
+/// Bytes confirmed in each tenth of a second if an exit lets a server's receipts pass only
 /// at whole multiples of `hold`. The server gets 100,000 bytes per second.
 async fn confirmed(hold: Duration) -> Vec<u64> {
     const PIECE: usize = 2_500;

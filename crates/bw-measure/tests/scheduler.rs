@@ -25,12 +25,12 @@ use rand::{RngExt, SeedableRng};
 struct Relay {
     /// kB/s.
     weight: u64,
-    /// What it really carries of that.
+    /// The share of that which it really carries.
     truth: f64,
     exit: bool,
     /// The share of attempts at it that fail.
     fails: f64,
-    /// Whether it is in the first consensus.
+    /// True if it is in the first consensus.
     begins: bool,
 }
 
@@ -42,10 +42,10 @@ struct Case {
     circuits: usize,
     per_second: u32,
     helpers: usize,
-    /// What each destination may be asked for, in kB/s.
+    /// The rate that each destination may be asked for, in kB/s.
     destinations: usize,
     destination: Option<u64>,
-    /// Whether relays come and go and change while measurements run.
+    /// True if relays come and go and change while measurements run.
     changes: bool,
     seed: u64,
 }
@@ -151,7 +151,7 @@ struct Running {
     begun: Duration,
     ends: Duration,
     slices: Vec<Slice>,
-    /// How many circuits each helper that joined later has.
+    /// The number of circuits of each helper that joined later.
     joined: Vec<Fingerprint>,
     moved: BTreeMap<Fingerprint, u64>,
 }
@@ -169,7 +169,7 @@ struct World<'a> {
     settled: BTreeSet<Fingerprint>,
     circuits: Vec<Duration>,
     seen: BTreeSet<RunId>,
-    /// What was decided, in order.
+    /// The decisions, in order.
     log: Vec<String>,
 }
 
@@ -293,7 +293,7 @@ impl<'a> World<'a> {
         );
     }
 
-    /// Whether a record settles its relay with its rate. A verdict fits its record.
+    /// Returns true if a record settles its relay with its rate. A verdict fits its record.
     fn accept(&self, ended: &Completion) -> bool {
         let measured = matches!(ended.outcome, Outcome::Measured(_));
         match ended.verdict {

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// What a simulated relay does.
+/// The behaviour of a simulated relay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Nature {
     Honest,
@@ -41,7 +41,7 @@ struct Network {
     snapshot: Arc<NetworkSnapshot>,
     /// Bytes per second, and what it does.
     relays: HashMap<Fingerprint, (u64, Nature)>,
-    /// Whether the web server can be reached.
+    /// True if the web server can be reached.
     server_up: bool,
     /// Relays that share what each of them carries alone, and how many streams they carry.
     machine: (Vec<Fingerprint>, Arc<AtomicU64>),

@@ -24,7 +24,7 @@ async fn upload(address: SocketAddr, key: Option<ContentKey>) -> Result<Transfer
     direct::measure(address, Direction::Upload, key, SIZE).await
 }
 
-/// What a failure says to programs.
+/// The cause of a failure, for programs.
 fn cause(result: Result<Transfer, Failure>) -> (Stage, FailureKind, Blame) {
     let failure = result.unwrap_err();
     (failure.stage, failure.kind, failure.blame)

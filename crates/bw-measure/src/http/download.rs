@@ -11,12 +11,12 @@ use crate::{Fault, PathError};
 /// Bytes of a file as they come.
 #[derive(Debug)]
 pub(super) struct Download {
-    /// What the head of the answer announced.
+    /// The length that the head of the answer announced, in bytes.
     length: u64,
     received: u64,
-    /// Of these, what was not taken.
+    /// Bytes of these that were not taken.
     at_hand: u64,
-    /// What must come, if that is known.
+    /// The content that must come, if that is known.
     content: Option<Content>,
 }
 

@@ -29,7 +29,7 @@ const SATURATION_TIME: Duration = Duration::from_secs(1);
 /// (proposal 324, `cc_xoff_client`), and what is on its way then: with the 50 MB/s that a tor
 /// process forwards and a round trip of 0.3 s, 15 MB.
 const FLOOD: u64 = 16 << 20;
-/// Who takes what is offered within this time did not hold the flow back.
+/// The time within which a prompt reader takes what is offered, and holds no flow back.
 const PROMPT: Duration = Duration::from_millis(10);
 
 /// A stream to a web server, plain or within TLS.
@@ -41,7 +41,7 @@ pub struct HttpFlow<C: Circuit> {
     _circuit: C,
 }
 
-/// How far a flow is.
+/// The phases of a flow.
 enum Phase<S> {
     /// Nothing was asked for.
     Open(Box<(Stream<S>, Request, Arc<Waiting>)>),
@@ -128,21 +128,21 @@ impl<C: Circuit> Flow for HttpFlow<C> {
 pub(super) struct Payload {
     pub(super) body: Incoming,
     pub(super) part: Part,
-    /// What waits in the stream.
+    /// The bytes that wait in the stream.
     pub(super) waiting: Arc<Waiting>,
-    /// Who can have sent what the server would not.
+    /// The end of the circuit that can have sent what the server would not.
     pub(super) forger: Fault,
     /// The server's limit, in bytes per second.
     pub(super) limit: Option<u64>,
     pub(super) begin: Instant,
-    /// Whether the body has come to its end.
+    /// True if the body has come to its end.
     pub(super) ended: bool,
     /// Since when bytes are at hand.
     pub(super) offered: Option<Instant>,
     pub(super) _connection: AbortOnDropHandle<()>,
 }
 
-/// Which way the payload goes.
+/// The part of a flow in one direction.
 #[derive(Debug)]
 pub(super) enum Part {
     Download(Download),

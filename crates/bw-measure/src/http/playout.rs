@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often what becomes due by and by is handed out.
+/// The interval at which what becomes due by and by is handed out.
 const GRAIN: Duration = Duration::from_millis(5);
 
 /// Spreads what each receipt confirms evenly over the time, by the server's clock, since the
@@ -20,11 +20,11 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// The first receipt is the beginning: what it confirms came before, and is not handed out.
 #[derive(Debug, Default)]
 pub(super) struct Playout {
-    /// What is not due as a whole, in order.
+    /// Bytes that are not all due yet, in order.
     spans: VecDeque<Span>,
     /// The server's time of the last receipt, and ours at which all that it confirms is due.
     last: Option<(Duration, Instant)>,
-    /// What is due and was not taken.
+    /// Bytes that are due and were not taken.
     due: u64,
 }
 
@@ -34,7 +34,7 @@ struct Span {
     begin: Instant,
     length: Duration,
     bytes: u64,
-    /// How many of them have become due.
+    /// The number of these bytes that have become due.
     released: u64,
 }
 
@@ -58,7 +58,7 @@ impl Playout {
         self.last = Some((at, begin + length));
     }
 
-    /// How many bytes are due at `now` and were not taken.
+    /// The number of bytes that are due at `now` and were not taken.
     pub(super) fn due(&mut self, now: Instant) -> u64 {
         while let Some(span) = self.spans.front_mut() {
             let (time, length) = (now.saturating_duration_since(span.begin), span.length);
@@ -93,7 +93,7 @@ impl Playout {
         taken
     }
 
-    /// How many receipts wait.
+    /// The number of receipts that wait.
     pub(super) fn len(&self) -> usize {
         self.spans.len()
     }
@@ -110,7 +110,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// What is taken in each 10 ms if the receipt that the server writes each 100 ms, for
+    /// Bytes taken in each 10 ms if the receipt that the server writes each 100 ms, for
     /// 10,000 bytes, comes when `comes` says; the first is for a second's bytes.
     fn taken(comes: &[u64]) -> Vec<u64> {
         let (begin, mut playout, mut taken) = (Instant::now(), Playout::default(), Vec::new());

@@ -25,21 +25,21 @@ use super::{local, number};
 use crate::error::chain;
 use crate::{Destination, Fault, PathError};
 
-/// What the scanner calls itself to web servers.
+/// The scanner's name to web servers.
 const AGENT: &str = concat!("bwscan/", env!("CARGO_PKG_VERSION"));
-/// Of what waits to be sent or to be read, hyper keeps no more than this.
+/// The most that hyper keeps of what waits to be sent or read, in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// What to ask of a web server, and how to know its answer.
+/// A request to a web server, and how its answer is recognised.
 pub(super) struct Request {
     pub(super) destination: Destination,
     pub(super) direction: Direction,
     /// The most bytes to move.
     pub(super) bytes: u64,
     pub(super) key: Option<ContentKey>,
-    /// How long the head of the answer may take.
+    /// The longest time until the head of the answer.
     pub(super) patience: Duration,
-    /// Whether it was said that a server has a limit.
+    /// True if it was said that a server has a limit.
     pub(super) warned: Arc<AtomicBool>,
 }
 
@@ -188,7 +188,7 @@ impl Request {
         Err(PathError::new(stage, kind, self.forger(), detail))
     }
 
-    /// Who can pose as the destination: over plain HTTP, any relay.
+    /// The one who can pose as the destination: over plain HTTP, any relay.
     fn forger(&self) -> Fault {
         if self.destination.is_tls() {
             Fault::Destination

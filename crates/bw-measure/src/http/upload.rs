@@ -18,15 +18,15 @@ use super::playout::Playout;
 use super::{Problem, wrong_status};
 use crate::PathError;
 
-/// How much is made at a time.
+/// The bytes that are made at a time.
 const CHUNK: u64 = 16 << 10;
-/// What may be on its way at first, and at least: about what a Tor stream lets wait at its end
+/// The bytes that may be on their way at first, and at least: about what a Tor stream lets wait at its end
 /// (500 cells, proposal 324).
 const FIRST: u64 = 256 << 10;
 /// Later, what the server got within this time: more than a round trip through two relays, and
 /// the queues in them.
 const AHEAD: Duration = Duration::from_secs(2);
-/// How far apart receipts are that are remembered.
+/// The interval between two receipts that are remembered.
 const APART: Duration = Duration::from_millis(25);
 /// More receipts wait in the connection.
 const WAITING: usize = 256;
@@ -43,7 +43,7 @@ pub(super) struct UploadBody {
     gate: Arc<Gate>,
 }
 
-/// What was sent, and what may be.
+/// The bytes that were sent, and those that may be.
 #[derive(Debug, Default)]
 pub(super) struct Gate(Mutex<Open>);
 
@@ -68,7 +68,7 @@ impl Gate {
         }
     }
 
-    /// How many bytes have been handed on to the connection.
+    /// The number of bytes handed on to the connection.
     fn sent(&self) -> u64 {
         self.lock().sent
     }
@@ -141,7 +141,7 @@ pub(super) struct Upload {
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
     playout: Playout,
-    /// Whether somebody waited for more since that was last asked.
+    /// True if somebody waited for more since that was last asked.
     ran_dry: bool,
 }
 
@@ -167,12 +167,12 @@ impl Upload {
         self.length
     }
 
-    /// How many bytes the server confirmed.
+    /// The number of bytes that the server confirmed.
     pub(super) fn confirmed(&self) -> u64 {
         self.confirmed
     }
 
-    /// How long that took by the server's clock.
+    /// The time that this took by the server's clock.
     pub(super) fn at(&self) -> Duration {
         self.at
     }
@@ -192,7 +192,7 @@ impl Upload {
         self.playout.take(most)
     }
 
-    /// Whether more receipts may be read.
+    /// Returns true if more receipts may be read.
     pub(super) fn has_room(&self) -> bool {
         self.playout.len() < WAITING
     }

@@ -1,4 +1,4 @@
-//! What waits in a stream to be read.
+//! Bytes that wait in a stream to be read.
 
 use std::io;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ pub(super) struct Watched<S> {
     waiting: Arc<Waiting>,
 }
 
-/// What is known of what waits.
+/// The bytes that wait, as far as they are known.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     ran_dry: AtomicBool,
@@ -42,12 +42,12 @@ impl<S> Watched<S> {
 }
 
 impl Waiting {
-    /// Whether it ran dry since this was last asked.
+    /// Returns true if it ran dry since this was last asked.
     pub(super) fn ran_dry(&self) -> bool {
         self.ran_dry.swap(false, Ordering::Relaxed)
     }
 
-    /// How many bytes were there at once: without a moment at which there were none.
+    /// The bytes that came at once: without a moment at which there were none.
     pub(super) fn at_once(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }

@@ -15,7 +15,7 @@ use crate::{
     Transport,
 };
 
-/// How many groups may be found not to fit before those that do are measured.
+/// The number of groups that may be found not to fit before those that do are measured.
 const SEARCHES: usize = 8;
 
 impl<T, F, E, P, A, R, O> Scanning<'_, T, F, P, A, R, O>
@@ -56,7 +56,7 @@ where
         Ok(())
     }
 
-    /// Whether measurements may begin now.
+    /// Returns true if measurements may begin now.
     fn is_open(&self) -> bool {
         let wall = self.measurer.clock.now();
         self.window

@@ -1,15 +1,15 @@
-//! What a relay is expected to carry.
+//! Rates that relays are expected to carry.
 
 use std::collections::VecDeque;
 
 use bw_results::{NetworkSnapshot, RelayFacts};
 
-/// What a relay is expected to carry, in bytes of payload per second.
+/// The rate that a relay is expected to carry, in bytes of payload per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Expectation {
-    /// What it can be counted on for as a helper.
+    /// The rate that it can be counted on for as a helper.
     pub(super) low: f64,
-    /// What it probably carries.
+    /// The rate that it probably carries.
     pub(super) middle: f64,
     /// The standard deviation of that, as a share of it.
     pub(super) spread: f64,
@@ -19,7 +19,7 @@ pub(super) struct Expectation {
 /// sustains can be seen.
 const DRAINED: f64 = 3.0;
 
-/// What a full token bucket adds to what passes through `relay` at first, in
+/// The rate that a full token bucket adds to what passes through `relay` at first, in
 /// bytes per second over [`DRAINED`] seconds, if its token bucket is what
 /// limits it: if its descriptor's rate is not far above what it is expected to carry.
 pub(super) fn burst(relay: &RelayFacts, expected: Expectation) -> f64 {
@@ -32,13 +32,13 @@ pub(super) fn burst(relay: &RelayFacts, expected: Expectation) -> f64 {
 /// No relay is expected to carry less, in bytes per second: an idle relay's
 /// descriptor says nothing (1 kB/s), and tor gives unmeasured relays a weight of 20.
 const FLOOR: f64 = 20_000.0;
-/// How far a rate may be from an earlier measurement of the relay, as a share of it: clients
+/// The usual distance of a rate from an earlier measurement of the relay, as a share of it: clients
 /// come and go.
 const KNOWN: f64 = 0.15;
-/// How far a rate may be from what a relay says of itself and nobody measured.
+/// The usual distance of a rate from what a relay says of itself and nobody measured.
 const CLAIMED: f64 = 1.0;
 
-/// How far it may be from what relays typically carry, if nothing is said of it.
+/// The usual distance from what relays typically carry, if nothing is said of it.
 pub(super) const UNKNOWN: f64 = 1.2;
 
 /// A first measurement is doubted that is so many standard deviations below what is promised.
@@ -46,12 +46,12 @@ const UNLIKELY: f64 = 2.5;
 /// Below this share of what is promised it is doubted even where promises are worth little.
 const POOR: f64 = 0.4;
 
-/// What consensus and descriptor promise of a relay, in bytes per second.
+/// The rate that consensus and descriptor promise of a relay, in bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Promise {
     pub(super) low: f64,
     pub(super) high: f64,
-    /// Whether the consensus says that it was measured.
+    /// True if the consensus says that it was measured.
     measured: bool,
 }
 
@@ -112,7 +112,7 @@ impl Expectation {
         }
     }
 
-    /// Of a relay that was found to carry `rate`.
+    /// The expectation of a relay that was found to carry `rate`.
     pub(super) const fn known(rate: f64) -> Self {
         Self {
             low: rate,
@@ -136,7 +136,7 @@ impl Expectation {
     }
 }
 
-/// What a relay that nobody measured is counted on for at most as a helper: the median of
+/// The most that a relay is counted on for as a helper if nobody measured it: the median of
 /// what the network's relays promise.
 pub(super) fn low_default(network: &NetworkSnapshot) -> f64 {
     let promises = network.relays.iter().filter_map(Promise::of);
@@ -176,7 +176,7 @@ impl Scale {
         }
     }
 
-    /// What measurements find for each byte that is promised.
+    /// The rate that measurements find for each byte that is promised.
     pub(super) fn ratio(&self) -> f64 {
         self.ratios.median(Self::RATIO.ln()).exp()
     }
@@ -194,7 +194,7 @@ impl Scale {
         self.claims.spread(CLAIMED)
     }
 
-    /// What a relay carries of which nothing is known.
+    /// The rate of a relay of which nothing is known.
     fn typical(&self) -> f64 {
         self.rates.median(Self::TYPICAL.ln()).exp()
     }
@@ -205,9 +205,9 @@ impl Scale {
 struct Recent(VecDeque<f64>);
 
 impl Recent {
-    /// How many it takes to believe them; the prior counts as so many.
+    /// The number of ratios that are believed; the prior counts as so many.
     const FEW: usize = 5;
-    /// How many are remembered.
+    /// The number of ratios that are remembered.
     const MANY: usize = 101;
 
     fn add(&mut self, value: f64) {

@@ -1,4 +1,4 @@
-//! What the end of a measurement means for its relay.
+//! The meaning of a measurement's end for its relay.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use super::health::Outage;
 use super::{Completion, Pending, Priority, RunId, Running, SECOND, Scheduler};
 use crate::{Change, HelperPolicy, TokenBucket};
 
-/// How long a relay that failed is left alone at first; doubled each time.
+/// The time for which a relay that failed is left alone at first; doubled each time.
 const BACK_OFF: Duration = Duration::from_secs(2);
-/// How long at most.
+/// The longest such time.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 /// The attempts that may fail by fault of helpers alone, as a multiple of those that may fail
 /// otherwise: a bound on what hostile helpers can cost, and never met where half of all are dead.
 const HELPER_FAULTS: usize = 4;
-/// What a relay is expected to carry whose measurement the link had to stop, as a multiple of
+/// The rate that a relay is expected to carry whose measurement the link had to stop, as a multiple of
 /// the rate that it had: it may still have grown.
 const GREW: f64 = 1.25;
 
@@ -93,7 +93,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    /// Whether the token bucket of `target` is what limits it to `rate`.
+    /// Returns true if the token bucket of `target` is what limits it to `rate`.
     pub(super) fn is_own_limit(&self, target: &Fingerprint, rate: f64) -> bool {
         let descriptor = self
             .snapshot
@@ -102,7 +102,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         descriptor.is_some_and(|descriptor| TokenBucket::from(&descriptor).explains(rate))
     }
 
-    /// Who bounded the rate of a measurement, if not its target: its helpers, above `ceiling`
+    /// The one who bounded the rate of a measurement, if not its target: its helpers, above `ceiling`
     /// of what they offered.
     fn bound(&self, measurement: &Measurement, rate: f64, ceiling: f64) -> Option<Blame> {
         let fact = measurement.transfers.iter().find_map(|one| one.bound);
@@ -273,7 +273,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
-    /// Who else is at fault for a failure, if not its relays, and the verdicts of earlier
+    /// The other one who is at fault for a failure, if not its relays, and the verdicts of earlier
     /// failures that are other ones by that.
     fn excuse_of(
         &mut self,
@@ -324,7 +324,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         verdicts.collect()
     }
 
-    /// Whether a relay is given up after a failure.
+    /// Returns true if a relay is given up after a failure.
     fn is_given_up(&mut self, pending: &mut Pending, failure: &Failure) -> bool {
         // A helper that has just left the consensus is no reason.
         let gone = failure.kind == FailureKind::UnknownRelay && failure.blame == Blame::Target;

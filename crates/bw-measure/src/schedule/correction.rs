@@ -9,11 +9,11 @@ use super::reservations::{Reservations, Use};
 use super::{Adjustment, PER_CIRCUIT, RunId, Running, Scheduler, Share};
 use crate::{HelperPolicy, HelperRequest};
 
-/// How much of what helpers offer may be taken before further ones are asked to join.
+/// The part of what helpers offer that may be taken before further ones are asked to join.
 const CROWDED: f64 = 0.7;
 /// Over how long the present rate of a running measurement is taken.
 pub(super) const RECENT: Duration = Duration::from_millis(400);
-/// What is kept free of a running measurement's present rate, on its helpers.
+/// The rate kept free for a running measurement on its helpers, as a multiple of its present one.
 const PRESENT: f64 = 1.15;
 /// Until then a low rate may be one that only begins, and frees nothing.
 const RAMP: Duration = Duration::from_millis(750);
@@ -40,7 +40,7 @@ impl Running {
 }
 
 impl Share {
-    /// Whether it has come later than others, so that its rate may still grow.
+    /// Returns true if it has come later than others, so that its rate may still grow.
     fn is_joining(&self, elapsed: Duration) -> bool {
         self.joined
             && self
@@ -48,7 +48,7 @@ impl Share {
                 .is_none_or(|since| elapsed < since + 2 * RAMP)
     }
 
-    /// What the helper brought, and what it brought to others, in the `seconds` since the last
+    /// The rates that the helper brought, and brought to others, in the `seconds` since the last
     /// time, in bytes per second.
     fn rates(&mut self, seconds: f64, reservations: &Reservations) -> (f64, f64) {
         let now = (self.brought, reservations.total(&self.helper));

@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 
 use crate::{Destination, RunId};
 
-/// How a web server did in a scan.
+/// The results of a web server in a scan.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DestinationReport {
@@ -19,26 +19,26 @@ pub struct DestinationReport {
     pub failed: u64,
     /// Payload bytes it sent or received.
     pub bytes: u64,
-    /// What running measurements are expected to take of it, in bytes per second.
+    /// The rate that running measurements are expected to take of it, in bytes per second.
     pub reserved: f64,
-    /// How often it was left alone for a while.
+    /// The number of times that it was left alone for a while.
     pub outages: u32,
     /// The median of measured over expected rates; `None` without any. A
     /// server that throttles has a lower one than the others.
     pub ratio: Option<f64>,
 }
 
-/// How many failures in a row, while others work, make a server suspect.
+/// The failures in a row, while others work, that make a server suspect.
 const RUN: u32 = 5;
-/// How long a suspect server is left alone at first; doubled each time.
+/// The time for which a suspect server is left alone at first; doubled each time.
 const BACK_OFF: Duration = Duration::from_secs(15);
-/// How long at most, so that it is used again within minutes of its recovery.
+/// The longest such time: it is used again within minutes of its recovery.
 const LONGEST: Duration = Duration::from_secs(240);
 /// Measurements of a server before it can be called throttling.
 const ENOUGH: usize = 10;
-/// How much slower than the others a throttling server is.
+/// The rate of a throttling server, as a share of the others'.
 const THROTTLED: f64 = 0.6;
-/// How many ratios are remembered of each server.
+/// The number of ratios that are remembered of each server.
 const REMEMBERED: usize = 100;
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// What a failure tells of its server.
+/// The meaning of a failure for its server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Suspicion {
     /// Nothing yet.
@@ -93,7 +93,7 @@ pub(super) enum Suspicion {
 #[derive(Debug)]
 pub(super) struct Destinations {
     entries: Vec<Entry>,
-    /// What each server may be asked for, in bytes per second.
+    /// The rate that each server may be asked for, in bytes per second.
     limit: f64,
 }
 
@@ -192,7 +192,7 @@ impl Destinations {
         }
     }
 
-    /// What a running measurement is expected to take changes.
+    /// Changes what a running measurement is expected to take.
     pub(super) fn reserve(&mut self, index: usize, change: f64) {
         if let Some(entry) = self.entries.get_mut(index) {
             entry.reserved = (entry.reserved + change).max(0.0);
@@ -270,7 +270,7 @@ impl Destinations {
         }
     }
 
-    /// Whether measurements against this server are much slower than those
+    /// Returns true if measurements against this server are much slower than those
     /// against the others.
     pub(super) fn throttles(&self, index: usize) -> bool {
         let Some(entry) = self

@@ -1,4 +1,4 @@
-//! What the records of one relay say together: verdicts, made from the records alone.
+//! Verdicts on the records of one relay, made from the records alone.
 
 use bw_file::Fingerprint;
 use bw_results::{Blame, Measurement, Remeasure, Verdict};
@@ -10,13 +10,13 @@ use crate::RunId;
 const ROSE: f64 = 2.0;
 /// By which factor it may be below: a helper that wants to harm its rivals has to stay within.
 const FELL: f64 = 4.0 / 3.0;
-/// How near, as a factor, two measurements confirm each other.
+/// The largest factor between two measurements that confirm each other.
 const AGREE: f64 = 1.25;
-/// How many measurements there are at most before the middle one is taken.
+/// The number of measurements after which the middle one is taken.
 const ENOUGH: usize = 3;
 /// The same with those that helpers bounded: each tells what the next one must offer.
 const ENOUGH_WITH_BOUND: usize = 6;
-/// How much of what its helpers are expected to carry a target may take before
+/// The part of what its helpers are expected to carry that a target may take before
 /// it seems that they, not it, bound the rate.
 const CEILING: f64 = 0.92;
 /// The same for a rate at which helpers bounded it before: what they offer is a guess, which
@@ -29,22 +29,22 @@ pub(super) struct Evidence {
     /// The rate that the latest round before found.
     previous: Option<f64>,
     records: Vec<Record>,
-    /// How often the link withheld too much.
+    /// The number of times that the link withheld too much.
     pub(super) throttled: u32,
 }
 
-/// What counts of a record here.
+/// The part of a record that counts here.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) run: RunId,
     /// Bytes per second.
     pub(super) rate: f64,
     pub(super) helpers: Vec<Fingerprint>,
-    /// Who bounded the rate, if it was not the relay.
+    /// The one who bounded the rate, if it was not the relay.
     pub(super) bound: Option<Blame>,
 }
 
-/// What a further record means.
+/// The meaning of a further record.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Judgement {
     pub(super) verdict: Verdict,
@@ -113,7 +113,7 @@ impl Evidence {
         }
     }
 
-    /// Whether a further measurement would tell no more.
+    /// Returns true if a further measurement would tell no more.
     fn is_enough(&self) -> bool {
         let bounded = |one: &&Record| one.bound == Some(Blame::Helper);
         let free = self.records.iter().filter(|one| !bounded(one)).count();
@@ -168,7 +168,7 @@ impl Evidence {
         (doubtful && !confirmed).then_some(Remeasure::Disputed)
     }
 
-    /// Of records that all are in doubt: the middle one of those that nobody bounded, unless
+    /// Chooses among records that all are in doubt: the middle one of those that nobody bounded, unless
     /// what a bound let pass was more; then that is a lower bound.
     fn decide(&self) -> (usize, Verdict) {
         let rate = |index: &usize| self.records[*index].rate;

@@ -1,4 +1,4 @@
-//! Whether anything works at all.
+//! The health of the whole: is there anything that works?
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use bw_results::{Blame, Failure, Stage};
 
 use crate::RunId;
 
-/// How many fast relays are tried to see whether anything works.
+/// The number of fast relays that are tried to see whether anything works.
 const CONTROLS: u32 = 3;
-/// How long nothing is tried at first once nothing works; doubled each time.
+/// The time for which nothing is tried at first once nothing works; doubled each time.
 const BACK_OFF: Duration = Duration::from_secs(5);
-/// How long nothing is tried at most.
+/// The longest time for which nothing is tried.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What the state of the whole allows.
+/// The state of the whole, and what it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Relays are measured.
@@ -50,17 +50,17 @@ pub(super) struct Health {
     mode: Mode,
     back_off: Duration,
     since: Option<Duration>,
-    /// How many measurements there were.
+    /// The number of measurements.
     worked: u64,
     last: Option<Failure>,
     /// Failures since anything was measured that relays are charged with, and whether
     /// they came behind the circuit.
     charged: Vec<(RunId, bool)>,
-    /// Who is at fault that nothing works, while nothing does.
+    /// The one who is at fault that nothing works, while nothing does.
     suspect: Option<Blame>,
 }
 
-/// How many charged failures are remembered; some hundred can run when a server stops.
+/// The charged failures that are remembered; some hundred can run when a server stops.
 const REMEMBERED: usize = 1000;
 
 /// Nothing works any more.
@@ -185,12 +185,12 @@ impl Health {
         })
     }
 
-    /// How many measurements there were so far.
+    /// The number of measurements so far.
     pub(super) const fn count(&self) -> u64 {
         self.worked
     }
 
-    /// Whether the failures of a relay tell something of it, the first of which came
+    /// Returns true if the failures of a relay tell something of it, the first of which came
     /// after `count` measurements: not as long as it may be that nothing works.
     pub(super) const fn tells(&self, count: u64) -> bool {
         self.worked > count && self.run * 2 <= self.patience
@@ -201,7 +201,7 @@ impl Health {
     }
 }
 
-/// Whether `suspect` can be at fault for a failure that came `behind` the circuit or not.
+/// Returns true if `suspect` can be at fault for a failure that came `behind` the circuit or not.
 fn explains(suspect: Blame, behind: bool) -> bool {
     suspect == Blame::Scanner || behind
 }

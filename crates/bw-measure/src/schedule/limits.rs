@@ -1,21 +1,21 @@
-//! How much a scan may take of everything.
+//! The most that a scan may take of everything.
 
 use std::time::Duration;
 
 use bw_file::BytesPerSecond;
 use bw_results::{Direction, Position};
 
-/// How much a scan may take of everything, and how hard it tries.
+/// The most that a scan may take of everything, and how hard it tries.
 ///
 /// The public network is other people's: the defaults are those of a polite
 /// guest with a line of 100 Mbit/s.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// What all measurements together may take of the scanner's own link; 0 for no limit.
+    /// The most that all measurements together may take of the scanner's own link; 0 for no limit.
     /// Default 12.5 MB/s (100 Mbit/s).
     pub link: BytesPerSecond,
-    /// What each destination may be asked for; `None` if only the link limits.
+    /// The rate that each destination may be asked for; `None` if only the link limits.
     pub destination: Option<BytesPerSecond>,
     /// The most circuits at a time, which also bounds memory: each may hold a
     /// congestion window of cells. Default 100.
@@ -27,24 +27,24 @@ pub struct Limits {
     pub bytes_per_day: Option<u64>,
     /// The most helpers of one measurement. Default 8.
     pub helpers: usize,
-    /// How many times its expected rate is kept free for a target on its
-    /// helpers, until its rate is seen: what is expected is uncertain, and a token
+    /// The rate kept free for a target on its helpers, as a multiple of the expected one,
+    /// until its rate is seen: what is expected is uncertain, and a token
     /// bucket lets more pass at first. Default 1.6.
     pub headroom: f64,
-    /// How often a relay is tried before it is given up; twice as often if a circuit
+    /// The number of tries before a relay is given up; twice as many if a circuit
     /// through it was complete once. Default 3.
     pub attempts: u32,
-    /// How many failures in a row, of whatever relays, make it doubtful that
+    /// The failures in a row, of whatever relays, that make it doubtful that
     /// anything works; then fast relays are tried to find out. Default 10.
     pub doubt: u32,
-    /// How long nothing may work before the scan ends, once something has
+    /// The time for which nothing may work before the scan ends, once something has
     /// worked. Default 10 min.
     pub outage: Duration,
-    /// How long a relay that does not fit may be overtaken by others. Default 2 s.
+    /// The time for which others may overtake a relay that does not fit. Default 2 s.
     pub patience: Duration,
     /// Where in the circuit relays are measured.
     pub placement: Placement,
-    /// Which way the payload goes.
+    /// The direction of the payload.
     pub direction: Direction,
 }
 

@@ -1,4 +1,4 @@
-//! What each relay can carry as a helper, and what is reserved of it.
+//! The rates that relays can carry as helpers, and what is reserved of them.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::capacity::{Expectation, UNKNOWN};
 #[derive(Clone, Copy, Debug)]
 struct Budget {
     expected: Expectation,
-    /// What running measurements take of it as a helper, in bytes per second.
+    /// The rate that running measurements take of it as a helper, in bytes per second.
     reserved: f64,
     /// In how many running measurements it helps.
     helping: u32,
@@ -37,7 +37,7 @@ struct Budget {
 }
 
 impl Budget {
-    /// What it can carry as a helper when nothing else runs.
+    /// The rate that it can carry as a helper when nothing else runs.
     fn whole(&self) -> f64 {
         if self.target || self.claimed || self.aside {
             0.0
@@ -46,7 +46,7 @@ impl Budget {
         }
     }
 
-    /// What is left of that, for the target that it is booked for.
+    /// The rate that is left of that, for the target that it is booked for.
     fn left(&self) -> f64 {
         (self.whole() - self.reserved).max(0.0)
     }
@@ -59,7 +59,7 @@ impl Budget {
         }
     }
 
-    /// What is left for any other.
+    /// The rate that is left for any other.
     fn free(&self) -> f64 {
         if self.booked { 0.0 } else { self.left() }
     }
@@ -80,9 +80,9 @@ pub(super) enum Use {
 const FULL: f64 = 0.8;
 /// From which share of an even part of it a measurement has its part: circuits differ.
 const FAIR: f64 = 0.7;
-/// How often a helper may slow a measurement before it is set aside.
+/// The number of measurements that a helper may slow before it is set aside.
 const STRIKES: u32 = 2;
-/// How many attempts in a row may fail with a helper before it is set aside. Targets fail
+/// The attempts in a row that may fail with a helper before it is set aside. Targets fail
 /// too: a fifth of the network did, in the worst of simulations.
 const FAILURES: u32 = 4;
 /// After how many changes it is worth looking again what helpers can offer.
@@ -162,7 +162,7 @@ impl Reservations {
         }
     }
 
-    /// What the relay at `index` of the snapshot can carry as a helper for this use; nothing if
+    /// The rate that the relay at `index` of the snapshot can carry as a helper for this use; nothing if
     /// it has to be `proven` and nothing came through it so far.
     pub(super) fn available(&self, index: usize, usage: Use, proven: bool) -> f64 {
         let budget = self.budgets.get(index);
@@ -201,7 +201,7 @@ impl Reservations {
         }
     }
 
-    /// Whether the relay is in use in any way.
+    /// Returns true if the relay is in use in any way.
     pub(super) fn is_taken(&self, relay: &Fingerprint) -> bool {
         self.get(relay)
             .is_some_and(|budget| budget.target || budget.helping > 0)
@@ -273,7 +273,7 @@ impl Reservations {
         self.get(helper).map_or(0, |budget| budget.total)
     }
 
-    /// What `helper` probably offers a measurement to which it brings `rate`, beside the
+    /// The rate that `helper` probably offers a measurement to which it brings `rate`, beside the
     /// `others` that pass through it: no more than that if it is full and gives it the share
     /// that each circuit gets.
     pub(super) fn offered(&self, helper: &Fingerprint, rate: f64, others: f64) -> f64 {

@@ -10,10 +10,10 @@ use super::reservations::Use;
 use super::{EVEN, RunId, Scheduler};
 use crate::{Assignment, HelperPolicy, HelperRequest};
 
-/// What runs at one time takes.
+/// The rates that what runs at one time takes.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// Of the link, in bytes per second.
+    /// The rate taken of the link, in bytes per second.
     rate: f64,
     circuits: usize,
     /// Targets and helpers.
@@ -21,7 +21,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Whether nothing runs.
+    /// Returns true if nothing runs.
     pub(crate) const fn is_empty(&self) -> bool {
         self.relays.is_empty()
     }

@@ -57,7 +57,7 @@ impl Drop for TorCircuit {
     }
 }
 
-/// What arti's circuit reactor asks for when it expires closed streams; our
+/// The time after which arti's circuit reactor expires closed streams; our
 /// own timeouts are around each step.
 struct HalfStreamTimeout;
 
@@ -202,7 +202,7 @@ where
     }
 }
 
-/// What arti's error kinds mean for a measurement.
+/// The meaning of arti's error kinds for a measurement.
 fn classify(kind: ErrorKind, usual: Fault) -> (FailureKind, Fault) {
     use ErrorKind as K;
     match kind {

@@ -20,7 +20,7 @@ use super::{Lanes, TorCircuits, TorDirectory};
 use crate::error::chain;
 use crate::{Error, ErrorKind};
 
-/// How to reach a Tor network.
+/// The way to a Tor network.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TorSettings {
@@ -29,7 +29,7 @@ pub struct TorSettings {
     /// arti configuration files (TOML), each overriding the one before. None
     /// means the public Tor network.
     pub config: Vec<PathBuf>,
-    /// How long reaching the network may take. Default 3 minutes.
+    /// The longest time to reach the network. Default 3 minutes.
     pub patience: Duration,
     /// The most memory for what waits in the queues of all measuring circuits, in bytes, at
     /// least 16 MiB. Above it arti closes the streams whose data has waited longest, which
@@ -50,13 +50,13 @@ impl TorSettings {
     }
 }
 
-/// How far reaching the network has come.
+/// The progress of reaching the network.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Bootstrap {
     /// From 0 to 1.
     pub fraction: f32,
-    /// What is going on, in words.
+    /// The present step, in words.
     pub status: String,
 }
 
@@ -229,7 +229,7 @@ mod tests {
     use tor_memquota::mq_queue::{ChannelSpec as _, MpscUnboundedSpec};
     use tor_rtcompat::DynTimeProvider;
 
-    /// What arti does with a stream that brings `megabytes` that nobody reads, 1 KiB at a time.
+    /// Opens a stream of arti that brings `megabytes` that nobody reads, 1 KiB at a time.
     async fn takes_all(megabytes: usize, limit: u64) -> bool {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = TokioRustlsRuntime::current().unwrap();

@@ -12,7 +12,7 @@ use super::TorSettings;
 use crate::error::chain;
 use crate::{Error, ErrorKind};
 
-/// What a scanner wants to be otherwise than in a browser's client: circuits
+/// Settings in which a scanner differs from a browser's client: circuits
 /// only when we ask for them, no learned timeouts (they would cut off slow
 /// relays), no padding, which would be measured along.
 const DEFAULTS: &str = r#"
@@ -205,7 +205,7 @@ fn storage(directory: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// What is said of a file with this text.
+    /// The refusal of a file with this text.
     fn refusal(text: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("arti.toml");

@@ -23,10 +23,10 @@ use tor_rtcompat::tokio::TokioRustlsRuntime;
 use super::fingerprint;
 use crate::error::chain;
 
-/// How long a directory cache may take for one document.
+/// The longest time for one document from a directory cache.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What more than half of the authorities say.
+/// A consensus that more than half of the authorities signed.
 #[derive(Debug, Default)]
 pub(super) struct Consensus {
     /// The parameters, by name.
@@ -35,7 +35,7 @@ pub(super) struct Consensus {
     pub(super) descriptors: HashMap<Fingerprint, RdDigest>,
 }
 
-/// How often another directory cache is asked when one fails.
+/// The number of directory caches that are asked when one fails.
 const ATTEMPTS: u32 = 3;
 
 /// Fetches the present consensus and verifies that it is signed by more than

@@ -20,16 +20,16 @@ use tor_rtcompat::tokio::TokioRustlsRuntime;
 use super::fingerprint;
 use crate::error::chain;
 
-/// What is known of each relay from the descriptor that a consensus listed.
+/// The facts of each relay from the descriptor that a consensus listed.
 pub(super) type Descriptors = HashMap<Fingerprint, DescriptorFacts>;
 
-/// How often another directory cache is asked when one fails.
+/// The number of directory caches that are asked when one fails.
 const ATTEMPTS: u32 = 5;
 
-/// How long one cache may take to send all descriptors: some 30 MB.
+/// The longest time for all descriptors from one cache: some 30 MB.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How many descriptors are asked for by digest at once, as tor does: with more, the request
+/// The number of descriptors that are asked for by digest at once, as tor does: with more, the request
 /// is too long for some caches.
 const AT_ONCE: usize = 96;
 

@@ -34,7 +34,7 @@ pub struct TorDirectory {
     known: tokio::sync::Mutex<Known>,
 }
 
-/// What was last seen.
+/// The network that was last seen.
 #[derive(Default)]
 struct Known {
     snapshot: Option<Arc<NetworkSnapshot>>,
@@ -43,12 +43,12 @@ struct Known {
     fetched: Option<Instant>,
 }
 
-/// How long descriptors are good enough: all of them are some 30 MB, and a
+/// The time for which descriptors are good enough: all of them are some 30 MB, and a
 /// relay makes a new one every 18 hours or when something changes.
 const DESCRIPTORS_LAST: Duration = Duration::from_secs(3 * 3600);
 
 impl Known {
-    /// Whether to fetch descriptors for `netdir`: they are old, or more than
+    /// Returns true if descriptors are to be fetched for `netdir`: they are old, or more than
     /// one in twenty is missing.
     fn needs_descriptors(&self, netdir: &NetDir) -> bool {
         let (mut relays, mut missing) = (0_usize, 0_usize);
