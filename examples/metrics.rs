@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
                 document
                     .timestamp()
                     .value()
-                    .map_or(0, |time| time.seconds()),
+                    .map_or(0, bw_file::UnixTime::seconds),
                 weights.relays(),
                 weights.total().value(),
                 weights.median().unwrap_or_default().value(),

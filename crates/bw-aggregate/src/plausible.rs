@@ -8,7 +8,7 @@ use bw_results::DescriptorFacts;
 use serde::Serialize;
 
 /// The fastest that a tor relay can be, in bytes per second: tor takes no larger
-/// `BandwidthRate`, and authorities refuse descriptors beyond it (INT32_MAX).
+/// `BandwidthRate`, and authorities refuse descriptors beyond it (`INT32_MAX`).
 pub const MAX_PLAUSIBLE_RATE: f64 = 2_147_483_647.0;
 
 /// The largest multiple of its support that a rate may be. From one measurement to the

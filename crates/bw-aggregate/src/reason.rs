@@ -168,7 +168,7 @@ pub enum DescriptorField {
 
 impl DescriptorField {
     /// The largest number that tor parses in a `bandwidth` line, in bytes per
-    /// second (INT_MAX; tor 0.4.8, routerparse.c).
+    /// second (`INT_MAX`; tor 0.4.8, routerparse.c).
     pub const MAX: u64 = 2_147_483_647;
 
     /// Its name in words.

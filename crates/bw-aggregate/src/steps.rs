@@ -62,7 +62,7 @@ impl Steps {
         self.add(
             &text,
             format!("{:.0} B/s, {}", bound.rate, (self.utc)(bound.ended)),
-        )
+        );
     }
 
     /// Tells which of the two values of a censored relay was taken.
@@ -78,7 +78,7 @@ impl Steps {
             ),
             (_, None) => "the lower bound: the consensus has no measured weight".to_owned(),
         };
-        self.add("taken", text)
+        self.add("taken", text);
     }
 
     /// Tells how the estimate of a relay's capacity came about.

@@ -406,8 +406,8 @@ fn any_cases() -> impl Strategy<Value = Vec<Case>> {
     let rates = prop::collection::vec(1e4..1e7_f64, 1..8);
     let observed = prop_oneof![Just(None), (0.0..2.1e9_f64).prop_map(Some), Just(Some(0.0))];
     let case = (rates, observed, 1..9_999_u64).prop_map(|(rates, observed, weight)| Case {
-        weight,
         observed,
+        weight,
         ..Case::new(&rates, 0.0)
     });
     prop::collection::vec(case, 1..25)

@@ -130,7 +130,7 @@ fn plain_statistics(rates: &[u64]) -> (f64, f64, f64) {
         plain_mean(&above).round_ties_even()
     };
     let half = rates.len() / 2;
-    let median = (rates[half] + rates[(rates.len() - 1) / 2]) / 2.0;
+    let median = f64::midpoint(rates[half], rates[(rates.len() - 1) / 2]);
     (mean, filtered, median.round_ties_even())
 }
 
@@ -145,7 +145,7 @@ fn medians_are_scaled_as_reckoned_plainly() {
             .collect();
         let mut sorted = medians.clone();
         sorted.sort_by(f64::total_cmp);
-        let middle = (sorted[3_999] + sorted[4_000]) / 2.0;
+        let middle = f64::midpoint(sorted[3_999], sorted[4_000]);
         let mean = plain_mean(&medians);
         for (method, value) in [
             (
@@ -490,7 +490,7 @@ fn the_cap_is_a_share_of_what_all_get() {
         assert_eq!(answer == Answer::Excluded(reason), refused, "{answer:?}");
         let found = scaled.relays.iter();
         let found: Vec<u64> = found
-            .map(|relay| relay.answer.weight().map_or(0, |weight| weight.value()))
+            .map(|relay| relay.answer.weight().map_or(0, KilobytesPerSecond::value))
             .collect();
         let share = found[7] as f64 / found.iter().sum::<u64>() as f64;
         // Rounded to two digits.

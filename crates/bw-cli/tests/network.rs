@@ -369,9 +369,11 @@ fn a_service_scans_writes_files_reloads_and_ends(bench: &Bench) {
     let config = bench.data("service.toml");
     let write = |interval: &str| {
         let text = format!(
-            "data_dir = {data:?}\n[scan]\ndestination = [{:?}]\ntor_config = [{:?}]\n\
+            "data_dir = '{}'\n[scan]\ndestination = [{:?}]\ntor_config = ['{}']\n\
              interval = \"{interval}\"\n[run]\nmetrics = \"127.0.0.1:0\"\n",
-            bench.url, bench.config
+            data.display(),
+            bench.url,
+            bench.config.display()
         );
         std::fs::write(&config, text).unwrap();
     };

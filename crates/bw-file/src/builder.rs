@@ -271,6 +271,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it is a table of cases")]
     fn bad_files_are_refused() {
         use ErrorKind as K;
         type Edit = fn(&mut FileBuilder);

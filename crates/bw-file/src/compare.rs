@@ -298,11 +298,11 @@ impl NetworkComparison {
                     relay
                         .before
                         .filter(|_| relay.voted_before)
-                        .map(|bw| bw.value()),
+                        .map(KilobytesPerSecond::value),
                     relay
                         .after
                         .filter(|_| relay.voted_after)
-                        .map(|bw| bw.value()),
+                        .map(KilobytesPerSecond::value),
                 )
             })
             .collect();

@@ -36,6 +36,7 @@ macro_rules! codes {
         /// versions of this crate.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
+        #[allow(clippy::doc_markdown, reason = "meanings are also shown as plain text")]
         pub enum Code {
             $(#[doc = $meaning] $variant,)*
         }

@@ -174,8 +174,8 @@ impl TorVersion {
 
 impl fmt::Display for TorVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d] = self.numbers;
-        write!(f, "{a}.{b}.{c}.{d}")?;
+        let [major, minor, micro, patch] = self.numbers;
+        write!(f, "{major}.{minor}.{micro}.{patch}")?;
         if self.released {
             Ok(())
         } else {

@@ -48,7 +48,9 @@ pub struct Standing {
 impl Weights {
     /// The weights of a file.
     pub fn of(document: &Document<'_>) -> Self {
-        let voted = document.relays().filter(|relay| relay.is_voted());
+        let voted = document
+            .relays()
+            .filter(super::relay::RelayLineRef::is_voted);
         voted
             .filter_map(|relay| Some((relay.fingerprint()?, relay.bandwidth()?)))
             .collect()

@@ -226,7 +226,9 @@ fn shares(world: &World, day: u32) -> Vec<f64> {
         shares[index] = node.facts.consensus_weight.value() as f64;
     }
     let sum: f64 = shares.iter().sum();
-    shares.iter_mut().for_each(|share| *share /= sum.max(1.0));
+    for share in &mut shares {
+        *share /= sum.max(1.0);
+    }
     shares
 }
 

@@ -169,7 +169,7 @@ impl World {
         if node.attacks && self.attack.withholds() {
             return None;
         }
-        /// The largest that authorities take (INT_MAX).
+        /// The largest that authorities take (`INT_MAX`).
         const MOST: f64 = 2_147_483_647.0;
         let mut facts = node.facts.descriptor?;
         let mut observed = node.observed.rate() / self.goodput;

@@ -60,7 +60,7 @@ impl HelperRequest<'_> {
     }
 
     /// Returns true if `relay` may help a target in `position`: it runs, is no
-    /// authority and no BadExit, is neither the target nor of its family or
+    /// authority and no `BadExit`, is neither the target nor of its family or
     /// network (IPv4 /16, IPv6 /32), and exits to the port where it has to.
     pub fn may_help(&self, relay: &RelayFacts, position: Position) -> bool {
         is_usable(relay)
@@ -248,7 +248,7 @@ fn gather(
 /// 1.25 times, or as much; if there is none, the one with the most weight.
 ///
 /// Beyond sbws, a helper is never of the target's family or network, never a
-/// BadExit, never an authority, and always Running and Valid; an exit's policy
+/// `BadExit`, never an authority, and always Running and Valid; an exit's policy
 /// must allow the destination's port. As in sbws no helper is slower than a
 /// quarter of its kind (exits, or the others) as long as one is not, and with
 /// congestion control on (`cc_alg=2`) the exit is one that speaks it if

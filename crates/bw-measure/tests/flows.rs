@@ -175,7 +175,7 @@ async fn a_flow_that_was_held_back_is_evidence_once_its_queue_ran_dry() {
     let sent = tokio::spawn(async move {
         request(&mut server).await;
         server.write_all(head(2 * SIZE).as_bytes()).await.unwrap();
-        server.write_all(&[7; SIZE as usize]).await.unwrap();
+        server.write_all(&vec![7; SIZE as usize]).await.unwrap();
         server
     });
     flow.begin(&mut Timings::default()).await.unwrap();
@@ -226,7 +226,7 @@ async fn who_sends_although_nobody_reads_is_cut_off() {
             request(&mut server).await;
             server.write_all(head(FLOOD).as_bytes()).await.unwrap();
             for _ in 0..FLOOD >> 18 {
-                server.write_all(&[7; 1 << 18]).await.unwrap();
+                server.write_all(&vec![7; 1 << 18]).await.unwrap();
                 if slow_server {
                     sleep(Duration::from_millis(1)).await;
                 }

@@ -415,7 +415,7 @@ impl<'a> World<'a> {
         let truth = self.truth(&target) * self.rng.random_range(0.5..1.5);
         let now = self.now;
         let one = &mut self.running[index];
-        let slices = ((now - one.begun).as_millis() / SLICE.as_millis()) as usize;
+        let slices = (now.saturating_sub(one.begun).as_millis() / SLICE.as_millis()) as usize;
         let bytes = (truth * SLICE.as_secs_f64()) as u64;
         let fresh = slices.saturating_sub(one.slices.len()) as u64;
         one.slices.resize(slices, Slice::new(SLICE, bytes));

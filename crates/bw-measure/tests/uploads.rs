@@ -176,7 +176,7 @@ async fn confirms_more_than_was_sent() {
         let mut server = Answering::new(stream, None).await;
         server.read(1000).await;
         server.confirm(SIZE + 1).await;
-        pending().await
+        pending::<()>().await;
     })
     .await;
     let expected = (Stage::Transfer, FailureKind::Length, Blame::Path);
@@ -190,7 +190,7 @@ async fn takes_back_what_it_confirmed() {
         server.read(1000).await;
         server.confirm(2).await;
         server.confirm(1).await;
-        pending().await
+        pending::<()>().await;
     })
     .await;
     let expected = (Stage::Transfer, FailureKind::Length, Blame::Path);
@@ -202,7 +202,7 @@ async fn an_exit_confirms_in_its_place() {
     // It can read and answer all, but has no key.
     let address = server(async |stream| {
         honest(stream, None).await;
-        pending().await
+        pending::<()>().await;
     })
     .await;
     let expected = (Stage::Content, FailureKind::Content, Blame::Path);
@@ -217,7 +217,7 @@ async fn got_something_else() {
         server.read(1000).await;
         let line = server.receipts.line(Receipt::Wrong);
         server.say(&line).await;
-        pending().await
+        pending::<()>().await;
     })
     .await;
     let expected = (Stage::Content, FailureKind::Content, Blame::Path);
@@ -232,7 +232,7 @@ async fn stalls() {
             server.read(64 << 10).await;
             server.confirm(server.count).await;
         }
-        pending().await
+        pending::<()>().await;
     })
     .await;
     let expected = (Stage::Transfer, FailureKind::Timeout, Blame::Path);
@@ -261,7 +261,7 @@ async fn closes_in_the_middle() {
             }
             if ends_well {
                 server.end().await;
-                pending().await
+                pending::<()>().await;
             }
         })
         .await;
@@ -286,7 +286,7 @@ async fn does_not_know_of_uploads() {
             direct::request(&mut stream).await;
             let head = format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\n\r\n");
             let _ = stream.write_all(head.as_bytes()).await;
-            pending().await
+            pending::<()>().await;
         })
         .await;
         let (stage, found, _) = cause(upload(address, None).await);
@@ -301,7 +301,7 @@ async fn answers_only_when_it_has_everything() {
         direct::request(&mut stream).await;
         let mut data = vec![0; 64 << 10];
         while let Ok(1..) = stream.read(&mut data).await {}
-        pending().await
+        pending::<()>().await;
     })
     .await;
     let expected = (Stage::Http, FailureKind::Timeout, Blame::Path);

@@ -108,7 +108,7 @@ mod tests {
         let content = ContentKey::new(b"0123456789abcdef")
             .unwrap()
             .content(&Nonce::from_bytes([7; 16]), Direction::Download);
-        let expected = 0xfea5e5aa7dd22c212f3fc66e8b77e17c_u128.to_be_bytes();
+        let expected = 0xfea5_e5aa_7dd2_2c21_2f3f_c66e_8b77_e17c_u128.to_be_bytes();
         assert_eq!(bytes(content, 16, 16), expected);
     }
 

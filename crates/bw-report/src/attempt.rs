@@ -139,7 +139,7 @@ impl Measured {
                 .map(|share| share as f32),
             bound: measurement.bound(),
             bursts: longest.is_some_and(|transfer| transfer.sustains.is_some()),
-            offered: measurement.offered.map(|rate| rate.value()),
+            offered: measurement.offered.map(bw_file::BytesPerSecond::value),
             stop: longest.map(|transfer| transfer.stop),
             throttled: measurement.throttled_share() as f32,
             graph: longest.map(Graph::new).unwrap_or_default(),
@@ -165,7 +165,7 @@ impl Graph {
                     .map(|slice| slice.bytes)
                     .fold(0, u64::saturating_add);
                 let middle = index * per_bar + chunk.len() / 2;
-                let kind = if chunk.iter().any(|slice| slice.is_throttled()) {
+                let kind = if chunk.iter().any(bw_results::Slice::is_throttled) {
                     BarKind::Throttled
                 } else if counted.contains(&middle) {
                     BarKind::Counted

@@ -283,7 +283,7 @@ impl Site {
     /// The weight that was made now.
     pub(crate) fn weight(&self, relay: &Fingerprint) -> Option<u64> {
         let answer = self.facts.scaled.relay(relay)?.answer;
-        answer.weight().map(|weight| weight.value())
+        answer.weight().map(bw_file::KilobytesPerSecond::value)
     }
 
     pub(crate) fn standing(&self, relay: &Fingerprint) -> Option<Standing> {

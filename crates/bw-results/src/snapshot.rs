@@ -144,7 +144,7 @@ impl RelayFacts {
         self.version = Some(version[..end].to_owned());
     }
 
-    /// Returns whether it may carry exit traffic to `port`: the Exit flag, no BadExit,
+    /// Returns whether it may carry exit traffic to `port`: the Exit flag, no `BadExit`,
     /// and a policy that allows the port.
     pub fn exits_to(&self, port: u16) -> bool {
         self.flags.exit && !self.flags.bad_exit && self.exit_ports.contains(port)
@@ -178,7 +178,7 @@ impl RelayFacts {
 pub struct RelayFlags {
     /// Authority.
     pub authority: bool,
-    /// BadExit.
+    /// `BadExit`.
     pub bad_exit: bool,
     /// Exit.
     pub exit: bool,

@@ -90,7 +90,7 @@ fn attempt(number: u64, started: u64) -> Attempt {
     let target = TargetFacts::from(&relay(number, 0));
     let mut attempt = Attempt::new(target, Position::Entry, UnixMillis::new(started));
     attempt.helpers = vec![fingerprint(noise(started, "helper") % 8000)];
-    attempt.destination = "https://example.org/file".to_owned();
+    "https://example.org/file".clone_into(&mut attempt.destination);
     attempt
 }
 

@@ -179,12 +179,12 @@ fn every_option_of_generate() {
     }
     for seconds in [86_400, 200_000, 700_000] {
         check("", &["-p", &seconds.to_string()], &|o| {
-            o.secs_recent = Some(seconds)
+            o.secs_recent = Some(seconds);
         });
     }
     for seconds in [1_000, 86_400, 600_000] {
         check("", &["-a", &seconds.to_string()], &|o| {
-            o.secs_away = Some(seconds)
+            o.secs_away = Some(seconds);
         });
     }
     for number in [0, 2, 5, 50] {

@@ -254,7 +254,7 @@ fn client(address: IpAddr) -> IpAddr {
             let network = address.to_bits() >> 64 << 64;
             Ipv6Addr::from_bits(network).into()
         }
-        address => address,
+        IpAddr::V4(address) => address.into(),
     }
 }
 
@@ -367,7 +367,9 @@ mod tests {
         assert!(places.enter(address(99)).is_none());
         tokio::time::sleep(IDLE).await;
         // Bytes of a head that does not end are no excuse.
-        silent.iter().for_each(|place| place.activity.moved());
+        for place in &silent {
+            place.activity.moved();
+        }
         let place = places.enter(address(99)).unwrap();
         assert!(place.serve(None));
     }

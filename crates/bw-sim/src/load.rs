@@ -62,7 +62,7 @@ impl Default for Load {
     }
 }
 
-/// A number that looks random but depends on `value` alone (SplitMix64's
+/// A number that looks random but depends on `value` alone (`SplitMix64`'s
 /// output function, Steele, Lea and Flood, OOPSLA 2014): what happens at some
 /// time must not depend on who looked before.
 pub(crate) const fn mix(value: u64) -> u64 {

@@ -240,8 +240,8 @@ impl Traffic {
         self.busy.clear();
         let mut flows = std::mem::take(&mut self.flows);
         for (&id, flow) in &mut flows {
-            self.end(flow, time, relays, servers);
-            if flow.end.is_some() || !self.moves(flow, time, relays, servers) {
+            Self::end(flow, time, relays, servers);
+            if flow.end.is_some() || !Self::moves(flow, time, relays, servers) {
                 continue;
             }
             let slots = [flow.entry, flow.exit].map(|relay| self.slot(relay, time, relays));
@@ -262,7 +262,7 @@ impl Traffic {
     }
 
     /// Ends a flow that has come to its end.
-    fn end(&self, flow: &mut Moving, time: Duration, relays: &[Relay], servers: &[Server]) {
+    fn end(flow: &mut Moving, time: Duration, relays: &[Relay], servers: &[Server]) {
         if flow.end.is_some() {
             return;
         }
@@ -292,7 +292,7 @@ impl Traffic {
     }
 
     /// Returns true if anything moves on a flow.
-    fn moves(&self, flow: &Moving, time: Duration, relays: &[Relay], servers: &[Server]) -> bool {
+    fn moves(flow: &Moving, time: Duration, relays: &[Relay], servers: &[Server]) -> bool {
         let stalled = |relay: usize| match relays[relay].nature {
             Nature::Stalls { after } => flow.moved >= after as f64,
             _ => false,

@@ -390,6 +390,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a store of an old format, row by row"
+    )]
     fn judgements_in_a_store_of_format_2_become_verdicts() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("store.db");

@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             record.address,
             record.fingerprint,
             record.rate.value() / 1000,
-            node.weight.map_or(0, |weight| weight.value()),
+            node.weight.map_or(0, bw_file::KilobytesPerSecond::value),
             node.memory.unwrap_or(0) >> 20,
             node.flags.as_deref().unwrap_or_default().join(" "),
         );

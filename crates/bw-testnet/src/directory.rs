@@ -186,7 +186,7 @@ impl Reader {
     }
 }
 
-/// Nickname, identity, digest, date, time, address, ORPort, DirPort.
+/// Nickname, identity, digest, date, time, address, `ORPort`, `DirPort`.
 fn router(rest: &str) -> Option<(Fingerprint, StatusEntry)> {
     let fields: Vec<_> = rest.split(' ').collect();
     let [nickname, identity, _, _, _, address, or_port, ..] = fields.as_slice() else {

@@ -686,8 +686,8 @@ impl Plan {
                 format!("{name} is {delay:?} away: at most {LONGEST_DELAY:?}"),
             )?;
             check(
-                relay.rate.value() <= i32::MAX as u64
-                    && self.burst(relay).value() <= i32::MAX as u64,
+                i32::try_from(relay.rate.value()).is_ok()
+                    && i32::try_from(self.burst(relay).value()).is_ok(),
                 format!("rate and burst of {name} may be at most 2147483647 B/s"),
             )?;
         }
@@ -861,7 +861,7 @@ mod tests {
         };
         assert_eq!(plan.burst(liar).value(), 2 * MB);
         assert_eq!(plan.burst(bursty).value(), 3 * MB);
-        assert_eq!(plan.observed(liar).map(|o| o.value()), Some(9 * MB));
+        assert_eq!(plan.observed(liar).map(BytesPerSecond::value), Some(9 * MB));
         assert_eq!(plan.observed(bursty), Some(rate));
         let live = builder.observed(Observed::Live).build().unwrap();
         assert_eq!(live.observed(&live.relays[4]), None);

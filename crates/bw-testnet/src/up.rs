@@ -102,7 +102,7 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
         };
         let network = Network::new(facts, home, true);
         self.write_torrcs(&network, Timetable::waiting(SystemTime::now()), true)?;
-        self.write_histories(&network)?;
+        Self::write_histories(&network)?;
         self.write_prior(&network)?;
         Ok(network)
     }
@@ -212,7 +212,7 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
         Ok(())
     }
 
-    fn write_histories(&self, network: &Network) -> Result<(), Error> {
+    fn write_histories(network: &Network) -> Result<(), Error> {
         for node in &network.facts.nodes {
             if let Some(rate) = node.observed {
                 let path = node.data_directory(network.directory()).join("state");
@@ -369,7 +369,9 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
                 return Ok(());
             };
             if told.is_none_or(|told| told.elapsed() >= FETCH_PATIENCE) {
-                lacking.iter().for_each(|node| network.reload(node));
+                for node in &lacking {
+                    network.reload(node);
+                }
                 told = Some(Instant::now());
             }
             let why = "does not have a consensus with all nodes";
@@ -408,7 +410,9 @@ impl<F: FnMut(Event)> Ascent<'_, F> {
             .iter()
             .map(|node| (node, length(&log(node))))
             .collect();
-        nodes.iter().for_each(|node| network.reload(node));
+        for node in nodes {
+            network.reload(node);
+        }
         loop {
             waiting.retain(|(node, told_at)| !has_reloaded(&log(node), *told_at));
             let Some((first, _)) = waiting.first() else {

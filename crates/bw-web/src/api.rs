@@ -41,7 +41,7 @@ impl RelaysQuery {
                 "search" => return Err(format!("search: give at most {SEARCH} bytes")),
                 "family" => {
                     parsed.family =
-                        Some(fingerprint(&value).map_err(|text| format!("family: {text}"))?)
+                        Some(fingerprint(&value).map_err(|text| format!("family: {text}"))?);
                 }
                 "offset" => parsed.offset = number()?,
                 "limit" => parsed.limit = number()?,

@@ -27,7 +27,7 @@ const SCAN: ScanId = ScanId::from_bytes([1; 16]);
 /// Twelve relays: one with a hostile name, and two that are a family in Iceland.
 fn network() -> NetworkSnapshot {
     let mut network = testing::snapshot(12, 0);
-    network.relays[3].nickname = HOSTILE.to_owned();
+    HOSTILE.clone_into(&mut network.relays[3].nickname);
     for (one, other) in [(5, 6), (6, 5)] {
         let other = network.relays[other].fingerprint;
         network.relays[one].family = vec![other];
@@ -73,7 +73,7 @@ fn live(folder: &std::path::Path) -> (Hub, bw_watch::Listening, Shared) {
     hub.introduce("east", 1000);
     hub.observe(&Event::Started { targets: 7 });
     let mut attempt = testing::measured(1, 1_790_000_000_000).attempt().clone();
-    attempt.target.nickname = HOSTILE.to_owned();
+    HOSTILE.clone_into(&mut attempt.target.nickname);
     hub.observe(&Event::Attempt(&attempt));
     let bytes = 500;
     hub.observe(&Event::Progress {

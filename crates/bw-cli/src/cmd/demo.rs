@@ -242,7 +242,7 @@ async fn scan(
     let text = network.client_config_toml(&tor.join("cache"), &tor.join("state"));
     std::fs::write(&config, text)?;
     let mut settings = Settings::with_defaults(data.clone(), vec![destination])?;
-    settings.scanner = "demo".to_owned();
+    "demo".clone_into(&mut settings.scanner);
     settings.tls = tls;
     settings.tor_config = vec![config];
     settings.bootstrap_timeout = Duration::from_secs(60);
@@ -331,7 +331,7 @@ async fn votes(network: &Network, file: &[u8], scaled: &Scaled) -> anyhow::Resul
         let wrong = weights.iter().filter_map(|(relay, weight)| {
             let measured = lines.measured.get(relay);
             (measured != Some(weight)).then(|| {
-                let voted = measured.map_or("nothing".to_owned(), |value| value.to_string());
+                let voted = measured.map_or("nothing".to_owned(), ToString::to_string);
                 format!("{relay}: voted {voted}, our file has {weight}")
             })
         });

@@ -72,8 +72,8 @@ impl Attempt {
             helpers: attempt.helpers.clone(),
             destination: attempt.destination.clone(),
             rates: measurement.map_or_else(Vec::new, |measurement| measurement.rates().collect()),
-            throttled: measurement.map_or(0.0, |measurement| measurement.throttled_share()),
-            bound: measurement.and_then(|measurement| measurement.bound()),
+            throttled: measurement.map_or(0.0, bw_results::Measurement::throttled_share),
+            bound: measurement.and_then(bw_results::Measurement::bound),
             sustains: measurement
                 .and_then(|measurement| measurement.transfers.iter().find_map(|one| one.sustains)),
             offered: measurement.and_then(|measurement| measurement.offered),

@@ -41,7 +41,7 @@ impl InUse {
         let document = Document::parse(&bytes);
         let created = document.created().or(document.timestamp().value());
         let created = created.and_then(|time| u64::try_from(time.seconds()).ok());
-        let voted = document.relays().filter(|relay| relay.is_voted());
+        let voted = document.relays().filter(bw_file::RelayLineRef::is_voted);
         Some(Self {
             created: created.map(UnixMillis::from_secs),
             relays: voted.count() as u64,

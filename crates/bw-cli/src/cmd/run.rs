@@ -37,10 +37,10 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = ":35", value_name = ":MM")]
     pub(crate) generate_at: Minute,
     /// Serve /metrics, /healthz and /readyz at this address: 127.0.0.1:9052 or
-    /// unix:/run/bwscan/metrics.sock.
+    /// <unix:/run/bwscan/metrics.sock>.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics: Option<Address>,
-    /// Write the metrics into this file every minute, for node_exporter's textfile
+    /// Write the metrics into this file every minute, for `node_exporter`'s textfile
     /// collector.
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics_file: Option<PathBuf>,
@@ -155,7 +155,10 @@ pub(super) async fn run(line: &CommandLine) -> anyhow::Result<Exit> {
     let mut job = Arc::new(Job::new(line)?);
     // What is wrong in the configuration stops the start, not a service that runs.
     let settings = Settings::new(&job.scan, &job.data)?;
-    let destinations = settings.destinations.iter().map(|one| one.as_str());
+    let destinations = settings
+        .destinations
+        .iter()
+        .map(bw_measure::Destination::as_str);
     let metrics = Arc::new(Metrics::new(destinations));
     recall(&job, &metrics);
     let stop = CancellationToken::new();

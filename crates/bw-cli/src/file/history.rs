@@ -50,7 +50,7 @@ impl Row {
             relay,
             nick: line
                 .and_then(|line| line.nick().value())
-                .map(|nick| nick.into_owned()),
+                .map(std::borrow::Cow::into_owned),
             bandwidth: line.and_then(|line| line.bandwidth()),
             standing: relay.and_then(|relay| Weights::of(document).standing(&relay)),
         }

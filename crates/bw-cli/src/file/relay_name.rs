@@ -98,7 +98,7 @@ mod tests {
         let relay = line.and_then(|line| document.relay(line));
         Ok(relay
             .and_then(|relay| relay.bandwidth())
-            .map(|bw| bw.value()))
+            .map(bw_file::KilobytesPerSecond::value))
     }
 
     #[test]

@@ -53,9 +53,15 @@ fn a_million_times_the_same_key() {
     let mut document = Document::parse(&bytes);
     let last = u64::try_from(MANY).unwrap() - 1;
     let bandwidth = |document: &Document<'_>| document.relay(2).unwrap().bandwidth();
-    assert_eq!(bandwidth(&document).map(|bw| bw.value()), Some(last));
+    assert_eq!(
+        bandwidth(&document).map(bw_file::KilobytesPerSecond::value),
+        Some(last)
+    );
     document.edit_relays(|relay| relay.set("bw", "7")).unwrap();
-    assert_eq!(bandwidth(&document).map(|bw| bw.value()), Some(7));
+    assert_eq!(
+        bandwidth(&document).map(bw_file::KilobytesPerSecond::value),
+        Some(7)
+    );
     let removed = document.edit_relays(|relay| match relay.remove("bw") {
         MANY => Ok(()),
         other => Err(other),
@@ -180,7 +186,10 @@ fn bytes_outside_utf_8() {
     let document = Document::parse(&bytes);
     assert_eq!(document.header(b"software"), Some(&b"\xff\xfe"[..]));
     let relay = document.relays().next().unwrap();
-    assert_eq!(relay.bandwidth().map(|bw| bw.value()), Some(5));
+    assert_eq!(
+        relay.bandwidth().map(bw_file::KilobytesPerSecond::value),
+        Some(5)
+    );
     assert!(relay.nick().is_invalid());
     assert_eq!(relay.get(b"nick"), Some(&b"\xed\xa0\x80"[..]));
     assert_eq!(relay.get(b"\xff\xff"), Some(&b"\xff"[..]));

@@ -59,7 +59,7 @@ impl<C: Circuit> fmt::Debug for HttpFlow<C> {
         };
         f.debug_struct("HttpFlow")
             .field("payload", &payload)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

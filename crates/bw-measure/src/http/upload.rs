@@ -254,7 +254,7 @@ impl Upload {
         while self
             .lately
             .front()
-            .is_some_and(|(at, _)| self.at - *at > AHEAD)
+            .is_some_and(|(at, _)| self.at.saturating_sub(*at) > AHEAD)
         {
             self.lately.pop_front();
         }

@@ -181,7 +181,9 @@ impl<P: HelperPolicy> Scheduler<P> {
             .map(|id| self.reservations.available_of(id, Use::Now))
             .collect();
         let mut shares = self.share(&choice.helpers, &available, need.min(rate).min(free), now);
-        shares.iter_mut().for_each(|share| share.joined = true);
+        for share in &mut shares {
+            share.joined = true;
+        }
         if let Some(running) = self.running.get_mut(&id) {
             running.shares.extend(shares);
         }

@@ -313,11 +313,13 @@ impl Chosen<'_> {
     /// Mean, filtered mean and median of the rates of all downloads.
     fn rates(&self) -> (u64, u64, u64) {
         let downloads = self.0.iter().flat_map(|facts| &facts.downloads);
-        let rates = downloads.filter_map(|download| download.rate()).collect();
+        let rates = downloads
+            .filter_map(super::super::line::Download::rate)
+            .collect();
         // What sbws has where no download took any time.
         Statistics::new(rates).map_or((0, 0, 1), |rates| {
             let [mean, filtered, median] =
-                [rates.mean, rates.filtered, rates.median].map(|rate| rate.value());
+                [rates.mean, rates.filtered, rates.median].map(bw_file::BytesPerSecond::value);
             (mean, filtered, median)
         })
     }

@@ -264,7 +264,7 @@ async fn the_consensus_changes_by_the_hour() {
     };
     assert_eq!(seen(), [1, 3]);
     let first = model.consensus();
-    sleep(hour - Duration::from_secs(1)).await;
+    sleep(hour.checked_sub(Duration::from_secs(1)).unwrap()).await;
     assert_eq!(model.consensus(), first);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(seen(), [1, 2]);

@@ -23,7 +23,7 @@ pub(super) struct Client {
     child: Child,
     facts: ClientFacts,
     // Removed after the process has ended.
-    _place: TempDir,
+    place: TempDir,
 }
 
 /// The definition of a client.
@@ -76,12 +76,12 @@ impl Client {
                 id,
                 socks: socks.into(),
             },
-            _place: place,
+            place,
         };
         let record = serde_json::to_vec(&client.facts.id).map_err(|error| {
             Error::new(ErrorKind::Io, "writing a client's process.json").with_source(error)
         })?;
-        replace_file(&client._place.path().join(PROCESS), &record)?;
+        replace_file(&client.place.path().join(PROCESS), &record)?;
         Ok(client)
     }
 

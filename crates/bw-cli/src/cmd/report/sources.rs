@@ -52,7 +52,7 @@ impl Sources {
         let compared = compared.collect::<Result<_, _>>()?;
         let scaling = Scaling::new(&data.store(), &self.scaling, &v3bw.join(LATEST), None)?;
         let mut rounds = Vec::new();
-        for store in scaling.stores.iter() {
+        for store in &scaling.stores {
             rounds.extend(store.scans()?.iter().map(round));
         }
         rounds.retain(|round| scaling.is_recent(round.last_outcome.unwrap_or(round.started)));
