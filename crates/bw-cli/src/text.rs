@@ -76,6 +76,15 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(writeln!(out)?)
 }
 
+/// Prints a table in CSV (RFC 4180, but with LF) on standard output, with a head.
+pub(crate) fn print_csv<R: Serialize>(rows: impl IntoIterator<Item = R>) -> anyhow::Result<()> {
+    let mut out = csv::Writer::from_writer(std::io::stdout().lock());
+    for row in rows {
+        out.serialize(row).map_err(std::io::Error::from)?;
+    }
+    Ok(out.flush()?)
+}
+
 /// Prints `value` as one line of JSON on standard output.
 pub(crate) fn print_json_line(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();

@@ -354,8 +354,8 @@
 //!
 //! # Convert to CSV and JSON Lines
 //!
-//! CSV has a column for each known key that is in the file; JSON Lines (with
-//! the feature `json`) have an object for each relay, typed.
+//! CSV (with the feature `csv`) has a column for each known key that is in the
+//! file. JSON Lines (with the feature `json`) have an object for each relay, typed.
 //!
 //! ```
 //! use bw_file::Document;
@@ -363,12 +363,14 @@
 //! let document = Document::parse(
 //!     b"1700000000\nbw=760 nick=Example node_id=$ABABABABABABABABABABABABABABABABABABABAB\n",
 //! );
+//! # #[cfg(feature = "csv")] {
 //! let mut csv = Vec::new();
 //! bw_file::write_csv(&document, &mut csv)?;
 //! assert_eq!(
 //!     csv,
 //!     b"bw,nick,node_id\n760,Example,$ABABABABABABABABABABABABABABABABABABABAB\n",
 //! );
+//! # }
 //! # #[cfg(feature = "json")] {
 //! let mut lines = Vec::new();
 //! bw_file::write_json_lines(document.relays(), &mut lines)?;

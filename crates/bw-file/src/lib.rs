@@ -22,6 +22,8 @@ mod relay;
 mod relay_builder;
 mod report;
 mod spec;
+#[cfg(feature = "csv")]
+mod table;
 mod target;
 mod time;
 mod tor;
@@ -38,7 +40,7 @@ pub use compare::{Diff, KeyChange, NetworkComparison, RelayChange};
 pub use compression::decompress;
 #[cfg(feature = "archive")]
 pub use compression::{for_each_member, is_archive};
-pub use convert::{JSON_SCHEMA, write_csv, write_csv_head, write_csv_of};
+pub use convert::JSON_SCHEMA;
 #[cfg(feature = "json")]
 pub use convert::{write_json_lines, write_json_lines_of};
 pub use digest::{DigestError, FileDigest};
@@ -56,6 +58,8 @@ pub use relay::{RelayLine, RelayLineRef};
 pub use relay_builder::RelayBuilder;
 pub use report::{Code, Diagnostic, Report, Severity};
 pub use spec::spec;
+#[cfg(feature = "csv")]
+pub use table::{write_csv, write_csv_head, write_csv_of};
 pub use target::{KeyOrder, Target};
 pub use time::{DateTime, DateTimeError, UnixTime};
 pub use tor::{

@@ -1,7 +1,5 @@
 //! Several bandwidth files side by side.
 
-use std::fmt::Write as _;
-
 use bw_file::{RelayAcross, Weights};
 use maud::html;
 
@@ -65,22 +63,28 @@ impl Comparison {
 
     /// One line a relay: its weight in each file.
     pub(crate) fn csv(&self) -> String {
-        let mut text = "fingerprint".to_owned();
-        for name in &self.names {
-            let _ = write!(text, ",\"{}\"", name.replace('"', "\"\""));
+        let head = ["fingerprint"]
+            .into_iter()
+            .chain(self.names.iter().map(String::as_str));
+        let head: Vec<String> = head
+            .chain(["median", "spread"])
+            .map(str::to_owned)
+            .collect();
+        let row = |relay: &RelayAcross| {
+            let weights = relay.weights.iter();
+            let weights =
+                weights.map(|one| one.map_or_else(String::new, |one| one.value().to_string()));
+            let figures = [relay.median.value().to_string(), relay.spread().to_string()];
+            let row = [relay.relay.to_string()].into_iter().chain(weights);
+            row.chain(figures).collect()
+        };
+        let mut out = csv::Writer::from_writer(Vec::new());
+        for row in [head].into_iter().chain(self.relays.iter().map(row)) {
+            // A vector takes all that is written.
+            let _ = out.write_record(row);
         }
-        text.push_str(",median,spread\n");
-        for relay in &self.relays {
-            let _ = write!(text, "{}", relay.relay);
-            for weight in &relay.weights {
-                let weight = weight
-                    .map(|weight| weight.value().to_string())
-                    .unwrap_or_default();
-                let _ = write!(text, ",{weight}");
-            }
-            let _ = writeln!(text, ",{},{}", relay.median.value(), relay.spread());
-        }
-        text
+        let bytes = out.into_inner().unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
     }
 }
 

@@ -13,7 +13,7 @@ use super::scaling::{collect, open_stores, warn_of_disagreement};
 use crate::args::{COMMON, Format, OUTPUT, StoreArgs};
 use crate::exit::Exit;
 use crate::paths::DataDir;
-use crate::text::{kilobytes, print, print_json, printable, table, utc, warn};
+use crate::text::{kilobytes, print, print_csv, print_json, printable, table, utc, warn};
 
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = COMMON)]
@@ -78,7 +78,7 @@ pub(super) fn run(args: &AggregateArgs, data: &DataDir) -> anyhow::Result<Exit> 
         Format::Json => print_json(&json!({
             "scans": scans.iter().map(scan_json).collect::<Vec<_>>(),
             "scanners": scanners,
-            "relays": rows.iter().map(row_json).collect::<Vec<_>>(),
+            "relays": rows,
         }))?,
         Format::Csv => print_csv(&rows)?,
         Format::Table => {
@@ -159,45 +159,6 @@ fn scan_json(scan: &Scan) -> serde_json::Value {
         "partitions": scan.parameters.partitions,
         "selection": scan.parameters.is_selection(),
     })
-}
-
-fn row_json(row: &ScanRow) -> serde_json::Value {
-    json!({
-        "fingerprint": row.fingerprint,
-        "nickname": row.nickname,
-        "mean": row.mean,
-        "filtered": row.filtered,
-        "measurements": row.measurements,
-        "failures": row.failures,
-        "circuit_failure_rate": row.circuit_failure_rate,
-        "descriptor_bandwidth": row.descriptor_bandwidth,
-        "consensus_bandwidth": row.consensus_bandwidth,
-    })
-}
-
-/// RFC 4180; no value needs quotes: nicknames are letters and digits.
-fn print_csv(rows: &[ScanRow]) -> anyhow::Result<()> {
-    print(
-        "fingerprint,nickname,mean,filtered,measurements,failures,circuit_failure_rate,\
-         descriptor_bandwidth,consensus_bandwidth",
-    )?;
-    for row in rows {
-        print(format!(
-            "{},{},{},{},{},{},{},{},{}",
-            row.fingerprint,
-            row.nickname,
-            row.mean.value(),
-            row.filtered.value(),
-            row.measurements,
-            row.failures,
-            row.circuit_failure_rate,
-            row.descriptor_bandwidth
-                .map_or(String::new(), |rate| rate.value().to_string()),
-            row.consensus_bandwidth
-                .map_or(String::new(), |rate| rate.value().to_string()),
-        ))?;
-    }
-    Ok(())
 }
 
 fn print_table(scans: &[Scan], rows: &[ScanRow]) -> anyhow::Result<()> {

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use bw_aggregate::Method;
-use bw_loop::{Attack, Run, Setting, plot, run_all};
+use bw_loop::{Attack, Day, Run, Setting, plot, run_all};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{COMMON, Format, OUTPUT};
 use crate::cmd::Scale;
 use crate::exit::{Exit, UsageError};
-use crate::text::{kilobytes, print, print_json, table};
+use crate::text::{kilobytes, print, print_csv, print_json, table};
 
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = COMMON)]
@@ -87,7 +88,10 @@ pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<Exit> {
     let format = if args.json { Format::Json } else { args.format };
     match format {
         Format::Json => print_json(&json!({ "seed": args.seed, "runs": runs }))?,
-        Format::Csv => print_csv(&runs)?,
+        Format::Csv => print_csv(runs.iter().flat_map(|run| {
+            let days = run.days.iter();
+            days.map(move |day| Row::new(run, day))
+        }))?,
         Format::Table => print_table(&runs)?,
     }
     Ok(Exit::Success)
@@ -119,29 +123,38 @@ fn settings(args: &SimulateArgs) -> Result<Vec<Setting>, UsageError> {
     Ok(settings)
 }
 
-/// RFC 4180; no value needs quotes.
-fn print_csv(runs: &[Run]) -> anyhow::Result<()> {
-    print("method,utilisation,attack,day,nwe,swing,error,median_rate,slow_rate,gain,newcomers")?;
-    for run in runs {
-        for day in &run.days {
-            let optional = |value: Option<f64>| value.map_or(String::new(), |one| one.to_string());
-            print(format!(
-                "{},{},{},{},{},{},{},{},{},{},{}",
-                run.method,
-                run.utilisation,
-                run.attack,
-                day.day,
-                day.nwe,
-                day.swing,
-                day.error,
-                day.median_rate,
-                day.slow_rate,
-                optional(day.gain),
-                optional(day.newcomers),
-            ))?;
+/// A line for each day.
+#[derive(Serialize)]
+struct Row<'a> {
+    method: &'a str,
+    utilisation: f64,
+    attack: &'a str,
+    day: u32,
+    nwe: f64,
+    swing: f64,
+    error: f64,
+    median_rate: f64,
+    slow_rate: f64,
+    gain: Option<f64>,
+    newcomers: Option<f64>,
+}
+
+impl<'a> Row<'a> {
+    fn new(run: &'a Run, day: &Day) -> Self {
+        Self {
+            method: run.method,
+            utilisation: run.utilisation,
+            attack: &run.attack,
+            day: day.day,
+            nwe: day.nwe,
+            swing: day.swing,
+            error: day.error,
+            median_rate: day.median_rate,
+            slow_rate: day.slow_rate,
+            gain: day.gain,
+            newcomers: day.newcomers,
         }
     }
-    Ok(())
 }
 
 fn print_table(runs: &[Run]) -> anyhow::Result<()> {
