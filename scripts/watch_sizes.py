@@ -126,9 +126,8 @@ def drive(folder, bwscan, socket, output, width, height):
         # An arrow right behind it would be taken for one sequence with it.
         terminal.wait_for("┌ keys", there=False)
         terminal.press("Down", "Enter")
-        if height >= 16:
-            terminal.wait_for("following")
-            (output / f"{name}-follow.txt").write_text(terminal.text())
+        terminal.wait_for("following")
+        (output / f"{name}-follow.txt").write_text(terminal.text())
         terminal.run("resize-window", "-x", str(width + 20), "-y", str(height + 6))
         terminal.wait_for(r"relays in the consensus.*UTC")
         terminal.press("q")

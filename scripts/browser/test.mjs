@@ -21,6 +21,8 @@ if (!output) {
   process.exit(2);
 }
 const HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>";
+// A nickname that no authority would list: it has no space, which ends one in a consensus.
+const NICKNAME = "<img/src=x/onerror=alert(3)>";
 const DESK = { width: 1280, height: 900 };
 const TELEPHONE = { width: 390, height: 844 };
 
@@ -33,8 +35,8 @@ const problem = (where, what) => {
   console.error(`FAIL ${where}: ${what}`);
 };
 
-// Copies the store, and adds a scan whose scanner, destination and failure try to be HTML. (A
-// consensus has no such nickname; a test of bw-report makes one up.)
+// Copies the store, and adds a scan whose scanner, destination and failure try to be HTML. Beside it
+// are a consensus and descriptors of the same relays: one has such a nickname and version.
 function hostileStore() {
   fs.cpSync(path.join(demo, "data"), data, {
     recursive: true, filter: (name) => !name.includes("data/tor"),
@@ -56,7 +58,57 @@ function hostileStore() {
   const file = path.join(output, "hostile.jsonl");
   fs.writeFileSync(file, added.map((line) => JSON.stringify(line)).join("\n") + "\n");
   execFileSync(bwscan, ["import", "--data-dir", data, "jsonl", file], { stdio: "inherit" });
-  return attempt.target;
+  const targets = new Map(lines.filter((line) => line.outcome)
+    .map((line) => Object.values(line.outcome.outcome)[0].attempt.target)
+    .map((target) => [target.fingerprint, target]));
+  hostileDirectory([...targets.values()], attempt.target.fingerprint);
+  return { ...attempt.target, nickname: NICKNAME };
+}
+
+// Writes a consensus and descriptors of these relays.
+function hostileDirectory(targets, victim) {
+  const time = (millis) => new Date(millis).toISOString().slice(0, 19).replace("T", " ");
+  const now = Math.max(...targets.map((target) => target.descriptor.published));
+  const base64 = (hex) => Buffer.from(hex, "hex").toString("base64").replace(/=+$/, "");
+  const relay = ({ fingerprint, nickname, address, consensus_weight: weight }) => {
+    const [name, version] = fingerprint === victim ? [NICKNAME, HOSTILE] : [nickname, "0.4.9.11"];
+    return `r ${name} ${base64(fingerprint)} ${base64(fingerprint)} ${time(now)} ${address} 9001 0\n`
+      + `s ${nickname.startsWith("exit") ? "Exit " : ""}Fast Guard Running Stable Valid\n`
+      + `v Tor ${version}\nw Bandwidth=${weight}\n`;
+  };
+  const descriptor = ({ fingerprint, descriptor: { published, average, burst, observed } }) =>
+    `router x 127.0.0.1 9001 0 0\nfingerprint ${fingerprint}\npublished ${time(published)}\n`
+      + `bandwidth ${average} ${burst} ${observed}\nrouter-signature\n`;
+  const head = "network-status-version 3\nvote-status consensus\n" + ["valid-after", "fresh-until", "valid-until"]
+    .map((name, hours) => `${name} ${time(now + hours * 3_600_000)}\n`).join("");
+  fs.writeFileSync(path.join(output, "consensus"), `${head}${targets.map(relay).join("")}directory-footer\n`);
+  fs.writeFileSync(path.join(output, "descriptors"), targets.map(descriptor).join(""));
+}
+
+// Copies the newest bandwidth file, and adds those of three days before: each has other weights, and
+// one lacks its first relay. The last path is that of the newest.
+function severalDays() {
+  const folder = path.join(output, "v3bw");
+  fs.mkdirSync(folder);
+  const dated = fs.readdirSync(path.join(demo, "v3bw")).filter((name) => /^\d{8}_\d{6}\.v3bw$/.test(name));
+  const newest = dated.toSorted().at(-1);
+  const [time, ...lines] = fs.readFileSync(path.join(demo, "v3bw", newest), "utf8").split("\n");
+  const number = (line) => line.replace(/\bbw=(\d+)/, (_, bw) => `bw=${Math.ceil(bw * (0.6 + Math.random()))}`);
+  const paths = [3, 2, 1].map((days) => {
+    const seconds = Number(time) - days * 86_400;
+    const stamp = new Date(seconds * 1000).toISOString();
+    const name = `${stamp.slice(0, 19).replace(/[-:]/g, "").replace("T", "_")}.v3bw`;
+    const first = lines.findIndex((line) => /\bbw=/.test(line));
+    const kept = lines.filter((_, index) => days !== 2 || index !== first);
+    const text = kept.map(number).join("\n").replace(/^(file_created|latest_bandwidth)=.*$/gm,
+      `$1=${stamp.slice(0, 19)}`);
+    const file = path.join(folder, name);
+    fs.writeFileSync(file, `${seconds}\n${text}`);
+    return file;
+  });
+  fs.copyFileSync(path.join(demo, "v3bw", newest), path.join(folder, newest));
+  fs.symlinkSync(newest, path.join(folder, "latest.v3bw"));
+  return [...paths, path.join(folder, newest)];
 }
 
 // Starts a program, and waits for the first line that `pattern` fits.
@@ -178,7 +230,7 @@ async function sorting(browser, base) {
   const page = await open(context, base + "relays.html", "sorting");
   const table = page.locator("table").last();
   const cells = async (column) => (await table.locator(`tbody td:nth-child(${column})`).allInnerTexts());
-  const weights = async () => (await cells(5)).map((text) => Number(text.replace(/,/g, "")));
+  const weights = async () => (await cells(2)).map((text) => Number(text.replace(/,/g, "")));
   const head = (name) => table.getByRole("columnheader", { name }).getByRole("button");
   const before = await weights();
   await head("Weight").click();
@@ -188,7 +240,7 @@ async function sorting(browser, base) {
     problem("sorting", `weights come as ${after}`);
   }
   await head("Address").click();
-  const addresses = await cells(3);
+  const addresses = await cells(5);
   const number = (text) => text.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
   if (addresses.some((text, index) => index > 0 && number(text) < number(addresses[index - 1]))) {
     problem("sorting", `addresses come as ${addresses}`);
@@ -204,7 +256,7 @@ async function live(browser, base) {
   const content = () => page.locator("#live-running").innerText();
   const first = await content();
   await page.waitForFunction((before) => Number(document.documentElement.dataset.moved) >= 5 &&
-    document.getElementById("live-running").innerText !== before, first, { timeout: 60_000 });
+    document.getElementById("live-running").innerText !== before, first, { timeout: 180_000 });
   await page.waitForFunction(() => document.querySelectorAll("#live-recent tr").length >= 5, null,
     { timeout: 120_000 });
   await accessible(page, "live, moving");
@@ -253,10 +305,10 @@ const browser = await chromium.launch({
 try {
   const victim = hostileStore();
   const report = path.join(output, "report");
-  const v3bw = path.join(demo, "v3bw");
-  const latest = path.join(v3bw, "latest.v3bw");
-  const files = ["--v3bw", v3bw, "--truth", path.join(demo, "capacities.json"),
-    "--file", latest, "--file", latest];
+  const days = severalDays();
+  const files = ["--consensus", path.join(output, "consensus"),
+    "--descriptors", path.join(output, "descriptors"), "--v3bw", path.join(output, "v3bw"),
+    "--truth", path.join(demo, "capacities.json"), ...days.slice(1).flatMap((file) => ["--file", file])];
   execFileSync(bwscan, ["report", "--data-dir", data, "-o", report, ...files], { stdio: "inherit" });
   const list = fs.readdirSync(path.join(report, "list"));
   const kinds = [...new Set(list.map((name) => name.split("-")[0]))];
@@ -275,15 +327,20 @@ try {
   await withoutScripts(browser, disk, pages);
   await search(browser, disk, victim);
 
-  const socket = path.join(data, "watch.sock");
-  const simulation = await start(simulated, [socket, "600", "300"]);
   const listen = ["--listen", "127.0.0.1:0"];
   const base = await start(bwscan, ["web", "--data-dir", data, ...listen, ...files], /http:\S+/);
-  const served = [...pages, ["live", "live.html"]];
-  await everyPage(browser, base, served.map(([name, address]) => [`web-${name}`, address]));
+  const served = pages.map(([name, address]) => [`web-${name}`, address]);
+  await everyPage(browser, base, served);
   await withoutScripts(browser, base, served);
   await search(browser, base, victim);
   await sorting(browser, base);
+
+  const socket = path.join(data, "watch.sock");
+  // It is ended long before it is over, even on a slow machine.
+  const simulation = await start(simulated, [socket, "2000", "3600"]);
+  const livePage = [["web-live", "live.html"]];
+  await everyPage(browser, base, livePage);
+  await withoutScripts(browser, base, livePage);
   await live(browser, base);
   simulation.removeAllListeners("exit");
   simulation.kill("SIGTERM");

@@ -28,6 +28,7 @@ pub struct Weights {
     relays: BTreeMap<Fingerprint, KilobytesPerSecond>,
     /// From the smallest.
     sorted: Vec<KilobytesPerSecond>,
+    total: KilobytesPerSecond,
 }
 
 /// Where a relay stands among those that a file votes for.
@@ -72,8 +73,8 @@ impl Weights {
     }
 
     /// The sum of all weights.
-    pub fn total(&self) -> KilobytesPerSecond {
-        self.sorted.iter().sum()
+    pub const fn total(&self) -> KilobytesPerSecond {
+        self.total
     }
 
     /// The weight that half of the relays do not exceed, as tor takes it of
@@ -142,7 +143,11 @@ impl FromIterator<(Fingerprint, KilobytesPerSecond)> for Weights {
         let relays: BTreeMap<_, _> = weights.into_iter().collect();
         let mut sorted: Vec<_> = relays.values().copied().collect();
         sorted.sort_unstable();
-        Self { relays, sorted }
+        Self {
+            total: sorted.iter().sum(),
+            relays,
+            sorted,
+        }
     }
 }
 

@@ -71,12 +71,12 @@ impl<'a, R> Axis<'a, R> {
 type LogAxis = WithKeyPoints<LogCoord<f64>>;
 
 impl<'a> Axis<'a, LogAxis> {
-    /// A logarithmic one, with numbers at powers of ten or, where these are few, at [steps].
+    /// A logarithmic one, with numbers at powers of ten or, where these are few, at more [steps].
     pub(crate) fn log(range: Range<f64>, name: &'a str, label: &'a dyn Fn(&f64) -> String) -> Self {
-        let digits: &[f64] = if range.end / range.start > 900.0 {
-            &[1.0]
-        } else {
-            &STEPS
+        let digits: &[f64] = match range.end / range.start {
+            ..3.0 => &TENTHS,
+            ..900.0 => &STEPS,
+            _ => &[1.0],
         };
         let points =
             steps(digits, -6..12).filter(|step| range.contains(step) || *step == range.end);
@@ -87,6 +87,8 @@ impl<'a> Axis<'a, LogAxis> {
 
 /// The digits of round numbers.
 const STEPS: [f64; 3] = [1.0, 2.0, 5.0];
+/// Those of a range within a decade.
+const TENTHS: [f64; 11] = [1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
 
 /// Round numbers in rising order: `digits` times each power of ten.
 fn steps(digits: &[f64], powers: Range<i32>) -> impl Iterator<Item = f64> {

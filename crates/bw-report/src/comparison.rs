@@ -1,7 +1,9 @@
 //! Several bandwidth files side by side.
 
+use std::cmp::Reverse;
+
 use bw_file::{RelayAcross, Weights};
-use maud::html;
+use maud::{Markup, html};
 
 use crate::bandwidth_file::BandwidthFile;
 use crate::format::{counted, factor, grouped, minute, percent, quantile, rate, share};
@@ -12,7 +14,7 @@ use crate::site::Site;
 /// The data of the comparison.
 pub(crate) const DATA: &str = "comparison.csv";
 
-/// Relays on which the files disagree most that are shown.
+/// Relays shown on which the files disagree most, and that one lacks.
 const ROWS: usize = 40;
 
 /// The comparison of files.
@@ -31,8 +33,8 @@ struct Figures {
     lacks: u64,
     /// Relays that only this file has.
     alone: u64,
-    /// The median of its weights over the files' medians.
-    factor: Option<f64>,
+    /// The quartiles of its weights over the files' medians.
+    factors: Option<[f64; 3]>,
 }
 
 impl Comparison {
@@ -59,6 +61,40 @@ impl Comparison {
             relays,
             files: figures,
         })
+    }
+
+    /// The largest relays that some file has no weight for.
+    fn lacking(&self) -> Vec<&RelayAcross> {
+        let relays = self.relays.iter();
+        let mut lacking: Vec<_> = relays
+            .filter(|relay| relay.weights.iter().any(Option::is_none))
+            .collect();
+        lacking.sort_by_key(|relay| Reverse(relay.median));
+        lacking.truncate(ROWS);
+        lacking
+    }
+
+    /// A table of relays with their weights.
+    fn rows(&self, site: &Site, name: &str, relays: &[&RelayAcross]) -> Markup {
+        if relays.is_empty() {
+            return html! { p { "There are none." } };
+        }
+        table(
+            name,
+            "Weights in kB/s; the spread is the factor of the farthest file from the median",
+            &spread_columns(&self.names),
+            &html! {
+                @for relay in relays {
+                    tr {
+                        th scope="row" { (relay_link(site, &relay.relay, Depth::Top)) }
+                        @for weight in &relay.weights {
+                            td.number { @if let Some(weight) = weight { (grouped(weight.value())) } @else { "–" } }
+                        }
+                        td.number { (factor(relay.spread())) }
+                    }
+                }
+            },
+        )
     }
 
     /// One line a relay: its weight in each file.
@@ -107,7 +143,8 @@ impl Figures {
         Self {
             lacks: lacks.count() as u64,
             alone: alone.count() as u64,
-            factor: quantile(&factors, 0.5),
+            factors: (!factors.is_empty())
+                .then(|| [0.25, 0.5, 0.75].map(|at| quantile(&factors, at).unwrap_or(1.0))),
         }
     }
 }
@@ -135,7 +172,7 @@ pub(crate) fn page(site: &Site) -> String {
         p.lead { (files.len()) " " (what) " have weights for " (counted(comparison.relays.len(), "relay")) " together." }
         (table(
             "Files",
-            "The files; the factor is the median over relays of its weight over that in all files",
+            "The files; the factor is a relay’s weight over that in all files, as median and middle half of the relays",
             &[
                 Text("File"),
                 Text("Made (UTC)"),
@@ -144,6 +181,7 @@ pub(crate) fn page(site: &Site) -> String {
                 Number("Of all"),
                 Number("Sum"),
                 Number("Factor"),
+                Number("Middle half"),
                 Number("Lacks"),
                 Number("Lacks alone"),
                 Number("Has alone"),
@@ -157,7 +195,10 @@ pub(crate) fn page(site: &Site) -> String {
                         td.number { (grouped(file.weights.relays() as u64)) }
                         td.number { (percent(share(file.weights.relays() as u64, total))) }
                         td.number { (rate(file.weights.total().to_bytes().value() as f64)) }
-                        td.number { @if let Some(found) = figures.factor { (factor(found)) } }
+                        @if let Some([low, median, high]) = figures.factors {
+                            td.number { (factor(median)) }
+                            td.number { (factor(low)) " to " (factor(high)) }
+                        } @else { td {} td {} }
                         td.number { (grouped(total - file.weights.relays() as u64)) }
                         td.number { (grouped(figures.lacks)) }
                         td.number { (grouped(figures.alone)) }
@@ -166,22 +207,10 @@ pub(crate) fn page(site: &Site) -> String {
             },
         ))
         h2 { "Relays that they disagree on most" }
-        (table(
-            "Disagreement",
-            "Weights in kB/s; the spread is the factor of the farthest file from the median",
-            &spread_columns(&comparison.names),
-            &html! {
-                @for relay in comparison.relays.iter().take(ROWS) {
-                    tr {
-                        th scope="row" { (relay_link(site, &relay.relay, Depth::Top)) }
-                        @for weight in &relay.weights {
-                            td.number { @if let Some(weight) = weight { (grouped(weight.value())) } @else { "–" } }
-                        }
-                        td.number { (factor(relay.spread())) }
-                    }
-                }
-            },
-        ))
+        @let disagreed = comparison.relays.iter().take(ROWS).filter(|relay| relay.spread() > 1.0);
+        (comparison.rows(site, "Disagreement", &disagreed.collect::<Vec<_>>()))
+        h2 { "The largest relays that a file lacks" }
+        (comparison.rows(site, "Unmeasured", &comparison.lacking()))
         p { "All relays: " a href=(DATA) { (DATA) } }
     };
     layout::page(site, "Comparison", COMPARISON, Depth::Top, &main)

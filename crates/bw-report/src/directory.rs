@@ -296,11 +296,11 @@ fn table(site: &Site, relays: &[Fingerprint], caption: &str, depth: Depth) -> Ma
             thead {
                 tr {
                     th scope="col" { "Relay" }
-                    th scope="col" { "Fingerprint" }
-                    th scope="col" { "Address" }
-                    th scope="col" { "Flags" }
                     th.number scope="col" { "Weight, kB/s" }
                     th.number scope="col" { "Place" }
+                    th scope="col" { "Flags" }
+                    th scope="col" { "Address" }
+                    th scope="col" { "Fingerprint" }
                 }
             }
             tbody {
@@ -308,11 +308,11 @@ fn table(site: &Site, relays: &[Fingerprint], caption: &str, depth: Depth) -> Ma
                     @let facts = site.network_facts(relay);
                     tr {
                         th scope="row" { (relay_link(site, relay, depth)) }
-                        td { code { (short(relay)) } }
-                        td { @if let Some(address) = facts.and_then(|facts| facts.address) { (address) } }
-                        td { @if let Some(facts) = facts { (flags(facts.flags)) } @else { "not in the consensus" } }
                         td.number { @if let Some(weight) = site.weight(relay) { (grouped(weight)) } @else { "–" } }
                         td.number { @if let Some(standing) = site.standing(relay) { (standing.rank) } }
+                        td { @if let Some(facts) = facts { (flags(facts.flags)) } @else { "not in the consensus" } }
+                        td { @if let Some(address) = facts.and_then(|facts| facts.address) { (address) } }
+                        td { code { (short(relay)) } }
                     }
                 }
             }

@@ -98,6 +98,25 @@ pub(crate) fn factor(factor: f64) -> String {
     }
 }
 
+/// A text with commas in its whole numbers of five digits and more.
+pub(crate) fn with_commas(text: &str) -> String {
+    let mut readable = String::with_capacity(text.len() + text.len() / 8);
+    let mut rest = text;
+    while let Some(start) = rest.find(|char: char| char.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|char: char| !char.is_ascii_digit());
+        let (number, after) = from.split_at(end.unwrap_or(from.len()));
+        readable.push_str(before);
+        if before.ends_with('.') || number.len() < 5 {
+            readable.push_str(number);
+        } else {
+            readable.push_str(&grouped(number));
+        }
+        rest = after;
+    }
+    readable + rest
+}
+
 /// The first eight digits, by which people know a relay.
 pub(crate) fn short(relay: &Fingerprint) -> String {
     let mut text = relay.to_string();
@@ -153,6 +172,23 @@ mod tests {
             "2023-11-14 22:13"
         );
         assert_eq!(utc(UnixMillis::new(u64::MAX)), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn long_numbers_of_a_text_have_commas() {
+        for (text, readable) in [
+            (
+                "1979132 x 0.760012 = 1504140 B/s",
+                "1,979,132 x 0.760012 = 1,504,140 B/s",
+            ),
+            (
+                "876661, 2026-11-29 08:11:07",
+                "876,661, 2026-11-29 08:11:07",
+            ),
+            ("none", "none"),
+        ] {
+            assert_eq!(with_commas(text), readable);
+        }
     }
 
     #[test]

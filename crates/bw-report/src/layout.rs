@@ -111,12 +111,13 @@ pub(crate) fn moving_page(
 
 /// A relay's name, as a link to its page if it has one.
 pub(crate) fn relay_link(site: &Site, relay: &Fingerprint, depth: Depth) -> Markup {
-    let name = site.nickname(relay);
+    let known = site.aggregate(relay);
+    let name = known.map_or("", |known| &known.nickname);
     let text = html! {
         @if name.is_empty() { code { (short(relay)) } } @else { (name) }
     };
     html! {
-        @if site.has_page(relay) {
+        @if known.is_some() {
             a href=(relay_path(relay, depth)) title=(relay) { (text) }
         } @else {
             span title=(relay) { (text) }

@@ -101,7 +101,9 @@ impl Records {
     pub fn add(&mut self, scanner: &str, scan: ScanId, outcome: &Outcome, verdict: Verdict) {
         let target = &outcome.attempt().target.fingerprint;
         let aggregates = Arc::clone(&self.aggregates);
-        let Some(aggregate) = aggregates.relay(target) else {
+        let relays = &aggregates.relays;
+        let index = relays.binary_search_by_key(target, |relay| relay.fingerprint);
+        let Some((index, aggregate)) = index.ok().and_then(|at| Some((at, relays.get(at)?))) else {
             return;
         };
         if self.options.is_ahead(outcome.ended()) {
@@ -113,7 +115,7 @@ impl Records {
             let key = (failure.stage, failure.blame, verdict.is_charged());
             *self.failures.entry(key).or_default() += 1;
         }
-        self.note_time(scan, outcome, verdict);
+        self.note_time(scan, index, outcome, verdict);
         self.note_example(outcome, verdict);
         let r#use = use_of(aggregate, outcome, verdict, &self.options);
         let scanner = place(&mut self.scanners, scanner);
@@ -122,17 +124,14 @@ impl Records {
         self.relays.entry(*target).or_default().add(attempt);
     }
 
-    fn note_time(&mut self, scan: ScanId, outcome: &Outcome, verdict: Verdict) {
+    fn note_time(&mut self, scan: ScanId, relay: usize, outcome: &Outcome, verdict: Verdict) {
         let known = self.scans.iter().rposition(|known| *known == scan);
         let scan_index = known.unwrap_or_else(|| {
             self.scans.push(scan);
             self.scans.len() - 1
         });
-        let relays = &self.aggregates.relays;
-        let target = &outcome.attempt().target.fingerprint;
-        let relay = relays.binary_search_by_key(target, |relay| relay.fingerprint);
         self.times.push(Time {
-            relay: relay.map_or(u32::MAX, |index| u32::try_from(index).unwrap_or(u32::MAX)),
+            relay: u32::try_from(relay).unwrap_or(u32::MAX),
             started: outcome.attempt().started,
             ended: outcome.ended(),
             bytes: outcome.bytes(),

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use crate::advice::advice;
 use crate::attempt::{Attempt, Measured};
 use crate::directory::{Group, flags};
-use crate::format::{counted, grouped, minute, percent, rate, size, span, utc};
+use crate::format::{counted, grouped, minute, percent, rate, size, span, utc, with_commas};
 use crate::layout::Column::Text;
 use crate::layout::{self, Depth, RELAYS, facts, relay_link, scrolling, table};
 use crate::records::{Records, Relay};
@@ -140,7 +140,7 @@ fn why(site: &Site, relay: &RelayAggregate, records: Option<&Relay>) -> Markup {
                         caption { "From measurements to the weight, step by step" }
                         tbody {
                             @for step in &steps {
-                                tr { th scope="row" { (step.what) } td { (step.value) } }
+                                tr { th scope="row" { (step.what) } td { (with_commas(&step.value)) } }
                             }
                         }
                     }

@@ -33,7 +33,11 @@
   var status = document.createElement("p");
   status.className = "status";
   status.setAttribute("role", "status");
-  form.append(label, input, list, status);
+  // Over the page, which does not move by what is found.
+  var panel = document.createElement("div");
+  panel.className = "panel";
+  panel.append(list, status);
+  form.append(label, input, panel);
   place.append(form);
 
   window.bwscanIndex = function (text) {
@@ -41,8 +45,8 @@
       var fields = line.split("\t");
       return {
         fingerprint: fields[0], nickname: fields[1], address: fields[2], key: fields[3],
-        country: fields[4], weight: Number(fields[5] || 0), family: fields[6],
-        lower: fields[1].toLowerCase()
+        country: fields[4], family: fields[5],
+        lower: fields[1].toLowerCase(), lowerCountry: fields[4].toLowerCase()
       };
     });
     show();
@@ -65,31 +69,49 @@
     if (relay.address.startsWith(lower)) { return 3; }
     if (query.length >= 4 && relay.key !== "" &&
         (relay.key.startsWith(query) || query.startsWith(relay.key))) { return 4; }
-    if (relay.country.toLowerCase() === lower) { return 5; }
+    if (relay.lowerCountry === lower) { return 5; }
     if (lower.length >= 3 && relay.lower.includes(lower)) { return 6; }
     return -1;
   }
 
+  // The first relays of those that fit, the best before others, and the number of all. Those that
+  // fit alike stay in the order of the index, which is that of weights.
+  function best(fits) {
+    var levels = [];
+    var count = 0;
+    relays.forEach(function (relay) {
+      var level = fits(relay);
+      if (level < 0) { return; }
+      count += 1;
+      levels[level] = levels[level] || [];
+      if (levels[level].length < MOST) { levels[level].push(relay); }
+    });
+    return { first: levels.flat().slice(0, MOST), count: count };
+  }
+
+  // The fit of a relay to what was typed.
+  function fitTo(query) {
+    var lower = query.toLowerCase();
+    var hex = query.replace(/[\s$]/g, "").toUpperCase();
+    hex = /^[0-9A-F]+$/.test(hex) ? hex : "";
+    return function (relay) { return fit(relay, query, lower, hex); };
+  }
+
   // The relays of all families that a relay of this name or fingerprint is in.
   function familyOf(name) {
-    var of = name === "" ? [] : search(name).filter(function (relay) { return relay.family !== ""; });
-    var families = new Set(of.map(function (relay) { return relay.family; }));
-    var found = relays.filter(function (relay) { return families.has(relay.family); });
-    return found.sort(function (a, b) { return b.weight - a.weight; });
+    var fits = fitTo(name);
+    var families = new Set();
+    if (name !== "") {
+      relays.forEach(function (relay) {
+        if (relay.family !== "" && fits(relay) >= 0) { families.add(relay.family); }
+      });
+    }
+    return best(function (relay) { return families.has(relay.family) ? 0 : -1; });
   }
 
   function search(query) {
-    var lower = query.toLowerCase();
-    if (lower.startsWith("family:")) { return familyOf(query.slice(7).trim()); }
-    var hex = query.replace(/[\s$]/g, "").toUpperCase();
-    hex = /^[0-9A-F]+$/.test(hex) ? hex : "";
-    var found = [];
-    relays.forEach(function (relay) {
-      var score = fit(relay, query, lower, hex);
-      if (score >= 0) { found.push([score, relay]); }
-    });
-    found.sort(function (a, b) { return a[0] - b[0] || b[1].weight - a[1].weight; });
-    return found.map(function (pair) { return pair[1]; });
+    var family = /^family:(.*)$/i.exec(query);
+    return family ? familyOf(family[1].trim()) : best(fitTo(query));
   }
 
   function show() {
@@ -97,8 +119,8 @@
     list.textContent = "";
     chosen = -1;
     input.removeAttribute("aria-activedescendant");
-    var found = query === "" || relays === null ? [] : search(query);
-    found.slice(0, MOST).forEach(function (relay, index) {
+    var found = query === "" || relays === null ? { first: [], count: 0 } : search(query);
+    found.first.forEach(function (relay, index) {
       var item = document.createElement("li");
       item.id = "found-" + index;
       item.setAttribute("role", "option");
@@ -114,12 +136,13 @@
       item.append(link);
       list.append(item);
     });
-    list.hidden = found.length === 0;
-    input.setAttribute("aria-expanded", String(found.length > 0));
+    panel.classList.toggle("shown", query !== "");
+    list.hidden = found.count === 0;
+    input.setAttribute("aria-expanded", String(found.count > 0));
     status.textContent = query === "" ? "" : relays === null ? "Loading …" :
-      found.length === 0 ? "No relay fits." :
-      found.length > MOST ? MOST + " of " + found.length + " relays" :
-      found.length === 1 ? "1 relay" : found.length + " relays";
+      found.count === 0 ? "No relay fits." :
+      found.count > MOST ? MOST + " of " + found.count + " relays" :
+      found.count === 1 ? "1 relay" : found.count + " relays";
   }
 
   function choose(index) {

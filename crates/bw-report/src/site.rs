@@ -271,10 +271,6 @@ impl Site {
         self.facts.network.relay(relay)
     }
 
-    pub(crate) fn has_page(&self, relay: &Fingerprint) -> bool {
-        self.aggregate(relay).is_some()
-    }
-
     /// The nickname in the consensus; empty if it is not there.
     pub(crate) fn nickname(&self, relay: &Fingerprint) -> &str {
         self.aggregate(relay).map_or("", |relay| &relay.nickname)

@@ -7,7 +7,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Sparkline, Table};
+use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Sparkline, Table, Wrap};
 
 use crate::state::{Running, State};
 use crate::text::{clock, host, rate, size, time};
@@ -205,11 +205,17 @@ impl Screen {
         .areas(area);
         draw_head(frame, head, state);
         draw_link(frame, use_of_link, state);
-        self.draw_running(frame, table, state);
-        if self.followed.is_empty() {
-            draw_panels(frame, below, state);
-        } else if tall {
-            self.draw_followed(frame, below, state);
+        match (self.followed.is_empty(), tall) {
+            (true, _) => {
+                self.draw_running(frame, table, state);
+                draw_panels(frame, below, state);
+            }
+            (false, true) => {
+                self.draw_running(frame, table, state);
+                self.draw_followed(frame, below, state);
+            }
+            // There is room for one of them.
+            (false, false) => self.draw_followed(frame, table, state),
         }
         draw_message(frame, message, state, lost);
         frame.render_widget(Paragraph::new(self.keys()), keys);
@@ -288,7 +294,13 @@ impl Screen {
 
     /// Everything that is known of one relay.
     fn draw_followed(&self, frame: &mut Frame<'_>, area: Rect, state: &State) {
-        let title = format!(" following {} ", printable(&self.followed));
+        let mut named = state.running.iter();
+        let named =
+            named.find(|(relay, running)| matches(&self.followed, relay, &running.nickname));
+        let title = match named {
+            Some((relay, running)) => format!(" following {} ", name(relay, &running.nickname)),
+            None => format!(" following {} ", printable(&self.followed)),
+        };
         let block = Block::new()
             .borders(Borders::TOP)
             .border_style(FAINT)
@@ -318,7 +330,8 @@ impl Screen {
                 FAINT,
             ));
         }
-        frame.render_widget(Paragraph::new(lines).block(block), area);
+        let text = Paragraph::new(lines).wrap(Wrap { trim: true });
+        frame.render_widget(text.block(block), area);
     }
 
     fn draw_help(&self, frame: &mut Frame<'_>, area: Rect) {
@@ -430,9 +443,11 @@ fn followed(state: &State, relay: &Fingerprint, running: &Running) -> Vec<Line<'
         )),
     ])];
     if let Some(now) = running.rate() {
-        let width = now.half_width.map_or("not yet known".to_owned(), |width| {
-            format!("± {}", rate(width))
-        });
+        let width = now
+            .half_width
+            .map_or("± not yet known".to_owned(), |width| {
+                format!("± {}", rate(width))
+            });
         let trail = running.estimates.iter().rev().take(4).rev();
         let trail: Vec<String> = trail.map(|one| rate(one.bandwidth)).collect();
         lines.push(Line::raw(format!(
@@ -769,8 +784,13 @@ mod tests {
         assert!(text.contains("measuring 1 with “AY2”"), "{text}");
         press(&mut screen, &state, "\u{1b}↓↓\n");
         let text = shown(&screen, &state, 80, 24);
-        assert!(text.contains("following 0000"), "{text}");
+        assert!(text.contains("following relay"), "{text}");
         assert!(text.contains("2.00 MB/s ± 300 kB/s"), "{text}");
+        let text = shown(&screen, &state, 50, 14);
+        assert!(
+            text.contains("following relay"),
+            "a low one has no panel: {text}"
+        );
         press(&mut screen, &state, "fevil\n");
         let text = shown(&screen, &state, 80, 24);
         assert!(text.contains("following evil"), "{text}");

@@ -141,7 +141,7 @@ fn running(state: &State) -> Markup {
                     td {}
                 }
                 td.number { (size(running.bytes as f64)) }
-                td.words {
+                td.line {
                     @for (index, helper) in running.helpers.iter().enumerate() {
                         @if index > 0 { ", " }
                         (named(&helper.nickname, &helper.fingerprint))

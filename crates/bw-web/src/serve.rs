@@ -26,7 +26,17 @@ const LIFE: Duration = Duration::from_secs(3600);
 
 /// Answers on all connections until `stop` is called.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &CancellationToken) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+    serve_at_most(CONNECTIONS, listener, router, stop).await;
+}
+
+/// Answers on so many connections at a time.
+async fn serve_at_most(
+    connections: usize,
+    listener: TcpListener,
+    router: Router,
+    stop: &CancellationToken,
+) {
+    let seats = Arc::new(Semaphore::new(connections));
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let accepted = async {
@@ -72,8 +82,11 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Ro
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use axum::routing::get;
-    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, duplex};
+    use tokio::net::TcpStream;
     use tokio::time::Instant;
 
     use super::*;
@@ -106,5 +119,53 @@ mod tests {
             life.abs_diff(STALLED) < Duration::from_millis(10),
             "{life:?}"
         );
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// The body of the next answer: a number that was set to four digits.
+    async fn number(client: &mut BufReader<TcpStream>) -> usize {
+        loop {
+            let mut line = String::new();
+            client.read_line(&mut line).await.unwrap();
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = [0; 4];
+        client.read_exact(&mut body).await.unwrap();
+        std::str::from_utf8(&body).unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_all_seats_are_taken_waits_for_one() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let answer = async move || format!("{:04}", asked.fetch_add(1, Ordering::Relaxed));
+        let router = Router::new().route("/", get(answer));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let ended = stop.clone();
+        let server = tokio::spawn(async move { serve_at_most(3, listener, router, &ended).await });
+
+        let connect = async || BufReader::new(TcpStream::connect(address).await.unwrap());
+        let mut seated = [connect().await, connect().await, connect().await];
+        let ask_each = async |clients: &mut [BufReader<TcpStream>]| {
+            for client in clients {
+                client.write_all(REQUEST).await.unwrap();
+                number(client).await;
+            }
+        };
+        ask_each(&mut seated).await;
+        let mut waiting = connect().await;
+        waiting.write_all(REQUEST).await.unwrap();
+        for _ in 0..20 {
+            ask_each(&mut seated).await;
+        }
+        let [first, ..] = seated;
+        drop(first);
+        assert_eq!(number(&mut waiting).await, 63, "all others came before");
+        stop.cancel();
+        server.await.unwrap();
     }
 }

@@ -104,6 +104,9 @@ fn write_pages(site: &Site, addresses: &[Address], output: &Path) -> anyhow::Res
         while let Some(address) = addresses.get(next.fetch_add(1, Ordering::Relaxed)) {
             let page = site.render(address);
             let path = output.join(address.path());
+            // Who reads the old page reads it to its end; and ext4 waits for the disk when a
+            // file that was cut to nothing is closed.
+            let _ = std::fs::remove_file(&path);
             std::fs::write(&path, &page)
                 .with_context(|| format!("{}: the page cannot be written", path.display()))?;
             bytes += page.len() as u64;

@@ -22,7 +22,8 @@ struct Group {
     quantiles: [f64; 5],
 }
 
-/// Quantiles of the ratio in the largest groups of relays; nothing if no group is large enough.
+/// Quantiles of the ratio in the largest groups of relays; nothing unless two groups
+/// are large enough to compare.
 pub(super) fn by_group<'p>(
     name: &'static str,
     title: &'static str,
@@ -30,7 +31,7 @@ pub(super) fn by_group<'p>(
     group: impl Fn(&'p Point) -> &'p str,
 ) -> Option<Figure> {
     let groups = groups(points, group);
-    if groups.is_empty() {
+    if groups.len() < 2 {
         return None;
     }
     let mut data = "group,relays,p10,p25,median,p75,p90\n".to_owned();
