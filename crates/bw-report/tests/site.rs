@@ -361,7 +361,7 @@ fn an_empty_store_gives_a_site_too() {
         .lines()
         .map(|line| line.split('\t').count())
         .collect();
-    assert_eq!(fields, [7, 7, 7]);
+    assert_eq!(fields, [6, 6, 6]);
     let relay = world.network.relays[0].fingerprint;
     assert!(pages.contains_key(&format!("relay/{relay}.html")));
 }
