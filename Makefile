@@ -1,5 +1,5 @@
 # What people run; `.ci/run` runs `make check test`.
-.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server bench-report browser figures pictures deb alerts try-deb dist chaos clean
+.PHONY: demo test fresh check api bench bench-aggregate bench-scan bench-server bench-report browser figures pictures deb alerts try-deb try-machine dist chaos clean
 
 # The profile of packages; dev is quick to build.
 PROFILE = release
@@ -77,7 +77,7 @@ browser:
 pictures:
 	node scripts/browser/pictures.mjs demo/report target/watch target/browser docs/pictures
 
-# Throughput of `bwscan serve` beside lighttpd, some five minutes.
+# Throughput of `bwscan serve` beside lighttpd and Caddy, some seven minutes.
 bench-server:
 	scripts/setup.sh bench
 	cargo build --locked --release -p bw-cli
@@ -104,6 +104,12 @@ deb:
 # debootstrap and lintian.
 try-deb:
 	scripts/try_package.sh
+
+# docs/operations.md followed on a Debian that boots in a folder, from sbws to the removal, some
+# twenty minutes; needs root, debootstrap, tor and systemd-nspawn.
+try-machine:
+	cargo build --locked -p bw-cli
+	scripts/try_machine.py
 
 # A tarball with checksums in target/dist.
 dist:

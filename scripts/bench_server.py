@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Throughput of `bwscan serve` beside lighttpd, by wrk, on this machine.
+"""Throughput of `bwscan serve` beside lighttpd and Caddy, by wrk, on this machine.
 
-Both serve 1 GiB, plain and over TLS with the same certificate. wrk asks for ranges, by turns
-of one and the other. Ratios of the same turn are printed, with their median and range: above 1
-bwscan is faster. Then the memory that a connection takes whose request does not end.
+All serve 1 GiB, plain and over TLS with the same certificate. wrk asks for ranges, by turns of
+one and the others. Ratios to the faster of the others in the same turn are printed, with their
+median and range: above 1 bwscan is faster. Then the memory that a connection takes whose
+request does not end.
 
-Needs lighttpd, lighttpd-mod-openssl, wrk and openssl (scripts/setup.sh bench installs them).
+Needs lighttpd, lighttpd-mod-openssl, caddy, wrk and openssl (scripts/setup.sh bench installs
+them).
 Tool and server share the machine's cores: ratios say something, rates do not.
 
 usage: scripts/bench_server.py --bwscan PATH [--turns N] [--seconds N]
@@ -58,12 +60,8 @@ def certificate(place):
 
 
 def lighttpd(place, port, tls):
-    root = place / "files"
-    root.mkdir(exist_ok=True)
-    with open(root / "1GiB", "wb") as file:
-        file.truncate(1 << 30)
     lines = [
-        f'server.document-root = "{root}"',
+        f'server.document-root = "{place / "files"}"',
         f"server.port = {port}",
         'server.bind = "127.0.0.1"',
         "server.max-keep-alive-requests = 1000000",
@@ -76,6 +74,19 @@ def lighttpd(place, port, tls):
     # With workers it ends its whole process group.
     command = [program("lighttpd"), "-D", "-f", str(config)]
     return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+
+
+def caddy(place, port, tls):
+    certificate = f"tls {place}/chain.pem {place}/key.pem" if tls else ""
+    config = place / f"caddy-{port}.conf"
+    config.write_text(
+        "{\n admin off\n auto_https off\n}\n"
+        f"{'https' if tls else 'http'}://127.0.0.1:{port} {{\n"
+        f" root * {place / 'files'}\n {certificate}\n file_server\n}}\n"
+    )
+    command = [program("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)]
+    environment = {**os.environ, "HOME": str(place), "XDG_DATA_HOME": str(place), "XDG_CONFIG_HOME": str(place)}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
 
 def bwscan(path, place, port, tls):
@@ -125,6 +136,41 @@ def stop(process):
     process.wait(10)
 
 
+def compare(options, place, tls):
+    """Prints a line for each case."""
+    scheme = "https" if tls else "http"
+    ports = [free_port() for _ in range(3)]
+    servers = [
+        bwscan(options.bwscan, place, ports[0], tls),
+        lighttpd(place, ports[1], tls),
+        caddy(place, ports[2], tls),
+    ]
+    try:
+        for port in ports:
+            wait_for(port)
+        for name, last, connections in CASES:
+            turns = []
+            for turn in range(options.turns):
+                rates = [0.0] * len(ports)
+                order = range(len(ports))
+                for which in order if turn % 2 else reversed(order):
+                    url = f"{scheme}://127.0.0.1:{ports[which]}/1GiB"
+                    rates[which], errors = wrk(url, last, connections, options.seconds)
+                    if errors:
+                        sys.exit(f"{url}: {errors} requests failed")
+                turns.append(rates)
+            ratios = [ours / max(others) for ours, *others in turns]
+            medians = "".join(f"{statistics.median(one):10.0f}" for one in zip(*turns))
+            print(
+                f"{scheme:6} {name:>10}, {connections:2}     {medians}"
+                f"        {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})",
+                flush=True,
+            )
+    finally:
+        for server in servers:
+            stop(server)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bwscan", required=True)
@@ -134,36 +180,12 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         certificate(place)
-        print("             range, connections   bwscan MB/s  lighttpd MB/s   ratio (least–most)")
-        for scheme in ["http", "https"]:
-            ports = [free_port(), free_port()]
-            servers = [
-                bwscan(options.bwscan, place, ports[0], scheme == "https"),
-                lighttpd(place, ports[1], scheme == "https"),
-            ]
-            try:
-                for port in ports:
-                    wait_for(port)
-                for name, last, connections in CASES:
-                    rates = [[], []]
-                    for turn in range(options.turns):
-                        for which in [0, 1] if turn % 2 else [1, 0]:
-                            url = f"{scheme}://127.0.0.1:{ports[which]}/1GiB"
-                            rate, errors = wrk(url, last, connections, options.seconds)
-                            if errors:
-                                sys.exit(f"{url}: {errors} requests failed")
-                            rates[which].append(rate)
-                    ratios = [ours / theirs for ours, theirs in zip(*rates)]
-                    ours, theirs = (statistics.median(one) for one in rates)
-                    ratio = statistics.median(ratios)
-                    print(
-                        f"{scheme:6} {name:>10}, {connections:2} {ours:24.0f} {theirs:14.0f}"
-                        f"   {ratio:.2f} ({min(ratios):.2f}–{max(ratios):.2f})",
-                        flush=True,
-                    )
-            finally:
-                for server in servers:
-                    stop(server)
+        (place / "files").mkdir()
+        with open(place / "files" / "1GiB", "wb") as file:
+            file.truncate(1 << 30)
+        print("             range, connections   bwscan  lighttpd     Caddy MB/s   ratio to the faster")
+        for tls in [False, True]:
+            compare(options, place, tls)
         print(f"memory per connection with an unfinished head: {unfinished(options.bwscan, place) / 1e3:.0f} kB")
 
 

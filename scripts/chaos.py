@@ -473,7 +473,7 @@ def run(args, stack, place):
     stack.callback(lambda: [end(process) for process in started])
     net = place / "net"
     up = [args.bwscan, "testnet", "up", str(net), "--json", "--no-config", "--relays", "4"]
-    up += ["--exits", "4", "--prior", "0.3", "--voting-interval", "10s", "--seed", "7"]
+    up += ["--exits", "4", "--prior", "0.3", "--voting-interval", "30s", "--seed", "7"]
     say("the network starts")
     stack.callback(
         subprocess.run, [args.bwscan, "testnet", "down", str(net)], stdout=subprocess.DEVNULL

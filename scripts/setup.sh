@@ -46,7 +46,7 @@ if [ "$want" = chaos ]; then
     done
 fi
 if [ "$want" = bench ]; then
-    for package in lighttpd lighttpd-mod-openssl wrk openssl; do
+    for package in lighttpd lighttpd-mod-openssl caddy wrk openssl; do
         dpkg -s "$package" >/dev/null 2>&1 || packages="$packages $package"
     done
 fi

@@ -7,8 +7,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::cmd::{
     AggregateArgs, ConfigCommand, DemoArgs, DoctorArgs, ExplainArgs, ExportArgs, GenerateArgs,
-    ImportArgs, ListArgs, PruneArgs, ReportArgs, RunArgs, ScanArgs, ServeArgs, SimulateArgs,
-    StatusArgs, TestnetCommand, WatchArgs, WebArgs,
+    ImportArgs, ListArgs, MigrateArgs, PruneArgs, ReportArgs, RunArgs, ScanArgs, ServeArgs,
+    SimulateArgs, StatusArgs, TestnetCommand, WatchArgs, WebArgs,
 };
 use crate::{examples, values};
 
@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// Add the results of other scanners.
     #[command(after_help = examples::IMPORT)]
     Import(ImportArgs),
+    /// Take over results and options of an sbws, and show the steps to switch.
+    #[command(after_help = examples::MIGRATE)]
+    MigrateFromSbws(MigrateArgs),
     /// Check, show, compare and convert bandwidth files.
     File(crate::file::FileArgs),
     /// Run a web server to measure against.

@@ -9,6 +9,7 @@ mod explain;
 mod generate;
 mod list;
 mod manual;
+mod migrate;
 mod names;
 mod prune;
 mod publication;
@@ -32,6 +33,7 @@ pub(crate) use doctor::DoctorArgs;
 pub(crate) use explain::ExplainArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use list::ListArgs;
+pub(crate) use migrate::MigrateArgs;
 pub(crate) use prune::PruneArgs;
 pub(crate) use report::ReportArgs;
 pub(crate) use run::RunArgs;
@@ -48,10 +50,21 @@ pub(crate) use web::WebArgs;
 use crate::args::Command;
 use crate::command_line::CommandLine;
 use crate::exit::Exit;
+use crate::owner::give_to_owner;
 use crate::paths::DataDir;
 
-/// Runs the command that was asked for.
+/// Runs the command that was asked for. What root makes in the directory of a service belongs to
+/// the service.
 pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
+    let data = DataDir::new(&line.args.global);
+    let ended = run_command(line).await;
+    if let Ok(data) = data {
+        give_to_owner(data.path());
+    }
+    ended
+}
+
+async fn run_command(line: CommandLine) -> anyhow::Result<Exit> {
     match &line.args.command {
         Command::Run(_) => return run::run(&line).await,
         Command::Doctor(args) => return doctor::run(args, &line).await,
@@ -68,7 +81,7 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
         Command::Run(_) | Command::Doctor(_) => unreachable!("they were run above"),
         Command::Watch(args) => watch::run(&args, &data()?).await,
         Command::Prune(args) => prune::run(&args, &data()?),
-        Command::Status(args) => status::run(&args, config.as_ref(), &data()?),
+        Command::Status(args) => status::run(&args, config.as_ref(), &data()?).await,
         Command::List(args) => list::run(&args, &data()?),
         Command::Aggregate(args) => aggregate::run(&args, &data()?),
         Command::Generate(args) => generate::run(&args, &data()?).await,
@@ -77,6 +90,7 @@ pub(crate) async fn run(line: CommandLine) -> anyhow::Result<Exit> {
         Command::Report(args) => report::run(&args, &data()?),
         Command::Export(args) => transfer::export(&args, &data()?),
         Command::Import(args) => transfer::import(&args, &data()?),
+        Command::MigrateFromSbws(args) => migrate::run(&args, config.as_ref(), &data()?),
         Command::File(args) => file(args),
         Command::Serve(args) => serve::run(&args).await,
         Command::Config { command } => config::run(&command, &arguments, config.as_ref()),

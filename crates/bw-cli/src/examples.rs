@@ -82,6 +82,15 @@ Examples:
   bwscan import sbws /var/lib/sbws --sbws-config /etc/sbws/sbws.ini \
     --write-config bwscan.toml";
 
+pub(crate) const MIGRATE: &str = "\
+sbws may run meanwhile; nothing of it is changed. Results are added once, however often
+the command is run. Options that the configuration file has already stay as they are.
+
+Examples:
+  bwscan migrate-from-sbws --dry-run
+  bwscan migrate-from-sbws
+  bwscan migrate-from-sbws --sbws-config /home/scan/.sbws.ini";
+
 pub(crate) const SERVE: &str = "\
 Examples:
   bwscan serve --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem

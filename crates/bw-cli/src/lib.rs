@@ -11,6 +11,7 @@ mod finding;
 mod journal;
 mod logging;
 mod moment;
+mod owner;
 mod paths;
 mod progress;
 mod publish;

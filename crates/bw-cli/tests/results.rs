@@ -570,6 +570,71 @@ fn an_import_of_nothing_is_an_error_and_nothing_is_overwritten() {
 }
 
 #[test]
+fn an_sbws_is_taken_over_as_often_as_one_likes() {
+    let place = Place::new();
+    write_home(&place);
+    let (home, data) = (place.text("sbws"), place.text("data"));
+    let (theirs, ours) = (place.text("sbws.ini"), place.text("bwscan.toml"));
+    let ini = format!(
+        "[paths]\nsbws_home = {home}\n[scanner]\ncountry = DE\nnickname = here\n\
+         [destinations]\na = on\n[destinations.a]\nurl = https://a.example/1GiB\nverify = False\n"
+    );
+    std::fs::write(&theirs, ini).unwrap();
+    let mine = "# Mine.\n[scan]\nlink_rate = \"1Gbit\"\n\n[generate]\nscanner_country = \"FR\"\n";
+    std::fs::write(&ours, mine).unwrap();
+    let migrate = |more: &[&str]| {
+        let arguments = ["migrate-from-sbws", "--data-dir", &data, "--config", &ours];
+        let arguments = [&arguments[..], &["--sbws-config", &theirs], more].concat();
+        place.run(&arguments)
+    };
+
+    let (code, out, text) = migrate(&["--dry-run"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(out.contains("would be added to"), "{out}");
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), mine);
+    assert!(!place.path("data").exists());
+
+    let (code, out, text) = migrate(&[]);
+    assert_eq!(code, 0, "{text}");
+    for line in [
+        "  [scan] scanner = \"here\"",
+        "  [generate] scanner_country = \"DE\" (it is \"FR\")",
+    ] {
+        assert!(out.lines().any(|found| found == line), "{line}: {out}");
+    }
+    assert!(
+        out.contains("verify = False: certificates are always"),
+        "{out}"
+    );
+    assert!(out.contains("0 known already"), "{out}");
+    let files = format!("{home}/v3bw/latest.v3bw {data}/v3bw/latest.v3bw");
+    assert!(out.contains(&files), "{out}");
+    let merged = std::fs::read_to_string(&ours).unwrap();
+    assert!(
+        merged.starts_with("# Mine.\n[scan]\nlink_rate = \"1Gbit\"\n"),
+        "{merged}"
+    );
+    assert!(
+        merged.contains("\ndestination = [\"https://a.example/1GiB\"]\n"),
+        "{merged}"
+    );
+    assert_eq!(place.generate("data", &[]).0, 0);
+
+    let (code, out, _) = migrate(&[]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("0 outcomes added"), "{out}");
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), merged);
+
+    let missing = place.text("none.ini");
+    let (code, _, text) = place.run(&["migrate-from-sbws", "--sbws-config", &missing]);
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        text.contains(&missing) && text.contains("--sbws-config"),
+        "{text}"
+    );
+}
+
+#[test]
 fn options_without_effect_are_errors() {
     let place = Place::new();
     write_home(&place);

@@ -1,8 +1,8 @@
 //! The configuration of sbws, and the options of bwscan that it becomes.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use bw_file::CountryCode;
 use configparser::ini::Ini;
@@ -138,7 +138,7 @@ const KEYS: &[(&str, &str, Counterpart)] = &[
     (
         "cleanup",
         "*",
-        NoCounterpart("nothing is removed by itself"),
+        NoCounterpart("\"bwscan run\" removes what is old; the table [prune] has its options"),
     ),
     (
         "destinations.*",
@@ -258,16 +258,35 @@ impl Config {
             .collect()
     }
 
-    /// The same as a configuration file of bwscan, with a comment for each
-    /// key that has no counterpart or whose value bwscan does not take.
+    /// The home of this sbws, where `~` is `user`.
+    pub fn home(&self, user: &Path) -> PathBuf {
+        let home = self.get("paths", "sbws_home");
+        let home = expanded(home.as_deref().unwrap_or("~/.sbws"), user);
+        // On Debian sbws 1.5.2 takes the directory above instead.
+        if home == Path::new("/var/lib/sbws/.sbws") {
+            return "/var/lib/sbws".into();
+        }
+        home
+    }
+
+    /// The directory of its bandwidth files, where `~` is `user`.
+    pub fn bandwidth_files(&self, user: &Path) -> PathBuf {
+        let home = self.home(user);
+        let Some(directory) = self.get("paths", "v3bw_dname") else {
+            return home.join("v3bw");
+        };
+        let home = home.to_string_lossy();
+        expanded(&directory.replace("${sbws_home}", &home), user)
+    }
+
+    /// The same as options of bwscan.
     ///
     /// `check` is given a command and a line of its table, and tells what is wrong
     /// with that line.
-    pub fn to_toml(&self, check: impl Fn(&str, &str) -> Result<(), String>) -> String {
+    pub fn convert(&self, check: impl Fn(&str, &str) -> Result<(), String>) -> Converted {
         let mut toml = Toml {
             check: &check,
-            tables: BTreeMap::new(),
-            notes: Vec::new(),
+            converted: Converted::default(),
         };
         for (section, keys) in self.0.get_map_ref() {
             for (key, value) in keys {
@@ -275,7 +294,7 @@ impl Config {
             }
         }
         self.add_destinations(&mut toml);
-        toml.into_text()
+        toml.converted
     }
 
     fn add_destinations(&self, toml: &mut Toml<'_>) {
@@ -335,11 +354,48 @@ fn is_on(value: &str) -> bool {
     matches!(value.as_str(), "1" | "yes" | "true" | "on")
 }
 
-/// The tables and notes of the file that is made.
+/// A path as sbws reads it: a `~` in front is the user's home.
+fn expanded(path: &str, user: &Path) -> PathBuf {
+    match path.strip_prefix('~') {
+        Some(rest) => user.join(rest.trim_start_matches('/')),
+        None => path.into(),
+    }
+}
+
+/// A configuration of sbws as options of bwscan. It is shown as a configuration file, with a
+/// comment for each note.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Converted {
+    /// Commands of bwscan with the lines of their tables, as TOML.
+    pub tables: BTreeMap<&'static str, String>,
+    /// Keys of sbws without a counterpart or with a value that bwscan does not take, and why.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Display for Converted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "# Options of bwscan, made of a configuration of sbws: each key is a long option\n\
+             # of the command that its table is named after, with _ for -.\n",
+        )?;
+        for (command, table) in &self.tables {
+            write!(f, "\n[{command}]\n{table}")?;
+        }
+        if !self.notes.is_empty() {
+            f.write_str("\n# Without a counterpart:\n")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "# {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The conversion under way.
 struct Toml<'c> {
     check: &'c dyn Fn(&str, &str) -> Result<(), String>,
-    tables: BTreeMap<&'static str, String>,
-    notes: Vec<String>,
+    converted: Converted,
 }
 
 impl Toml<'_> {
@@ -369,32 +425,18 @@ impl Toml<'_> {
     fn set(&mut self, place: &str, command: &'static str, name: &str, value: &str) {
         let line = format!("{name} = {value}\n");
         match (self.check)(command, &line) {
-            Ok(()) => self.tables.entry(command).or_default().push_str(&line),
+            Ok(()) => {
+                let table = self.converted.tables.entry(command).or_default();
+                table.push_str(&line);
+            }
             Err(problem) => self.note(place, &problem),
         }
     }
 
     fn note(&mut self, place: &str, why: &str) {
         // A value of several lines stays a comment.
-        self.notes
-            .push(format!("{place}: {why}").replace(['\n', '\r'], " "));
-    }
-
-    fn into_text(self) -> String {
-        let mut text = String::from(
-            "# Options of bwscan, made of a configuration of sbws: each key is a long option\n\
-             # of the command that its table is named after, with _ for -.\n",
-        );
-        for (command, table) in self.tables {
-            let _ = write!(text, "\n[{command}]\n{table}");
-        }
-        if !self.notes.is_empty() {
-            text.push_str("\n# Without a counterpart:\n");
-            for note in self.notes {
-                let _ = writeln!(text, "# {note}");
-            }
-        }
-        text
+        let note = format!("{place}: {why}").replace(['\n', '\r'], " ");
+        self.converted.notes.push(note);
     }
 }
 
@@ -433,7 +475,7 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(codes, ["ZZ", "US"]);
-        let toml = config.to_toml(|_, _| Ok(()));
+        let toml = config.convert(|_, _| Ok(())).to_string();
         for line in [
             "scanner = \"\\\"It's\\\" me#1\"",
             "stall_timeout = \"30s\"",
@@ -465,12 +507,33 @@ mod tests {
         for (value, direction) in [("True", "upload"), ("False", "auto")] {
             let config = Config::parse(&format!("[scanner]\nupload = {value}\n")).unwrap();
             let line = format!("direction = {direction:?}");
-            assert!(
-                config
-                    .to_toml(|_, _| Ok(()))
-                    .lines()
-                    .any(|found| found == line)
-            );
+            let toml = config.convert(|_, _| Ok(())).to_string();
+            assert!(toml.lines().any(|found| found == line), "{toml}");
         }
+    }
+
+    #[test]
+    fn places_are_those_that_sbws_uses() {
+        let user = Path::new("/var/lib/sbws");
+        for (text, home, files) in [
+            ("", "/var/lib/sbws", "/var/lib/sbws/v3bw"),
+            (
+                "[paths]\nsbws_home = /srv/sbws\n",
+                "/srv/sbws",
+                "/srv/sbws/v3bw",
+            ),
+            (
+                "[paths]\nsbws_home = ~\nv3bw_dname = ${sbws_home}/out\n",
+                "/var/lib/sbws",
+                "/var/lib/sbws/out",
+            ),
+        ] {
+            let config = Config::parse(text).unwrap();
+            assert_eq!(config.home(user), Path::new(home));
+            assert_eq!(config.bandwidth_files(user), Path::new(files));
+        }
+        let config = Config::parse("").unwrap();
+        let own = config.home(Path::new("/home/scan"));
+        assert_eq!(own, Path::new("/home/scan/.sbws"));
     }
 }

@@ -11,7 +11,7 @@ mod state;
 mod stored;
 mod times;
 
-pub use config::Config;
+pub use config::{Config, Converted};
 pub use error::{Error, ErrorKind, Result};
 pub use export::export;
 pub use generate::{GenerateError, Generator, Header, Options, Scaling, Version};

@@ -1,5 +1,7 @@
 //! `bwscan doctor`: what is missing before the first start, or when something is wrong.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -59,15 +61,11 @@ pub(super) async fn run(args: &DoctorArgs, line: &CommandLine) -> anyhow::Result
         Err(error) => findings.push(Finding::problem("options", format!("{error:#}"))),
         Ok(settings) => findings.extend(network(&scan, &settings).await),
     }
-    findings.push(Finding::fine(
-        "authority",
-        format!(
-            "its torrc needs: V3BandwidthsFile {}",
-            data.bandwidth_files()
-                .join(super::publication::LATEST)
-                .display()
-        ),
-    ));
+    if let Command::Generate(generate) =
+        super::run::part(&["generate"], line.config.as_ref(), &data)?.command
+    {
+        findings.push(authority(&super::generate::output(&generate, &data)));
+    }
     if args.json {
         print_json(&json!({ "findings": findings }))?;
     } else {
@@ -95,6 +93,30 @@ fn disk(data: &DataDir) -> Finding {
             .advise("a month of the public network takes about 5 GB"),
         Some(free) => Finding::fine("disk", format!("{} are free", size(free))),
         None => Finding::warning("disk", "the free space cannot be told"),
+    }
+}
+
+/// The line that an authority needs, and whether its tor can read the file on this machine.
+fn authority(output: &Path) -> Finding {
+    let latest = output.join(super::publication::LATEST);
+    let text = format!("its torrc needs: V3BandwidthsFile {}", latest.display());
+    let is_home = ["/home", "/root"]
+        .iter()
+        .any(|home| output.starts_with(home));
+    if is_home {
+        return Finding::warning("authority", text)
+            .advise("Debian's tor cannot read below /home: name another with generate --output");
+    }
+    let closed = output.ancestors().find(|directory| {
+        let mode = directory.metadata().map(|facts| MetadataExt::mode(&facts));
+        mode.is_ok_and(|mode| mode & 0o001 == 0)
+    });
+    match closed {
+        Some(directory) => Finding::warning("authority", text).advise(format!(
+            "tor cannot enter {0}: chmod o+x {0}",
+            directory.display()
+        )),
+        None => Finding::fine("authority", text),
     }
 }
 
@@ -129,20 +151,41 @@ async fn network(scan: &ScanArgs, settings: &Settings) -> Vec<Finding> {
             None
         }
     };
+    let mut fastest = 0.0_f64;
     for destination in &settings.destinations {
-        findings.extend(of_destination(destination, settings, network.as_ref()).await);
+        let (rate, seen) = of_destination(destination, settings, network.as_ref()).await;
+        fastest = fastest.max(rate.unwrap_or(0.0));
+        findings.extend(seen);
     }
-    let link = scan.link_rate.value();
-    findings.push(if link == 0 {
-        Finding::warning("link", "no limit is set").advise("set --link-rate: others share the link")
-    } else {
-        let rate = kilobytes(link as f64);
-        Finding::fine(
-            "link",
-            format!("{rate} kB/s at most are used (--link-rate)"),
-        )
-    });
+    findings.push(link(scan.link_rate.value() as f64, fastest));
     findings
+}
+
+/// The link as configured, against the rate of the fastest destination.
+fn link(configured: f64, seen: f64) -> Finding {
+    if configured == 0.0 {
+        return Finding::warning("link", "no limit is set")
+            .advise("set --link-rate: others share the link");
+    }
+    let mut text = format!(
+        "{} kB/s at most are used (--link-rate)",
+        kilobytes(configured)
+    );
+    if seen > 0.0 {
+        text.push_str(&format!(
+            "; {} kB/s came from a destination",
+            kilobytes(seen)
+        ));
+    }
+    if seen > 0.0 && seen < configured / 2.0 {
+        Finding::warning("link", text)
+            .advise("lower --link-rate to what line and destinations carry, or add destinations")
+    } else if seen > configured * 2.0 {
+        Finding::fine("link", text)
+            .advise("raise --link-rate if others leave it: rounds are shorter then")
+    } else {
+        Finding::fine("link", text)
+    }
 }
 
 /// The consensus, and the clock against it.
@@ -168,12 +211,12 @@ fn consensus(network: &NetworkSnapshot) -> Vec<Finding> {
     findings
 }
 
-/// One destination: exits that reach it, and what it does from here without Tor.
+/// One destination: its rate from here without Tor, if it works, and the exits that reach it.
 async fn of_destination(
     destination: &Destination,
     settings: &Settings,
     network: Option<&Arc<NetworkSnapshot>>,
-) -> Vec<Finding> {
+) -> (Option<f64>, Vec<Finding>) {
     let mut findings = Vec::new();
     if let Some(network) = network {
         let port = destination.port();
@@ -189,7 +232,9 @@ async fn of_destination(
             Finding::fine("exits", text)
         });
     }
-    findings.push(match sample(destination, settings).await {
+    let sampled = sample(destination, settings).await;
+    let rate = sampled.as_ref().ok().copied();
+    findings.push(match sampled {
         Ok(rate) => {
             let key = if settings.key.is_some() {
                 ", and its content is right"
@@ -205,7 +250,7 @@ async fn of_destination(
             Finding::problem("destination", text).advise(advice(&error))
         }
     });
-    findings
+    (rate, findings)
 }
 
 fn advice(error: &PathError) -> &'static str {
@@ -245,5 +290,40 @@ async fn sample(destination: &Destination, settings: &Settings) -> Result<f64, P
     match tokio::time::timeout(SAMPLE, sampling).await {
         Ok(Err(error)) => Err(error),
         _ => Ok(bytes as f64 / begin.elapsed().as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::finding::Level;
+
+    #[test]
+    fn a_link_is_judged_by_what_came() {
+        let level = |configured, seen| link(configured, seen).level;
+        assert_eq!(level(0.0, 5e6), Level::Warning);
+        assert_eq!(level(12.5e6, 5e6), Level::Warning);
+        assert_eq!(level(12.5e6, 11e6), Level::Fine);
+        assert_eq!(level(12.5e6, 0.0), Level::Fine, "nothing is known");
+        assert!(link(12.5e6, 90e6).advice.unwrap().contains("raise"));
+    }
+
+    #[test]
+    fn a_directory_that_tor_cannot_enter_is_named() {
+        let place = tempfile::tempdir_in("/var/tmp").unwrap();
+        let output = place.path().join("v3bw");
+        std::fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(authority(&output).level, Level::Fine);
+        std::fs::set_permissions(place.path(), Permissions::from_mode(0o750)).unwrap();
+        let finding = authority(&output);
+        let advice = finding.advice.unwrap();
+        assert!(
+            advice.contains(&place.path().display().to_string()),
+            "{advice}"
+        );
+        assert_eq!(authority(Path::new("/home/a/v3bw")).level, Level::Warning);
     }
 }

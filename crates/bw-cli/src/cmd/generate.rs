@@ -12,7 +12,7 @@ use bw_store::Store;
 use serde_json::json;
 
 use super::compat;
-use super::publication::{LATEST, directory, make_directory, not_written};
+use super::publication::{LATEST, Refusal, directory, make_directory, not_written};
 use super::scaling::{Scaling, ScalingArgs, warn_of_disagreement};
 use super::scan::{Settings, bootstrap};
 use crate::exit::{Exit, UsageError};
@@ -86,6 +86,9 @@ pub(super) async fn make(args: &GenerateArgs, data: &DataDir) -> anyhow::Result<
     }
     let scanners = scaling.scanners.clone();
     if !sanity.is_fit() && !args.sanity.force {
+        let problems = sanity.problems.iter().map(ToString::to_string);
+        let problems: Vec<String> = problems.collect();
+        Refusal::new(scaling.now, problems.join("; ")).keep(&output);
         return Ok(Made::Refused(sanity, scanners));
     }
     let mut written = publish(scaling, facts, &output)?;
@@ -172,6 +175,7 @@ fn publish(scaling: Scaling, mut facts: FileFacts, output: &Path) -> anyhow::Res
     let name = format_utc(scaling.now, "%Y%m%d_%H%M%S.v3bw");
     let path = crate::publish::publish(&file.build()?, output, &name, LATEST)
         .with_context(|| not_written(output))?;
+    Refusal::forget(output);
     Ok(Generated {
         path,
         latest: output.join(LATEST),

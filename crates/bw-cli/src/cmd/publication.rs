@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use bw_file::Document;
+use bw_file::{Document, KilobytesPerSecond};
 use bw_results::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 use crate::paths::DataDir;
+use crate::publish::replace_file;
+use crate::text::warn;
 
 /// The name under which the authority finds the newest file.
 pub(super) const LATEST: &str = "latest.v3bw";
@@ -32,6 +35,8 @@ pub(super) struct InUse {
     pub(super) created: Option<UnixMillis>,
     /// Relays that it asks authorities to vote on.
     pub(super) relays: u64,
+    /// The sum of their weights.
+    pub(super) sum: KilobytesPerSecond,
 }
 
 impl InUse {
@@ -42,9 +47,76 @@ impl InUse {
         let created = document.created().or(document.timestamp().value());
         let created = created.and_then(|time| u64::try_from(time.seconds()).ok());
         let voted = document.relays().filter(bw_file::RelayLineRef::is_voted);
+        let (mut relays, mut sum) = (0, KilobytesPerSecond::new(0));
+        for relay in voted {
+            relays += 1;
+            sum += relay.bandwidth().unwrap_or_default();
+        }
         Some(Self {
             created: created.map(UnixMillis::from_secs),
-            relays: voted.count() as u64,
+            relays,
+            sum,
         })
+    }
+}
+
+/// The reason why no newer bandwidth file was published, kept beside the one in use until there
+/// is a newer one.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) at: UnixMillis,
+    pub(super) reason: String,
+}
+
+impl Refusal {
+    /// The name of its file.
+    const NAME: &str = "refusal.json";
+    /// A longer file is none of ours.
+    const LONGEST: u64 = 1 << 16;
+
+    pub(super) fn new(at: UnixMillis, reason: String) -> Self {
+        Self { at, reason }
+    }
+
+    /// Reads the one in a directory of bandwidth files; `None` if the last file was published.
+    pub(super) fn read(directory: &Path) -> Option<Self> {
+        let path = directory.join(Self::NAME);
+        let length = path.metadata().ok()?.len();
+        let bytes = (length <= Self::LONGEST).then(|| std::fs::read(path).ok())??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps it. That it cannot be kept stops nothing.
+    pub(super) fn keep(&self, directory: &Path) {
+        let kept = make_directory(directory)
+            .and_then(|()| Ok(serde_json::to_vec(self)?))
+            .and_then(|bytes| replace_file(&directory.join(Self::NAME), &bytes));
+        if let Err(error) = kept {
+            warn(&format!("\"bwscan status\" cannot show this: {error:#}"));
+        }
+    }
+
+    /// Forgets the one in `directory`: a file was published.
+    pub(super) fn forget(directory: &Path) {
+        let _ = std::fs::remove_file(directory.join(Self::NAME));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_kept_until_a_file_is_published() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("v3bw");
+        assert_eq!(Refusal::read(&output), None);
+        let refusal = Refusal::new(UnixMillis::from_secs(7), "too few relays".to_owned());
+        refusal.keep(&output);
+        assert_eq!(Refusal::read(&output), Some(refusal));
+        Refusal::forget(&output);
+        assert_eq!(Refusal::read(&output), None);
+        std::fs::write(output.join(Refusal::NAME), "no JSON").unwrap();
+        assert_eq!(Refusal::read(&output), None);
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::generate::{self, Made};
 use super::prune;
-use super::publication::{InUse, LATEST};
+use super::publication::{InUse, LATEST, Refusal};
 use super::scan::{Settings, scan_rounds};
 use crate::args::{Args, Command};
 use crate::cmd::{GenerateArgs, PruneArgs, ScanArgs};
@@ -383,7 +383,10 @@ async fn generate_once(job: &Job, metrics: &Metrics) {
         }
         Err(error) => {
             metrics.refused();
-            warn(&format!("no bandwidth file: {error:#}"));
+            let reason = format!("no bandwidth file: {error:#}");
+            warn(&reason);
+            let output = generate::output(&job.generate, &job.data);
+            Refusal::new(SystemTime::now().into(), reason).keep(&output);
         }
     }
 }

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use bw_sbws::Config;
+use bw_sbws::{Config, Converted};
 
 use crate::config::ConfigFile;
 
-/// The configuration file of bwscan that `config` becomes: options that bwscan
-/// takes, and notes on all others.
-pub(super) fn to_toml(config: &Config) -> String {
-    config.to_toml(|command, line| {
+/// The options of bwscan that `config` becomes, and notes on all others.
+pub(super) fn converted(config: &Config) -> Converted {
+    config.convert(|command, line| {
         match ConfigFile::parse(Path::new(""), &format!("[{command}]\n{line}")) {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -65,7 +64,7 @@ mod tests {
                 let _ = write!(ini, "[{section}]\n{keys}");
             }
             ini.push_str("[destinations.e]\nurl = https://e/\nverify = other.pem\n");
-            assert_is_read(&to_toml(&Config::parse(&ini).unwrap()));
+            assert_is_read(&converted(&Config::parse(&ini).unwrap()).to_string());
         }
     }
 
@@ -83,7 +82,7 @@ mod tests {
         for file in files {
             let path = file.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "ini") {
-                let toml = to_toml(&Config::read(&path).unwrap());
+                let toml = converted(&Config::read(&path).unwrap()).to_string();
                 assert_is_read(&toml);
                 assert!(!toml.contains("not known"), "{}: {toml}", path.display());
                 count += 1;
@@ -95,7 +94,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_a_note() {
         let text = "[scanner]\ndirauth_nickname = a_b\ndownload_min = soon\ncountry = AA\n";
-        let toml = to_toml(&Config::parse(text).unwrap());
+        let toml = converted(&Config::parse(text).unwrap()).to_string();
         for note in [
             "# [scanner] dirauth_nickname = a_b: dirauth_nickname: invalid value",
             "# [scanner] country = AA: this is what sbws comes with",

@@ -5,12 +5,14 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use bw_file::KilobytesPerSecond;
 use bw_results::{NetworkSnapshot, SummaryResult, UnixMillis, Verdict};
 use bw_store::{Error, Filter, Prune, ScanLock, ScanSummary, Store};
+use bw_watch::{Shared, attach};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::publication::{InUse, LATEST, directory};
+use super::publication::{InUse, LATEST, Refusal, directory};
 use crate::args::Command;
 use crate::cmd::PruneArgs;
 use crate::config::ConfigFile;
@@ -18,13 +20,13 @@ use crate::exit::Exit;
 use crate::finding::{Finding, exit_of, print_findings};
 use crate::paths::DataDir;
 use crate::service::{free_space, store_size};
-use crate::text::{print_json, size};
+use crate::text::{factor, print_json, printable, size};
 
 /// Options of `bwscan status`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct StatusArgs {
-    /// Look at the bandwidth files in this directory [default: v3bw in the data
-    /// directory].
+    /// Look at the bandwidth files in this directory [default: that of "bwscan
+    /// generate"].
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Print JSON.
@@ -40,8 +42,8 @@ const COVERAGE: f64 = 0.8;
 /// SQLite and a month of files need room to work in.
 const FREE: u64 = 1 << 30;
 
-/// Prints how file, rounds, failures and disk are; 1 if something is a problem.
-pub(super) fn run(
+/// Prints how scanner, file, rounds, failures and disk are; 1 if something is a problem.
+pub(super) async fn run(
     args: &StatusArgs,
     config: Option<&ConfigFile>,
     data: &DataDir,
@@ -53,9 +55,15 @@ pub(super) fn run(
         Ok(store) => store.latest_snapshot()?.map(|(_, network)| network),
         Err(_) => None,
     };
-    let output = directory(args.output.as_deref(), data);
+    let output = match super::run::part(&["generate"], config, data)?.command {
+        Command::Generate(generate) => args.output.clone().or(generate.output),
+        _ => args.output.clone(),
+    };
+    let output = directory(output.as_deref(), data);
     let mut findings = vec![process(&store, now)];
+    findings.extend(live(&data.socket()).await);
     findings.push(file(&output.join(LATEST), network.as_ref(), now));
+    findings.extend(Refusal::read(&output).map(|refusal| refused(&refusal, now)));
     let mut grown = None;
     match opened {
         Ok(opened) => {
@@ -102,12 +110,58 @@ fn process(store: &Path, now: UnixMillis) -> Finding {
     }
 }
 
+/// The destinations of a scanner that runs, and what it said last; nothing if none does.
+async fn live(socket: &Path) -> Vec<Finding> {
+    /// A scanner tells its state at once.
+    const LONGEST: Duration = Duration::from_secs(2);
+    const LOOK: Duration = Duration::from_millis(20);
+    if !socket.exists() {
+        return Vec::new();
+    }
+    let shared = Shared::default();
+    let told = async {
+        while shared.look(|state, lost| state.now == 0 && lost.is_none()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        never = attach(socket, &shared) => match never {},
+        _ = tokio::time::timeout(LONGEST, told) => {}
+    }
+    shared.look(|state, _| {
+        let mut findings = Vec::new();
+        if !state.message.is_empty() {
+            findings.push(Finding::fine("said last", printable(&state.message)));
+        }
+        findings.extend(state.destinations.iter().map(|(url, used)| {
+            let text = format!(
+                "{}: {} measured, {} failed by it, {}",
+                printable(url),
+                used.measured,
+                used.failed,
+                size(used.bytes)
+            );
+            if used.down {
+                Finding::warning("destination", format!("{text}; it fails now"))
+                    .advise("run \"bwscan doctor\"")
+            } else {
+                Finding::fine("destination", text)
+            }
+        }));
+        findings
+    })
+}
+
 /// The bandwidth file in use.
 fn file(latest: &Path, network: Option<&NetworkSnapshot>, now: UnixMillis) -> Finding {
-    let Some(InUse { created, relays }) = InUse::read(latest) else {
+    let Some(in_use) = InUse::read(latest) else {
         let text = format!("{}: there is none", latest.display());
-        return Finding::problem("file", text).advise("run \"bwscan generate\"");
+        let advice = "wait for the first complete round, or run \"bwscan generate\"";
+        return Finding::problem("file", text).advise(advice);
     };
+    let InUse {
+        created, relays, ..
+    } = in_use;
     let Some(created) = created else {
         let text = format!("{}: it has no time", latest.display());
         return Finding::problem("file", text).advise("run \"bwscan file check\" on it");
@@ -119,7 +173,8 @@ fn file(latest: &Path, network: Option<&NetworkSnapshot>, now: UnixMillis) -> Fi
     });
     let coverage = of.map_or(1.0, |of| relays as f64 / of.max(1) as f64);
     let of = of.map_or(String::new(), |of| format!(" of {of}"));
-    let text = format!("{} old, {relays}{of} relays", span(age));
+    let sum = network.map_or(String::new(), |network| against_consensus(&in_use, network));
+    let text = format!("{} old, {relays}{of} relays{sum}", span(age));
     if age > OLD_FILE {
         Finding::problem("file", text).advise("look for the reason: bwscan generate")
     } else if coverage < COVERAGE {
@@ -127,6 +182,20 @@ fn file(latest: &Path, network: Option<&NetworkSnapshot>, now: UnixMillis) -> Fi
     } else {
         Finding::fine("file", text)
     }
+}
+
+/// The sum of the weights against that of all relays in the consensus.
+fn against_consensus(file: &InUse, network: &NetworkSnapshot) -> String {
+    let relays = network.relays.iter();
+    let sum: KilobytesPerSecond = relays.map(|relay| relay.consensus_weight).sum();
+    let share = file.sum.value() as f64 / sum.value().max(1) as f64;
+    format!(", {} of the consensus's sum", factor(share))
+}
+
+fn refused(refusal: &Refusal, now: UnixMillis) -> Finding {
+    let reason = printable(&refusal.reason);
+    let text = format!("{}: {reason}", ago(now.since(refusal.at)));
+    Finding::warning("refusal", text).advise("if it is right all the same: bwscan generate --force")
 }
 
 /// The latest round, and the last one that was completed.

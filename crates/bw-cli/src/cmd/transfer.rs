@@ -12,7 +12,7 @@ use bw_sbws::{Config, Facts, Home};
 use bw_store::{Filter, Store};
 use serde_json::json;
 
-use super::sbws_config::to_toml;
+use super::sbws_config::converted;
 use crate::exit::{Exit, UsageError};
 use crate::paths::DataDir;
 use crate::text::{print, print_json};
@@ -96,37 +96,17 @@ pub(super) fn import(args: &ImportArgs, data: &DataDir) -> anyhow::Result<Exit> 
                     let text = "there is no sbws.ini in the home; give --sbws-config";
                     return Err(UsageError(text.to_owned()).into());
                 };
-                write_new(path, &to_toml(settings))?;
+                write_new(path, &converted(settings).to_string())?;
                 total.config = Some(path.clone());
             }
-            let report = Home::new(home).import_into(&mut store, now)?;
-            if report.is_empty() {
-                return Err(UsageError(format!(
-                    "{}: this is no home of sbws: there are neither results (datadir/YYYY-MM-DD.txt) \
-                     nor tor/cached-consensus nor state.dat",
-                    home.display()
-                ))
-                .into());
-            }
-            total.unreadable = report.unreadable;
-            total.consensus_relays = report.consensus_relays;
-            total.descriptors = report.descriptors;
-            total.state = report.state;
-            total.added = report.added;
-            total.known = report.known;
-            total.bad = report.bad_lines + report.unknown_types + report.other_versions;
-            total.unknown_types = report.unknown_types;
-            total.other_versions = report.other_versions;
-            for problem in &report.problems {
-                complain(&problem.path, problem.line, &problem.problem);
-            }
+            total.add_home(&mut store, home)?;
         }
     }
     total.show(args.json)?;
-    Ok(if total.bad + total.unreadable > 0 {
-        Exit::NotGoodEnough
-    } else {
+    Ok(if total.is_whole() {
         Exit::Success
+    } else {
+        Exit::NotGoodEnough
     })
 }
 
@@ -159,7 +139,7 @@ fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
 
 /// The sum over all files.
 #[derive(Default)]
-struct Total {
+pub(super) struct Total {
     added: u64,
     known: u64,
     /// Lines that could not be used, those of the next two kinds among them.
@@ -176,7 +156,39 @@ struct Total {
 }
 
 impl Total {
-    fn show(&self, json: bool) -> anyhow::Result<()> {
+    /// Adds results, network and state of an sbws to the store.
+    pub(super) fn add_home(&mut self, store: &mut Store, home: &Path) -> anyhow::Result<()> {
+        let now = SystemTime::now().into();
+        let report = Home::new(home).import_into(store, now)?;
+        if report.is_empty() {
+            return Err(UsageError(format!(
+                "{}: this is no home of sbws: there are neither results (datadir/YYYY-MM-DD.txt) \
+                 nor tor/cached-consensus nor state.dat",
+                home.display()
+            ))
+            .into());
+        }
+        self.unreadable = report.unreadable;
+        self.consensus_relays = report.consensus_relays;
+        self.descriptors = report.descriptors;
+        self.state = report.state;
+        self.added = report.added;
+        self.known = report.known;
+        self.bad = report.bad_lines + report.unknown_types + report.other_versions;
+        self.unknown_types = report.unknown_types;
+        self.other_versions = report.other_versions;
+        for problem in &report.problems {
+            complain(&problem.path, problem.line, &problem.problem);
+        }
+        Ok(())
+    }
+
+    /// Returns true if all could be read.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.bad + self.unreadable == 0
+    }
+
+    pub(super) fn show(&self, json: bool) -> anyhow::Result<()> {
         if json {
             return print_json(&json!({
                 "added": self.added,
