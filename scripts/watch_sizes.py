@@ -60,9 +60,10 @@ class Terminal:
 def svg(coloured, width, height):
     """A picture of what `capture-pane -e` gives."""
     cell, line = 8.4, 18
-    rows = []
+    # tmux tells a style where it begins, which may be lines before.
+    rows, style = [], {}
     for number, text in enumerate(coloured.splitlines()[:height]):
-        column, spans, style = 0, [], {}
+        column, spans = 0, []
         for part in re.split(r"(\x1b\[[0-9;]*m)", text):
             code = re.fullmatch(r"\x1b\[([0-9;]*)m", part)
             if code:

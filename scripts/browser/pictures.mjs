@@ -1,4 +1,5 @@
-// Makes the pictures of the README: the overview, a relay's page, the terminal, and the live page.
+// Makes the pictures of the README: the overview, figures, a relay's page and its measurements, the
+// terminal, and the live page.
 //
 // Usage: pictures.mjs REPORT WATCH BROWSER OUTPUT
 //   REPORT   a report, such as demo/report
@@ -15,7 +16,7 @@ if (!output) {
   process.exit(2);
 }
 // All of them together.
-const MOST = 300_000;
+const MOST = 450_000;
 
 fs.mkdirSync(output, { recursive: true });
 const browser = await chromium.launch({
@@ -29,8 +30,15 @@ const base = pathToFileURL(report).href + "/";
 const relays = fs.readdirSync(path.join(report, "relay"));
 const size = (name) => fs.statSync(path.join(report, "relay", name)).size;
 const relay = relays.reduce((most, name) => (size(name) > size(most) ? name : most));
-for (const [name, address] of [["overview", "index.html"], ["relay", `relay/${relay}`]]) {
+const views = [
+  ["overview", "index.html"], ["figures", "figures.html"],
+  ["relay", `relay/${relay}`], ["measurements", `relay/${relay}`, "Measurements"],
+];
+for (const [name, address, heading] of views) {
   await page.goto(base + address);
+  if (heading) {
+    await page.getByRole("heading", { name: heading }).evaluate((head) => head.scrollIntoView());
+  }
   await page.screenshot({ path: path.join(output, `${name}.png`) });
 }
 await browser.close();

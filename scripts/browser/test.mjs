@@ -286,9 +286,9 @@ async function livePrivate(browser, base, socket) {
   await seen("(relay|exit)\\d\\d[^]*[kM]B/s");
   const first = await page.locator("#live-running").innerText();
   await page.waitForFunction((before) => document.getElementById("live-running").innerText !== before, first,
-    { timeout: 30_000 });
+    { timeout: 180_000 });
   await page.waitForFunction(() => document.querySelectorAll("#live-recent a").length >= 3, null,
-    { timeout: 120_000 });
+    { timeout: 180_000 });
   await shot(page, "live-private");
   const outcomes = await page.locator("#live-recent").innerText();
   if (!/(relay|exit)\d\d/.test(outcomes)) { problem("live, private network", `outcomes are ${outcomes}`); }
