@@ -127,7 +127,7 @@ mod tests {
     async fn number(client: &mut BufReader<TcpStream>) -> usize {
         loop {
             let mut line = String::new();
-            client.read_line(&mut line).await.unwrap();
+            assert_ne!(client.read_line(&mut line).await.unwrap(), 0, "no answer");
             if line == "\r\n" {
                 break;
             }
