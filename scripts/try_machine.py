@@ -149,6 +149,8 @@ class Network:
         shutil.copytree(data, home, ignore=shutil.ignore_patterns("lock", "control_*"))
         machine.path("/etc/tor/torrc").write_text("\n".join(kept) + "\n")
         machine.run("chown -R debian-tor: /var/lib/tor && chmod 700 /var/lib/tor")
+        # A folder that was used before has tried to reach a network that is gone.
+        machine.run("systemctl reset-failed tor@default", check=None)
         machine.run("systemctl restart tor@default")
         address = next(line for line in lines if line.startswith("Address")).split()[1]
         port = next(line for line in lines if line.startswith("DirPort")).split()[1]
@@ -169,7 +171,7 @@ def sbws(machine, network, url):
         f"[destinations.own]\nurl = {url}\nverify = /etc/sbws/ca.pem\ncountry = ZZ\n"
         f"[tor]\nextra_lines =\n    {extra}\n"
     )
-    machine.run("systemctl start sbws")
+    machine.run("rm -rf /var/lib/sbws/* && systemctl start sbws")
     results = machine.path("/var/lib/sbws/datadir")
 
     def measured():
@@ -178,7 +180,8 @@ def sbws(machine, network, url):
         return len({one["fingerprint"] for one in good}) >= len(network.relays)
 
     until("a round of sbws", measured, 900, 5)
-    machine.run("runuser -u sbws -- sbws generate")
+    # Without the option it reads no configuration, in Debian's hourly job too.
+    machine.run("runuser -u sbws -- sbws -c /etc/sbws/sbws.ini generate")
 
 
 def voted(directory, words):
