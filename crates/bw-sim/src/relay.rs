@@ -97,6 +97,11 @@ pub enum Nature {
     Refuses,
     /// Takes connections and never answers.
     Silent,
+    /// Answers every step of opening a circuit so much later.
+    AnswersLate {
+        /// Just below what a scanner waits, to keep it waiting.
+        by: Duration,
+    },
     /// Closes this share of the circuits that are built through it.
     Flaky {
         /// From 0 to 1.

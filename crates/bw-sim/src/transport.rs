@@ -126,6 +126,11 @@ impl Building<'_> {
         (time, limit): (Duration, Duration),
     ) -> Result<Option<Duration>, PathError> {
         let error = |kind, detail: &str| Err(PathError::new(stage, kind, fault, detail));
+        let late = match relay.nature {
+            Nature::AnswersLate { by } => by,
+            _ => Duration::ZERO,
+        };
+        let time = time + late;
         let silent = relay.nature == Nature::Silent || !self.is_there(relay);
         if silent || time > limit {
             sleep(limit).await;

@@ -7,7 +7,7 @@ use bw_results::{
     Blame, Failure, FailureKind, Measurement, Outcome, Remeasure, Slice, Stage, Transfer, Verdict,
 };
 
-use super::capacity::{Expectation, Promise};
+use super::capacity::{Expectation, Promise, UNKNOWN};
 use super::correction::RECENT;
 use super::destinations::Suspicion;
 use super::evidence::{Evidence, Judgement, Record};
@@ -224,6 +224,26 @@ impl<P: HelperPolicy> Scheduler<P> {
         }
     }
 
+    /// A relay kept the link waiting and gave nothing: whatever it claims, it does not have the
+    /// link's room once more.
+    fn expect_less(&mut self, failure: &Failure) {
+        if failure.stage < Stage::Begin || failure.bytes > 0 {
+            return;
+        }
+        let target = failure.attempt.target.fingerprint;
+        if let Some(expected) = self.reservations.expectation(&target) {
+            let middle = expected.middle.min(self.low_default);
+            let low = expected.low.min(middle);
+            let spread = expected.spread.max(UNKNOWN);
+            let less = Expectation {
+                low,
+                middle,
+                spread,
+            };
+            self.reservations.expect(&target, less);
+        }
+    }
+
     /// A destination was measured against.
     fn answered(&mut self, index: usize, now: Duration, bytes: u64, ratio: Option<f64>) {
         let was_down = self.destinations.succeeded(index, now, bytes, ratio);
@@ -256,6 +276,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         let excuse = excuse.filter(|&by| by != Blame::Helper || pending.helper_faults <= most);
         if excuse.is_none() {
             pending.failures.push(id);
+            self.expect_less(&failure);
         }
         let settled = self.is_given_up(&mut pending, &failure);
         if !settled {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "figures, for --no-capture")]
 
+mod attacks;
 mod faults;
 mod links;
 mod model;
