@@ -233,12 +233,10 @@ impl<P: HelperPolicy> Scheduler<P> {
         let target = failure.attempt.target.fingerprint;
         if let Some(expected) = self.reservations.expectation(&target) {
             let middle = expected.middle.min(self.low_default);
-            let low = expected.low.min(middle);
-            let spread = expected.spread.max(UNKNOWN);
             let less = Expectation {
-                low,
+                low: expected.low.min(middle),
                 middle,
-                spread,
+                spread: expected.spread.max(UNKNOWN),
             };
             self.reservations.expect(&target, less);
         }
