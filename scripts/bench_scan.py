@@ -12,6 +12,7 @@ them), relays with a rate and those with no more than a lower bound (censored), 
 measurements that were made again, the part of the slices that the scanner's own link throttled; and
 of the relays with a rate, ratio = measured / true: sigma, the standard deviation of ln(ratio / median ratio);
 NWE, half the sum of |share measured - share true|; the worst relay's ln(ratio / median ratio).
+After several rounds of a cell, "together" has the mean of each relay's rates, and the weights of all rounds.
 Bytes and time are compared with those of an idle 60 MB/s link on the same network, and the time with
 the bound 1.35 x those bytes / link + 5 s ("!" where it is missed).
 
@@ -275,6 +276,7 @@ class Round:
     again: int = 0
     slices: int = 0
     throttled: int = 0
+    data: pathlib.Path | None = None
     weights: dict = dataclasses.field(default_factory=dict)
     usage: dict = dataclasses.field(default_factory=dict)
     notes: dict = dataclasses.field(default_factory=dict)
@@ -287,10 +289,13 @@ class Round:
 METHODS = ("torflow", "capacity")
 
 
-def weights_of(args, data, method):
-    """The weights that one formula makes of the round, by relay."""
-    output = data / f"v3bw-{method}"
+def weights_of(args, rounds, method):
+    """The weights that one formula makes of rounds together, by relay."""
+    data = rounds[-1].data
+    output = data / f"v3bw-{method}-{len(rounds)}"
     command = [args.bwscan, "generate", "--data-dir", data, "--output", output]
+    for one in rounds if len(rounds) > 1 else []:
+        command += ["--store", one.data / "results.sqlite"]
     command += ["--scale", method, "--force"]
     run([*map(str, command)])
     file = output / "latest.v3bw"
@@ -303,10 +308,10 @@ def weights_of(args, data, method):
 
 
 def bwscan(args, one, place, net, server):
-    data = place / "bwscan"
+    data = pathlib.Path(tempfile.mkdtemp(prefix="bwscan-", dir=place))
     command = [args.bwscan, "scan", "--data-dir", data, "-d", server.url(), "--quiet"]
     command += ["--tor-config", net / "arti.toml", "--link-rate", one.link, "--fresh"]
-    found = Round("bwscan", usage=run([*map(str, command), *args.options]))
+    found = Round("bwscan", data=data, usage=run([*map(str, command), *args.options]))
     export = [args.bwscan, "export", "--data-dir", str(data)]
     lines = subprocess.run(export, check=True, capture_output=True, text=True).stdout.splitlines()
     if args.keep:
@@ -349,8 +354,18 @@ def bwscan(args, one, place, net, server):
     found.rates = {relay: statistics.mean(rates) for relay, rates in accepted.items()}
     found.bounds = {r: rate for r, rate in found.bounds.items() if r not in found.rates}
     found.time = (last - first) / 1000
-    found.weights = {method: weights_of(args, data, method) for method in METHODS}
-    shutil.rmtree(data)
+    found.weights = {method: weights_of(args, [found], method) for method in METHODS}
+    return found
+
+
+def together(args, rounds):
+    """The rounds of a cell as one: their mean rates, and the weights of all."""
+    found = Round("together", data=rounds[-1].data)
+    found.time, found.bytes = sum(one.time for one in rounds), sum(one.bytes for one in rounds)
+    for relay in set().union(*(one.rates for one in rounds)):
+        rates = [one.rates[relay] for one in rounds if relay in one.rates]
+        found.rates[relay] = statistics.mean(rates)
+    found.weights = {method: weights_of(args, rounds, method) for method in METHODS}
     return found
 
 
@@ -538,8 +553,15 @@ def scan(args, seed, network, cells, with_sbws):
             with contextlib.ExitStack() as loaded:
                 if share:
                     loaded.callback(Load(args, share, place, net).stop)
-                for one, _ in itertools.product(some, range(args.rounds)):
-                    table.add(one, bwscan(args, one, place, net, server))
+                for one in some:
+                    rounds = []
+                    for _ in range(args.rounds):
+                        rounds.append(bwscan(args, one, place, net, server))
+                        table.add(one, rounds[-1])
+                    if len(rounds) > 1:
+                        table.add(one, together(args, rounds))
+                    for found in rounds:
+                        shutil.rmtree(found.data)
         if with_sbws:
             table.add(wide, sbws(args, wide, place, net, server))
         return table.close()
