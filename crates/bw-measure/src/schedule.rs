@@ -13,6 +13,7 @@ mod evidence;
 mod health;
 mod limits;
 mod reservations;
+mod search;
 mod together;
 
 use std::cmp::Reverse;
@@ -37,9 +38,10 @@ use self::capacity::{Expectation, Promise, Scale, burst, low_default};
 use self::destinations::Destinations;
 use self::evidence::Evidence;
 use self::health::{Health, State};
-use self::reservations::{Reservations, Use};
+use self::reservations::Reservations;
+use self::search::{Choice, Search};
 use crate::link::{Lease, Link};
-use crate::{Assignment, Change, Destination, HelperChoice, HelperPolicy, HelperRequest};
+use crate::{Assignment, Change, Destination, HelperChoice, HelperPolicy};
 
 /// Decides which relay is measured when, through whom, against what.
 ///
@@ -233,16 +235,6 @@ struct Running {
     flows: bool,
     /// The rates that its helpers offered until when, since its start, in bytes per second.
     offered: Vec<(Duration, f64)>,
-}
-
-/// The result of a search for helpers.
-enum Choice {
-    /// These, with what each has available.
-    Found(HelperChoice, Vec<f64>),
-    /// There are some, but they are busy.
-    NotNow,
-    /// No relay can help.
-    Never,
 }
 
 /// Why a relay does not fit now.
@@ -516,7 +508,6 @@ impl<P: HelperPolicy> Scheduler<P> {
         if let Some(until) = self.destinations.all_down_until(now) {
             return Action::Wait(Some(until));
         }
-        let idle = self.running.is_empty();
         let room = self.link.room(now);
         // Small ones leave circuits for the next large one.
         let spare = free >= self.side_by_side() + self.limits.helpers;
@@ -541,18 +532,17 @@ impl<P: HelperPolicy> Scheduler<P> {
             let reserved = self.reservation(expected);
             let peak = (expected.middle + burst(relay, expected)).min(self.link.payload());
             let takes = room.takes(peak) || (spare && room.is_small(peak));
-            let destination = if takes {
-                self.destinations.choose(reserved, now, &mut self.rng)
-            } else {
-                None
-            };
+            let destination = takes
+                .then(|| self.destinations.choose(reserved, now, &mut self.rng))
+                .flatten();
             let unfit = match destination {
                 None => Unfit::Link,
                 Some(_) if self.reservations.is_taken(&target) => Unfit::Target,
                 Some(_) if searches >= SEARCHES => Unfit::Helpers,
                 Some(destination) => {
                     searches += 1;
-                    match self.choose(relay, &priority, expected, destination, idle) {
+                    let search = Search::new(relay, priority, expected, destination);
+                    match self.choose(&search) {
                         Choice::Found(choice, rooms) => {
                             let pending = self.queue.remove(&priority);
                             let pending = pending.map(|pending| (priority, pending));
@@ -571,36 +561,24 @@ impl<P: HelperPolicy> Scheduler<P> {
                     }
                 }
             };
-            let Some(pending) = self.queue.get_mut(&priority) else {
-                continue;
-            };
-            let since = *pending.unfit_since.get_or_insert(now);
-            let waited = now.saturating_sub(since);
-            if unfit == Unfit::Target {
-                if waited >= self.limits.patience / 2 {
-                    self.reservations.claim(&target);
-                }
-            } else if unfit == Unfit::Helpers && waited >= self.limits.patience {
-                self.book(priority, relay);
-            }
+            self.overtake(priority, relay, unfit, now);
         }
         Action::Wait(wake)
     }
 
-    /// Keeps helpers free for a relay that has been overtaken long enough: one at a time.
-    fn book(&mut self, priority: Priority, relay: &RelayFacts) {
-        if self
-            .booking
-            .is_some_and(|other| self.queue.contains_key(&other))
-        {
+    /// Others go before a relay: if they have done so long enough, what it needs is kept free.
+    fn overtake(&mut self, priority: Priority, relay: &RelayFacts, unfit: Unfit, now: Duration) {
+        let Some(pending) = self.queue.get_mut(&priority) else {
             return;
-        }
-        self.booking = None;
-        let expected = self.expected(relay);
-        let choice = self.choose_for(relay, &priority, expected, 0, Use::Later, &[1.0, 0.7]);
-        if let Choice::Found(choice, _) = choice {
-            self.reservations.book(&choice.helpers);
-            self.booking = Some(priority);
+        };
+        let since = *pending.unfit_since.get_or_insert(now);
+        let waited = now.saturating_sub(since);
+        match unfit {
+            Unfit::Target if waited >= self.limits.patience / 2 => {
+                self.reservations.claim(&relay.fingerprint);
+            }
+            Unfit::Helpers if waited >= self.limits.patience => self.book(priority, relay),
+            _ => {}
         }
     }
 
@@ -612,13 +590,6 @@ impl<P: HelperPolicy> Scheduler<P> {
 
     fn promised(&self, relay: &RelayFacts) -> Expectation {
         Expectation::of(Promise::of(relay), &self.scale, self.low_default)
-    }
-
-    /// The rate that helpers should be able to carry for a target: enough to be faster
-    /// than it, and to empty its token bucket.
-    fn need(&self, relay: &RelayFacts, expected: Expectation) -> f64 {
-        let middle = expected.middle.min(self.link.payload());
-        (middle * self.limits.headroom).max(middle + burst(relay, expected))
     }
 
     /// The rate to keep free of a destination for a target.
@@ -666,108 +637,6 @@ impl<P: HelperPolicy> Scheduler<P> {
             scan,
             kind,
         }
-    }
-
-    /// Helpers for `relay` now, and what each of them has available.
-    fn choose(
-        &mut self,
-        relay: &RelayFacts,
-        priority: &Priority,
-        expected: Expectation,
-        destination: usize,
-        idle: bool,
-    ) -> Choice {
-        // While others run, more room may come; when none does, this is all there is.
-        let shares: &[f64] = if idle {
-            &[1.0, 0.5, 0.25, 0.1, 0.0]
-        } else {
-            &[1.0]
-        };
-        let usage = if self.booking == Some(*priority) {
-            Use::Booked
-        } else {
-            Use::Now
-        };
-        self.choose_for(relay, priority, expected, destination, usage, shares)
-    }
-
-    /// Helpers that have one of `shares` of what is needed, the first that is to be had.
-    fn choose_for(
-        &mut self,
-        relay: &RelayFacts,
-        priority: &Priority,
-        expected: Expectation,
-        destination: usize,
-        usage: Use,
-        shares: &[f64],
-    ) -> Choice {
-        // No more can be had than the fastest possible helpers have together.
-        let attainable = self.reservations.attainable(self.limits.helpers);
-        let need = self.need(relay, expected).min(0.9 * attainable);
-        let reservations = &self.reservations;
-        let pending = self.queue.get(priority);
-        let natural = self.limits.placement.positions();
-        let port = self
-            .destinations
-            .get(destination)
-            .map_or(0, Destination::port);
-        let side_by_side = self.side_by_side();
-        let base = HelperRequest {
-            snapshot: &self.snapshot,
-            target: relay,
-            positions: &[],
-            port,
-            need: 0.0,
-            room: &|_| 1.0,
-            avoid: pending.map_or(&[], |pending| &pending.avoid),
-            most: self.limits.helpers.min(self.circuits_left()),
-        };
-        // One that failed may be dead or have met dead helpers: it gets those, if it can, through
-        // which payload came.
-        let doubtful = pending.is_some_and(Pending::is_doubtful);
-        let proven: &[bool] = if doubtful { &[true, false] } else { &[false] };
-        // Side by side, else as few as can carry it.
-        let ways = |proven| {
-            let shares = shares.iter();
-            shares
-                .flat_map(move |&share| [side_by_side, 1].map(|circuits| (proven, share, circuits)))
-        };
-        let ways: Vec<_> = proven.iter().copied().flat_map(ways).collect();
-        for position in pending.map_or(natural, |pending| pending.positions) {
-            let positions = std::slice::from_ref(position);
-            for &(proven, share, circuits) in &ways {
-                let even = need / circuits as f64;
-                let request = HelperRequest {
-                    positions,
-                    need: need * share,
-                    room: &|index| reservations.available(index, usage, proven).min(even),
-                    ..base
-                };
-                let choice = self.policy.choose(&request, &mut self.rng);
-                if let Some(choice) = choice.filter(|choice| request.accepts(choice)) {
-                    let helpers = choice.helpers.iter();
-                    let rooms = helpers.map(|id| reservations.available_of(id, usage));
-                    let rooms = rooms.collect();
-                    return Choice::Found(choice, rooms);
-                }
-            }
-            // Another position is for relays that nobody can ever help in this one.
-            let anybody = HelperRequest {
-                positions,
-                most: 1,
-                ..base
-            };
-            let choice = self.policy.choose(&anybody, &mut self.rng);
-            if let Some(choice) = choice.filter(|choice| anybody.accepts(choice)) {
-                if !self.running.is_empty() {
-                    return Choice::NotNow;
-                }
-                // All are set aside or claimed: better one of them than nobody.
-                let rooms = vec![0.0; choice.helpers.len()];
-                return Choice::Found(choice, rooms);
-            }
-        }
-        Choice::Never
     }
 
     fn start(
@@ -854,7 +723,7 @@ impl<P: HelperPolicy> Scheduler<P> {
         if self.running.values().any(|one| one.pending.is_none()) {
             return Action::Wait(None);
         }
-        let (idle, room) = (self.running.is_empty(), self.link.room(now));
+        let room = self.link.room(now);
         let snapshot = Arc::clone(&self.snapshot);
         let mut relays: Vec<&RelayFacts> = snapshot
             .relays
@@ -877,9 +746,8 @@ impl<P: HelperPolicy> Scheduler<P> {
                 return Action::Wait(None);
             }
             let priority = (0, false, Reverse(0), 0);
-            if let Choice::Found(choice, rooms) =
-                self.choose(relay, &priority, expected, destination, idle)
-            {
+            let search = Search::new(relay, priority, expected, destination);
+            if let Choice::Found(choice, rooms) = self.choose(&search) {
                 let plan = Plan {
                     choice,
                     rooms,
