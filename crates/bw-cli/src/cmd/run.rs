@@ -192,6 +192,9 @@ fn recall(job: &Job, metrics: &Metrics) {
     }
     let scans = Store::open_read_only(job.data.store()).and_then(|store| store.scans());
     let ended = scans.iter().flatten().filter_map(|one| one.scan.ended);
+    // The imported day of an sbws ends with the day.
+    let now = UnixMillis::from(SystemTime::now());
+    let ended = ended.filter(|&ended| ended <= now);
     if let Some(ended) = ended.max() {
         metrics.round_completed_at(ended);
     }

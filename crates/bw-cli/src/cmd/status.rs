@@ -184,9 +184,10 @@ fn file(latest: &Path, network: Option<&NetworkSnapshot>, now: UnixMillis) -> Fi
     }
 }
 
-/// The sum of the weights against that of all relays in the consensus.
+/// The sum of the weights against that of all relays in the consensus but authorities.
 fn against_consensus(file: &InUse, network: &NetworkSnapshot) -> String {
     let relays = network.relays.iter();
+    let relays = relays.filter(|relay| !relay.flags.authority);
     let sum: KilobytesPerSecond = relays.map(|relay| relay.consensus_weight).sum();
     let share = file.sum.value() as f64 / sum.value().max(1) as f64;
     format!(", {} of the consensus's sum", factor(share))
@@ -224,6 +225,8 @@ fn rounds(scans: &[ScanSummary], now: UnixMillis) -> Vec<Finding> {
         ));
     }
     let completed = scans.iter().filter_map(|one| Some((one, one.scan.ended?)));
+    // The imported day of an sbws ends with the day.
+    let completed = completed.filter(|&(_, ended)| ended <= now);
     match completed.max_by_key(|&(_, ended)| ended) {
         Some((round, ended)) => {
             let took = span(ended.since(round.scan.started));
