@@ -106,7 +106,7 @@ try-deb:
 	scripts/try_package.sh
 
 # docs/operations.md followed on a Debian that boots in a folder, from sbws to the removal, some
-# twenty minutes; needs root, debootstrap, tor and systemd-nspawn.
+# ten minutes; needs root, debootstrap, tor and systemd-nspawn.
 try-machine:
 	cargo build --locked -p bw-cli
 	scripts/try_machine.py

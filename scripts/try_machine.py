@@ -82,7 +82,7 @@ class Machine:
         command += ["--keep-unit", "--machine=bwscan-try", "--console=pipe"]
         log = open(f"{self.folder}.boot", "wb")
         nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        stack.callback(lambda: (nspawn.terminate(), nspawn.wait(60)))
+        stack.callback(lambda: (nspawn.terminate(), nspawn.wait(120)))
         children = pathlib.Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
         self.init = until("the machine's init", lambda: children.read_text().split(), 60)[0]
         until("the boot", lambda: self.run("systemctl is-system-running", check=None)[1] == "running", 120)
@@ -334,16 +334,9 @@ def walk(args, stack, place):
     server.kill()
     until("an alert for the destination", lambda: pending("BwscanMeasuresNothing"))
     say("the alert BwscanMeasuresNothing is pending")
-    upgrade_and_remove_after(machine, args, place, metrics, command)
-
-
-def upgrade_and_remove_after(machine, args, place, metrics, command):
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        upgrade_and_remove(machine, args.package, place, metrics)
-    finally:
-        server.kill()
-        server.wait()
+    stack.callback(lambda: (server.kill(), server.wait()))
+    upgrade_and_remove(machine, args.package, place, metrics)
 
 
 def main():

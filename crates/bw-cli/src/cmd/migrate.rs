@@ -182,10 +182,7 @@ fn show_options(merged: &Merged, theirs: &Path, ours: &Path, dry_run: bool) -> a
     let added = if dry_run { "would be added" } else { "added" };
     for (title, lines) in [
         (format!("{added} to {ours}:"), &merged.added),
-        (
-            format!("not added, as {ours} has another value:"),
-            &merged.kept,
-        ),
+        (format!("not added to {ours}:"), &merged.kept),
         (
             format!("of {theirs}, without a counterpart:"),
             &merged.notes,
