@@ -80,7 +80,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 pub(crate) fn print_csv<R: Serialize>(rows: impl IntoIterator<Item = R>) -> anyhow::Result<()> {
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
     for row in rows {
-        out.serialize(row).map_err(std::io::Error::from)?;
+        // The error of the pipe itself, which may be one that nobody reads any more.
+        out.serialize(row)
+            .map_err(|error| match error.into_kind() {
+                csv::ErrorKind::Io(error) => anyhow::Error::from(error),
+                other => anyhow::anyhow!("{other:?}"),
+            })?;
     }
     Ok(out.flush()?)
 }

@@ -1053,7 +1053,7 @@ fn a_report_has_a_page_for_each_relay() {
     let relay = page(&format!("relay/{}.html", "07".repeat(20)));
     assert!(relay.contains("place 32 of 39"), "{relay}");
     assert!(
-        relay.contains("1600000 / 4000000.00 = 0.40000000"),
+        relay.contains("1,600,000 / 4,000,000.00 = 0.40000000"),
         "{relay}"
     );
     assert!(page("comparison.html").contains("latest.v3bw"));

@@ -129,7 +129,15 @@ fn write_row<W: Write>(
     cells: impl IntoIterator<Item = impl AsRef<[u8]>>,
     out: &mut csv::Writer<W>,
 ) -> Result<(), Error> {
-    Ok(out.write_record(cells).map_err(std::io::Error::from)?)
+    Ok(out.write_record(cells).map_err(into_io)?)
+}
+
+/// The error of the writer below, whose kind callers look at: a pipe that nobody reads any more.
+fn into_io(error: csv::Error) -> std::io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => std::io::Error::other(format!("{other:?}")),
+    }
 }
 
 fn column_of(key: &[u8]) -> Option<usize> {
