@@ -56,7 +56,7 @@ pub(crate) struct Global {
     /// Log more on standard error; repeat for more detail.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Log what these tracing directives select ("info", "`bw_measure=debug,warn`").
+    /// Log what these tracing directives select ("info", "bw_measure=debug,warn").
     #[arg(
         long,
         global = true,

@@ -1,4 +1,8 @@
 #![doc = include_str!("../README.md")]
+#![allow(
+    clippy::doc_markdown,
+    reason = "help texts are documentation comments, and plain text"
+)]
 
 mod args;
 mod cmd;

@@ -40,7 +40,7 @@ pub(crate) struct RunArgs {
     /// <unix:/run/bwscan/metrics.sock>.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics: Option<Address>,
-    /// Write the metrics into this file every minute, for `node_exporter`'s textfile
+    /// Write the metrics into this file every minute, for node_exporter's textfile
     /// collector.
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics_file: Option<PathBuf>,

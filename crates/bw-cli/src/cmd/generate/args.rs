@@ -42,12 +42,12 @@ pub(crate) struct GenerateArgs {
     #[arg(long, requires = "compat", conflicts_with = "stores", help_heading = SBWS,
           hide_short_help = true, value_name = "DIR")]
     pub(crate) sbws_home: Option<PathBuf>,
-    /// Use this many days of results (sbws's `general.data_period`; with --compat
+    /// Use this many days of results (sbws's general.data_period; with --compat
     /// and another scaling than torflow).
     #[arg(long, default_value_t = 5, help_heading = SBWS, hide_short_help = true, value_name = "DAYS")]
     pub(crate) data_period: u32,
     /// Use only results of a relay's newest address (sbws's
-    /// `general.reset_bw_ipv4_changes`; with --compat).
+    /// general.reset_bw_ipv4_changes; with --compat).
     #[arg(long, help_heading = SBWS, hide_short_help = true)]
     pub(crate) reset_ipv4_changes: bool,
     /// Name the country of the scanner in the header (two letters).

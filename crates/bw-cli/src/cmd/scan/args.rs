@@ -235,7 +235,7 @@ impl From<PositionArg> for Placement {
 /// The direction of the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DirectionArg {
-    /// Upload if the consensus has `bwscanner_cc=2`, download otherwise.
+    /// Upload if the consensus has bwscanner_cc=2, download otherwise.
     Auto,
     /// Download from any web server that answers Range requests.
     Download,

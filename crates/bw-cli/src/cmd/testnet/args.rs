@@ -151,9 +151,9 @@ pub(crate) struct NetworkArgs {
 /// The limits of a private network's relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LimitArg {
-    /// Limit all that tor sends and receives (`BandwidthRate`).
+    /// Limit all that tor sends and receives (BandwidthRate).
     Node,
-    /// Limit what tor carries for others (`RelayBandwidthRate`).
+    /// Limit what tor carries for others (RelayBandwidthRate).
     Relay,
     /// Limit the relay's line, of which tor knows nothing.
     Line,
