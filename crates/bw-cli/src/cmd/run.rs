@@ -37,7 +37,7 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = ":35", value_name = ":MM")]
     pub(crate) generate_at: Minute,
     /// Serve /metrics, /healthz and /readyz at this address: 127.0.0.1:9052 or
-    /// <unix:/run/bwscan/metrics.sock>.
+    /// unix:/run/bwscan/metrics.sock.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics: Option<Address>,
     /// Write the metrics into this file every minute, for node_exporter's textfile

@@ -16,7 +16,7 @@ use crate::values;
 #[derive(Debug, Args)]
 #[command(next_help_heading = COMMON)]
 pub(crate) struct ScanArgs {
-    /// Download from this file on a web server, <https://HOST/PATH>; repeat for
+    /// Download from this file on a web server, https://HOST/PATH; repeat for
     /// several servers.
     #[arg(
         short,
