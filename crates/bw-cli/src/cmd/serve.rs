@@ -76,7 +76,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, requires = "key_file", help_heading = LIMITS, value_name = "N")]
     pub(crate) reserve: Option<usize>,
     /// Serve /metrics, /healthz and /readyz at this address: 127.0.0.1:9053 or
-    /// <unix:/run/bwscan/server.sock>.
+    /// unix:/run/bwscan/server.sock.
     #[arg(long, help_heading = OUTPUT, value_name = "ADDRESS")]
     pub(crate) metrics: Option<Address>,
 }
